@@ -1,0 +1,51 @@
+# What this project can do, one word each. `make` alone lists them.
+
+PYTHON ?= python3
+SKLEARN ?= 1.9
+IMAGE ?= skserve
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+export PYTHONPATH := $(CURDIR)/container
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check soak image clean
+
+help:  ## list the words
+	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/serve  ## train both examples, serve them, send requests, stop
+	@$(RUN) examples/demo.py
+
+serve: $(VENV)/serve  ## serve a folder: make serve MODEL=path/to/folder
+	@$(RUN) -m skserve serve --model-dir $(or $(MODEL),$(error say which folder: make serve MODEL=path))
+
+check: $(VENV)/dev  ## format, lint, types, shell scripts
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
+
+test: check  ## check, then every test that takes seconds; with Docker the image too
+	$(RUN) -m pytest -m "not soak"
+
+soak: $(VENV)/dev  ## the tests that take minutes
+	$(RUN) -m pytest -m soak
+
+image:  ## build the image: make image SKLEARN=1.5
+	docker build --build-arg SKLEARN=$(SKLEARN) --tag $(IMAGE):$(SKLEARN) .
+
+clean:  ## remove what the words above made here
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# An environment of its own: first what the image holds, then what the tests need beside it.
+$(VENV)/serve: requirements/serve-1.9.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; try make PYTHON=python3.13")'
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/dev: $(VENV)/serve requirements/dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
