@@ -1,0 +1,279 @@
+"""The settings: every environment variable the program reads, its default, its unit, its reason.
+
+`Config.from_env` is the only reader of the environment, and `Machine.read` the only reader of what
+the kernel lets this container use. The README's table is made from the fields below, and a test
+keeps the two equal. An empty string means unset. A value that does not parse is a `StartError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from skserve.errors import StartError
+
+MIB = 1 << 20
+
+# Read by OpenMP and the BLAS libraries when they are loaded, so set before numpy is imported.
+NATIVE_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    parse.__doc__ = f"a whole number from {low:,} to {high:,}"
+    return parse
+
+
+def _seconds(text: str) -> float:
+    """a number of seconds above 0"""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+def _choice(meanings: Mapping[str, Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        return meanings[text.lower()]
+
+    parse.__doc__ = "one of " + ", ".join(meanings)
+    return parse
+
+
+def _model_below(text: str) -> Path:
+    """a folder"""
+    return Path(text) / "model"
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """names separated by commas"""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _setting(name: str, default: object, parse: Callable[[str], Any], says: str, shown: str) -> Any:
+    return field(
+        default=default, metadata={"name": name, "parse": parse, "says": says, "shown": shown}
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this process may use: CPUs (a fraction under a quota) and bytes of memory."""
+
+    cpus: float
+    memory: int
+
+    @classmethod
+    def read(cls, root: Path = Path("/")) -> Machine:
+        """Read cgroup v2 or v1 limits below `root`, the CPU affinity, and the memory fitted."""
+        cgroup = root / "sys/fs/cgroup"
+        cpus = float(len(os.sched_getaffinity(0)))
+        quota = _numbers(cgroup / "cpu.max") or (
+            _numbers(cgroup / "cpu/cpu.cfs_quota_us") + _numbers(cgroup / "cpu/cpu.cfs_period_us")
+        )
+        if len(quota) == 2 and quota[0] > 0:
+            cpus = min(cpus, quota[0] / quota[1])
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = _numbers(cgroup / "memory.max") or _numbers(cgroup / "memory/memory.limit_in_bytes")
+        return cls(cpus, min(memory, *limit) if limit else memory)
+
+
+def _numbers(path: Path) -> list[int]:
+    """Return the whole numbers in a control file; none where it is absent or says `max`."""
+    try:
+        words = path.read_text().split()
+    except OSError:
+        return []
+    return [int(word) for word in words] if "max" not in words else []
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that may differ between two runs. Built by `from_env`, never changed."""
+
+    port: int = _setting(
+        "SAGEMAKER_BIND_TO_PORT", 8080, _whole(1, 65535), "Port to listen on.", "8080"
+    )
+    model_dir: Path = _setting(
+        "SAGEMAKER_BASE_DIR",
+        Path("/opt/ml/model"),
+        _model_below,
+        "Root of SageMaker's layout: the model is read from `model` below it.",
+        "/opt/ml",
+    )
+    program: str | None = _setting(
+        "SAGEMAKER_PROGRAM", None, str, "The user's script, with or without `.py`.", "inference.py"
+    )
+    submit_directory: str | None = _setting(
+        "SAGEMAKER_SUBMIT_DIRECTORY",
+        None,
+        str,
+        "Where the user's code is: a folder, a tar.gz, `file://` or `s3://`.",
+        "`code` in the model directory, then the model directory itself",
+    )
+    region: str | None = _setting(
+        "SAGEMAKER_REGION", None, str, "Region for an `s3://` submit directory.", "`AWS_REGION`"
+    )
+    s3_endpoint: str | None = _setting(
+        "S3_ENDPOINT_URL", None, str, "Another S3 endpoint for the submit directory.", ""
+    )
+    workers: int | None = _setting(
+        "SAGEMAKER_MODEL_SERVER_WORKERS",
+        None,
+        _whole(1, 1024),
+        "Worker processes. They share one copy of the model.",
+        "the CPUs the container has, fewer where memory is short",
+    )
+    timeout: float = _setting(
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT",
+        60.0,
+        _seconds,
+        "Seconds a request may take, waiting included; a 504 after that.",
+        "60",
+    )
+    accept: str = _setting(
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+        "application/json",
+        str,
+        "Answer format where the caller names none, or `*/*`.",
+        "application/json",
+    )
+    max_payload_mb: int = _setting(
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB",
+        25,
+        _whole(1, 2048),
+        "Largest body in MiB; a 413 above.",
+        "25",
+    )
+    log_level: int = _setting(
+        "SAGEMAKER_CONTAINER_LOG_LEVEL",
+        20,
+        _whole(0, 50),
+        "Python's logging level. 30 and above silences the line per request.",
+        "20",
+    )
+    multi_model: bool = _setting(
+        "SAGEMAKER_MULTI_MODEL",
+        False,
+        _choice({"true": True, "1": True, "false": False, "0": False}),
+        "Not built yet: `true` stops the start.",
+        "false",
+    )
+    model_file: str | None = _setting(
+        "SKSERVE_MODEL_FILE",
+        None,
+        str,
+        "The model, as a path inside the model directory.",
+        "the one `.joblib`, `.pkl`, `.pickle` or `.skops` there",
+    )
+    method: str | None = _setting(
+        "SKSERVE_METHOD",
+        None,
+        str,
+        "Method that answers, such as `predict_proba`.",
+        "`predict`, or what the model has instead",
+    )
+    version_policy: str = _setting(
+        "SKSERVE_VERSION_POLICY",
+        "warn",
+        _choice({"warn": "warn", "error": "error", "off": "off"}),
+        "A model saved by another scikit-learn minor: `warn`, `error` (do not start) or `off`.",
+        "warn",
+    )
+    skops_trusted: tuple[str, ...] = _setting(
+        "SKSERVE_SKOPS_TRUSTED",
+        (),
+        _words,
+        "Types a `.skops` file may build beyond skops' own list, separated by commas.",
+        "",
+    )
+    threads: int | None = _setting(
+        "SKSERVE_THREADS",
+        None,
+        _whole(1, 256),
+        "Predictions one worker runs at the same time.",
+        "2, or 1 with a script, which may not be thread-safe",
+    )
+    queue: int = _setting(
+        "SKSERVE_QUEUE",
+        128,
+        _whole(0, 1000),
+        "Requests one worker lets wait for a thread; a 503 above.",
+        "128",
+    )
+    in_flight_mb: int | None = _setting(
+        "SKSERVE_IN_FLIGHT_MB",
+        None,
+        _whole(1, 1 << 20),
+        "MiB of bodies held at once over all workers; a 503 above.",
+        "a sixteenth of the memory",
+    )
+    preload: bool = _setting(
+        "SKSERVE_PRELOAD",
+        True,
+        _choice({"on": True, "off": False}),
+        "`off` loads the model in each worker instead of once before they fork.",
+        "on",
+    )
+    user: str = _setting(
+        "SKSERVE_USER",
+        "nobody",
+        str,
+        "Who to become when started as root; `root` stays root.",
+        "nobody",
+    )
+    log_format: str = _setting(
+        "SKSERVE_LOG_FORMAT",
+        "text",
+        _choice({"text": "text", "json": "json"}),
+        "`text` or `json` lines.",
+        "text",
+    )
+    native_threads: int | None = _setting(
+        "OMP_NUM_THREADS",
+        None,
+        _whole(1, 1024),
+        "Threads of OpenMP and BLAS in each worker.",
+        "the CPUs, divided among workers and their threads",
+    )
+    machine: Machine = Machine(1.0, 1 << 30)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **given: object) -> Config:
+        """Read the settings from `environ`; `given` holds what the command line said instead.
+
+        Raises StartError, naming the variable, its value and what was expected.
+        """
+        values: dict[str, object] = {"machine": Machine.read()}
+        for setting in settings():
+            text = environ.get(setting.metadata["name"], "").strip()
+            if not text:
+                continue
+            parse = setting.metadata["parse"]
+            try:
+                values[setting.name] = parse(text)
+            except (ValueError, KeyError):
+                raise StartError(
+                    f"{setting.metadata['name']} is {text!r}; expected {parse.__doc__}."
+                ) from None
+        values.setdefault("region", environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"))
+        values.update({name: value for name, value in given.items() if value is not None})
+        return cls(**values)  # type: ignore[arg-type]
+
+    @property
+    def max_body(self) -> int:
+        """Bytes in the largest body that is read."""
+        return self.max_payload_mb * MIB
+
+
+def settings() -> tuple[Field[Any], ...]:
+    """Return the fields that an environment variable sets, in the README's order."""
+    return tuple(field for field in fields(Config) if field.metadata)

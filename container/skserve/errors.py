@@ -1,0 +1,98 @@
+"""The vocabulary of failure.
+
+A `ServeError` is somebody's answer: it carries the HTTP status, a stable code, the useful sentence,
+and the way out. The layer that knows why chooses the class, `app` alone turns it into HTTP, and any
+exception that is not a `ServeError` is a bug: a 500 whose traceback stays in the log. A
+`StartError` ends the process instead: its text is the one sentence printed on stderr.
+"""
+
+from __future__ import annotations
+
+
+class ServeError(Exception):
+    """A failure with an answer. `message` says what was seen, `hint` the way out."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class BadRequest(ServeError):
+    """The body, its shape or a value in it is not what the model takes."""
+
+    status = 400
+    code = "bad_request"
+
+
+class NotAcceptable(ServeError):
+    """No format in Accept is one we can write."""
+
+    status = 406
+    code = "not_acceptable"
+
+
+class Stalled(ServeError):
+    """The client stopped sending in the middle of its body."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class TooLarge(ServeError):
+    """The body, or the answer it asks for, is over a limit."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(ServeError):
+    """The body is in a format, charset or encoding that we do not read."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class ModelFault(ServeError):
+    """The model or the user's script failed on a request that may be fine."""
+
+    status = 500
+    code = "model_error"
+
+
+class HookError(ServeError):
+    """An exception of the user's script that carries a status of its own."""
+
+    code = "script_error"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Overloaded(ServeError):
+    """As many requests are waiting as may wait."""
+
+    status = 503
+    code = "overloaded"
+
+
+class NotReady(ServeError):
+    """No model can predict in this process yet."""
+
+    status = 503
+    code = "not_ready"
+
+
+class TimedOut(ServeError):
+    """The prediction took longer than SAGEMAKER_MODEL_SERVER_TIMEOUT."""
+
+    status = 504
+    code = "timeout"
+
+
+class StartError(Exception):
+    """The process cannot start or go on; the text is one readable sentence."""
