@@ -1,0 +1,143 @@
+"""What lies in a model directory, read without running any of it.
+
+Only the standard library is imported here, so the deployment scripts share this module with the
+image. A pickle is never loaded: the scikit-learn version is found by looking for the string that
+every fitted estimator carries in its state, because joblib writes raw array bytes between the
+opcodes and a disassembler stops there.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import mmap
+import re
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+MODEL_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
+CODE_FOLDER = "code"
+
+_KEY = b"_sklearn_version"
+# After the key come the opcodes that memoize it, then the version as a string of some protocol.
+_VERSION = re.compile(
+    rb"_sklearn_version"
+    rb"(?:\n(?:p\d+\n)?V|[\x94]?\x8c.|(?:q.|r....)?X.\x00\x00\x00)"
+    rb"(\d+\.\d+(?:\.\w+)*(?:\+\w+)?)",
+    re.DOTALL,
+)
+_SKOPS_VERSION = re.compile(
+    rb'"_sklearn_version":\s*\{[^{}]*?"content":\s*"\\"([^"\\]+)\\""', re.DOTALL
+)
+_CHUNK = 1 << 20
+_TAIL = 64  # bytes that a key and its version can span, carried from one chunk to the next
+
+# How joblib compresses, by the first bytes of the file (lz4 needs a library of its own: no scan).
+_COMPRESSED = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ", lzma.open),
+    (b"\x5d\x00\x00", lzma.open),
+)
+
+
+def find_models(directory: Path) -> list[Path]:
+    """Return the files directly in `directory` that may be a model, hidden ones left out."""
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() in MODEL_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
+
+
+def listing(directory: Path, most: int = 10) -> str:
+    """Say in one line what `directory` holds, for an error message."""
+    names = sorted(
+        str(path.relative_to(directory)) + ("/" if path.is_dir() else "")
+        for path in directory.glob("*")
+    )
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "nothing"
+
+
+def pickled_with(path: Path) -> str | None:
+    """Return the scikit-learn version that saved the model in `path`, or None where it is not said.
+
+    The outermost estimator's version is the last one in the file, so that is the one returned.
+    Nothing in the file is executed.
+    """
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(b"PK"):
+        return _skops_version(path)
+    if head[:1] == b"\x78":
+        return _last_version(_inflate(path))
+    for magic, opener in _COMPRESSED:
+        if head.startswith(magic):
+            with opener(path, "rb") as stream:
+                return _last_version(iter(lambda: stream.read(_CHUNK), b""))
+    return _mapped_version(path) if head else None
+
+
+def _mapped_version(path: Path) -> str | None:
+    """Search an uncompressed file from its end: there lies the outermost estimator's state."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = len(data)
+        while (at := data.rfind(_KEY, 0, at)) >= 0:
+            if match := _VERSION.match(data[at : at + _TAIL]):
+                return match[1].decode()
+    return None
+
+
+def _last_version(chunks: Iterator[bytes]) -> str | None:
+    found, tail = None, b""
+    try:
+        for chunk in chunks:
+            data = tail + chunk
+            for match in _VERSION.finditer(data):
+                found = match[1]
+            tail = data[-_TAIL:]
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        pass  # a broken file is the loader's to report; what was seen so far still counts
+    return found.decode() if found else None
+
+
+def _inflate(path: Path) -> Iterator[bytes]:
+    """Yield the content of a bare zlib stream, which the standard library has no file for."""
+    inflate = zlib.decompressobj()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield inflate.decompress(chunk)
+
+
+def _skops_version(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = _SKOPS_VERSION.findall(archive.read("schema.json"))
+    except (zipfile.BadZipFile, KeyError, OSError):
+        return None
+    return found[-1].decode() if found else None
+
+
+def extract(archive: Path, target: Path) -> None:
+    """Unpack a tar archive below `target`.
+
+    Raises ValueError, naming the member, for anything that would land outside `target`, and for
+    links and devices, which SageMaker refuses in archives too.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if not (member.isfile() or member.isdir()):
+                    raise ValueError(f"{archive.name} holds {member.name!r}, which is not a file")
+                tar.extract(member, target, filter="data")
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise ValueError(f"{archive.name} cannot be unpacked: {error}") from error
