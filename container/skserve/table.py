@@ -1,0 +1,263 @@
+"""From the rows that a body spells to the X that the model was fitted on.
+
+A column's dtype comes from the schema, never from the body, so `01234` stays text where the model
+learned text and a row's answer does not depend on the rows beside it. Whatever does not fit is a
+`BadRequest` that names the row, the column, what was seen and what was expected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skserve.errors import BadRequest
+from skserve.schema import Column, Schema
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as a body spells them: lists of cells, or an array (n_rows, n_columns) of numbers.
+
+    `flat` says that the body was one single list, which is one row or one column. `spelled` says
+    that every cell is a string (CSV): an empty one is missing, and numbers are to be parsed.
+    """
+
+    rows: Sequence[Any] | NDArray[Any]
+    names: tuple[str, ...] | None = None
+    flat: bool = False
+    spelled: bool = False
+
+
+def conform(table: Table, schema: Schema) -> Any:
+    """Make the X of `schema` from `table`.
+
+    Returns (n_rows, n_features) float64, or an object array or a DataFrame of that shape where the
+    model needs one, or a list of n_rows strings for a text model.
+    Raises BadRequest for a table that is not this model's.
+    """
+    if len(table.rows) == 0:
+        raise BadRequest("The body holds no rows.", "Send at least one row.")
+    if schema.text:
+        return _documents(table)
+    table = _fitted_order(_oriented(table, schema), schema)
+    if not isinstance(table.rows, np.ndarray):
+        return _from_cells(table, schema)
+    _check_width(1, table.rows.shape[1], schema)
+    if schema.numeric:
+        return _framed(table.rows.astype(np.float64, copy=False), schema)
+    return _from_cells(replace(table, rows=table.rows.tolist()), schema)
+
+
+def _oriented(table: Table, schema: Schema) -> Table:
+    """Turn a flat list into one row, or into a column where the model has one feature."""
+    if not table.flat:
+        return table
+    cells = table.rows
+    column = schema.n_features == 1
+    rows: Sequence[Any] | NDArray[Any]
+    if isinstance(cells, np.ndarray):
+        rows = cells.reshape((-1, 1) if column else (1, -1))
+    else:
+        rows = [[cell] for cell in cells] if column else [list(cells)]
+    return replace(table, rows=rows, flat=False)
+
+
+def _fitted_order(table: Table, schema: Schema) -> Table:
+    """Match the body's column names, where it has any, to those the model was fitted with."""
+    if table.names is None:
+        return table
+    twice = sorted({name for name in table.names if table.names.count(name) > 1})
+    if twice:
+        raise BadRequest(f"Columns named more than once: {quoted(twice)}.")
+    if schema.names is None or table.names == schema.names:
+        return table
+    missing = [name for name in schema.names if name not in table.names]
+    unexpected = [name for name in table.names if name not in schema.names]
+    if missing or unexpected:
+        raise BadRequest(
+            "The columns are not those the model was fitted with."
+            + (f" Missing: {quoted(missing)}." if missing else "")
+            + (f" Unexpected: {quoted(unexpected)}." if unexpected else ""),
+            f"The model expects {quoted(schema.names)}.",
+        )
+    order = [table.names.index(name) for name in schema.names]
+    if isinstance(table.rows, np.ndarray):
+        return replace(table, rows=table.rows[:, order], names=schema.names)
+    for number, row in enumerate(table.rows, 1):
+        _check_width(number, len(row), schema)
+    return replace(
+        table, rows=[[row[at] for at in order] for row in table.rows], names=schema.names
+    )
+
+
+def _check_width(number: int, seen: int, schema: Schema) -> None:
+    if schema.n_features is None or seen == schema.n_features:
+        return
+    names = f" ({quoted(schema.names)})" if schema.names else ""
+    raise BadRequest(
+        f"Row {number} has {_count(seen, 'value')}, expected {schema.n_features}{names}.",
+        "Send rows of the columns the model was fitted with; GET / describes them.",
+    )
+
+
+def _from_cells(table: Table, schema: Schema) -> Any:
+    """Convert cell by cell, so that one that does not fit is named by row and column."""
+    width = _width(table, schema)
+    columns = schema.columns or (Column(),) * width
+    cells = [_converted(table, schema, at, column) for at, column in enumerate(columns)]
+    if schema.numeric:
+        return _framed(np.array(cells, dtype=np.float64).T.copy(), schema)
+    if schema.names is not None:
+        import pandas as pd  # half a second and 40 MB: only for models that need it
+
+        dtypes = {"text": object, "number": np.float64, "unused": np.float64}
+        return pd.DataFrame(
+            {
+                name: pd.Series(values, dtype=dtypes[column.kind])
+                for name, values, column in zip(schema.names, cells, columns, strict=True)
+            }
+        )
+    values = np.empty((len(table.rows), width), dtype=object)
+    for at, column_cells in enumerate(cells):
+        values[:, at] = column_cells
+    return values
+
+
+def _width(table: Table, schema: Schema) -> int:
+    """Check that all rows are lists of one length, the model's where it says, and return it."""
+    first = table.rows[0]
+    width = schema.n_features or (len(first) if isinstance(first, list) else 0)
+    expected = replace(schema, n_features=width)
+    for number, row in enumerate(table.rows, 1):
+        if not isinstance(row, list):
+            raise BadRequest(
+                f"Row {number} is {_kind(row)}, expected a list of values.",
+                "Send a list of rows, such as [[1, 2], [3, 4]].",
+            )
+        _check_width(number, len(row), expected)
+    return width
+
+
+def _framed(values: NDArray[np.float64], schema: Schema) -> Any:
+    """Give the columns their names where the model was fitted with names."""
+    if schema.names is None or not schema.frames:
+        return values
+    import pandas as pd
+
+    return pd.DataFrame(values, columns=list(schema.names))
+
+
+def _documents(table: Table) -> list[str]:
+    """Read the one column of a text model."""
+    texts = []
+    for number, row in enumerate(table.rows, 1):
+        cells = row if isinstance(row, list) else [row]
+        if len(cells) != 1:
+            raise BadRequest(
+                f"Row {number} has {_count(len(cells), 'value')}, expected one text.",
+                "Put a text that holds commas between double quotes."
+                if table.spelled
+                else 'Send a list of strings, such as ["first text", "second text"].',
+            )
+        text = cells[0]
+        if not isinstance(text, str) or (table.spelled and not text):
+            seen = "missing" if text is None or text == "" else _kind(text)
+            raise BadRequest(f"Row {number} is {seen}, expected a text.")
+        texts.append(text)
+    return texts
+
+
+def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any]:
+    """Convert one column: a list of n_rows values."""
+    convert = _CONVERTERS[column.kind]
+    values = []
+    for number, row in enumerate(table.rows, 1):
+        try:
+            values.append(convert(row[at], column, table.spelled))
+        except (ValueError, TypeError, OverflowError):
+            where = repr(schema.names[at]) if schema.names else str(at + 1)
+            raise BadRequest(
+                f"Row {number}, column {where}: expected a {column.kind}, got {_kind(row[at])}.",
+                _hint(row[at], column, table, number, schema),
+            ) from None
+    return values
+
+
+def _number(cell: Any, column: Column, spelled: bool) -> float:
+    if cell is None or (spelled and not cell.strip()):
+        return math.nan
+    if isinstance(cell, str) and "_" in cell:
+        raise ValueError  # Python reads 1_000, no file format does
+    return float(cell)
+
+
+def _text(cell: Any, column: Column, spelled: bool) -> Any:
+    if cell is None or cell != cell or (spelled and not cell):
+        return column.missing
+    if isinstance(cell, str):
+        return column.meanings.get(cell, cell)
+    if any(type(cell) is type(known) for known in column.meanings.values()):
+        return cell
+    raise TypeError
+
+
+def _unused(cell: Any, column: Column, spelled: bool) -> float:
+    return math.nan
+
+
+_CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
+    "number": _number,
+    "text": _text,
+    "unused": _unused,
+}
+
+
+def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) -> str:
+    if column.kind == "text":
+        return "The model learned text here: send a string, so that 007 stays 007."
+    if not (table.spelled and number == 1):
+        return "A missing value is null or NaN in JSON, an empty cell in CSV."
+    if ";" in cell or "\t" in cell:
+        return "Cells are separated by commas."
+    return (
+        "If this line is a header, it must name the fitted columns"
+        + (f" ({quoted(schema.names)})" if schema.names else "")
+        + ", or be announced: Content-Type: text/csv; header=present."
+    )
+
+
+def _kind(value: Any) -> str:
+    """Say in a few words what a cell holds."""
+    if isinstance(value, str):
+        return f"{value[:40]!r}" + ("..." if len(value) > 40 else "")
+    names = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
+    return names.get(type(value), f"{value}"[:40])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def quoted(names: Sequence[str], most: int = 20) -> str:
+    """List names in quotes, cut where there are many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more
+
+
+def missing_values(X: Any) -> str:
+    """Name the columns of X that hold NaN, as a sentence to put before scikit-learn's own."""
+    values = X.to_numpy() if hasattr(X, "to_numpy") else X
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 2:
+        return ""
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad) == 0:
+        return ""
+    row, at = (int(place) for place in bad[0])
+    names = list(getattr(X, "columns", range(1, values.shape[1] + 1)))
+    kind = "missing" if np.isnan(values[row, at]) else "infinite"
+    return f"Row {row + 1}, column {names[at]!r} is {kind}. "
