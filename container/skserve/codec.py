@@ -1,0 +1,126 @@
+"""From a call to a request, from an answer to a reply: what the formats have in common.
+
+The formats themselves are two tables, `DECODERS` and `ENCODERS`. The caller's faults are
+`BadRequest`, `UnsupportedMediaType` and `NotAcceptable`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from skserve import media
+from skserve.answer import Answer
+from skserve.decoders import DECODERS
+from skserve.encoders import ENCODERS
+from skserve.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from skserve.media import CSV, FORM, JSON
+from skserve.schema import Schema
+from skserve.table import conform
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request as it arrived, without any HTTP in it.
+
+    `attributes` is the text of X-Amzn-SageMaker-Custom-Attributes; `headers` are for user scripts.
+    """
+
+    body: bytes
+    content_type: str = ""
+    accept: str = ""
+    attributes: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A decoded call: the model's X, the format to answer in, the method asked for.
+
+    `n_rows` is None where a script made X. `enveloped` bodies get an enveloped answer.
+    """
+
+    X: Any
+    accept: str = JSON
+    n_rows: int | None = None
+    method: str | None = None
+    enveloped: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer on its way out."""
+
+    body: bytes
+    media_type: str = JSON
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def decode(call: Call, schema: Schema, accept: str) -> Request:
+    """Read a call into the X that the model takes; `accept` is the format negotiated for it.
+
+    Raises UnsupportedMediaType, or BadRequest.
+    """
+    kind = content_type(call)
+    decoder = DECODERS.get(kind.name)
+    if decoder is None:
+        way_out = f"Send one of {', '.join(DECODERS)}."
+        if kind.name == FORM:
+            way_out = "With curl: -H 'Content-Type: application/json'. " + way_out
+        raise UnsupportedMediaType(f"Content-Type {kind.name} is not read here.", way_out)
+    decoded = decoder(call.body, kind, schema)
+    X = conform(decoded.table, schema)
+    method = decoded.method or _attribute(call.attributes, "method")
+    if method is not None and method not in schema.methods:
+        raise BadRequest(
+            f"This model has no method {method!r}.", f"It has {', '.join(schema.methods)}."
+        )
+    return Request(X, accept, len(X), method, decoded.enveloped)
+
+
+def encode(answer: Answer, request: Request) -> Reply:
+    """Write an answer in the format negotiated for `request`."""
+    return Reply(ENCODERS[request.accept](answer, request.enveloped), request.accept)
+
+
+def content_type(call: Call) -> media.MediaType:
+    """Return the call's media type; a missing one is JSON, as in AWS's image."""
+    try:
+        return media.MediaType.parse(call.content_type or JSON)
+    except ValueError as error:
+        raise UnsupportedMediaType(
+            f"Content-Type: {error}.", f"Send one of {', '.join(DECODERS)}."
+        ) from None
+
+
+def answer_type(accept: str, default: str) -> str:
+    """Choose the format of the answer. Raises NotAcceptable where none fits."""
+    chosen = media.negotiate(accept, ENCODERS, default)
+    if chosen not in ENCODERS:
+        raise NotAcceptable(
+            f"Accept {accept or default!r} names no format that is written here.",
+            f"Ask for one of {', '.join(ENCODERS)}.",
+        )
+    return chosen
+
+
+def wanted_type(accept: str, default: str) -> str:
+    """Return the format a script is asked to write, which may be one that only it knows."""
+    wanted = media.preferences(accept)
+    return media.negotiate(accept, ENCODERS, default) or (wanted[0] if wanted else default)
+
+
+def hook_body(body: bytes, kind: media.MediaType) -> str | bytes:
+    """Return a body as scripts for AWS's image expect it: text for JSON and CSV, else bytes."""
+    return media.text_of(body, kind) if kind.name in (JSON, CSV) else body
+
+
+def _attribute(attributes: str, name: str) -> str | None:
+    """Find `name=value` among pairs split on comma or semicolon; other text is the caller's own."""
+    for pair in re.split("[,;]", attributes):
+        key, equals, value = pair.partition("=")
+        if equals and key.strip() == name:
+            return value.strip()
+    return None
