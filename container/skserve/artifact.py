@@ -1,0 +1,194 @@
+"""Loading the one model file of a directory, and saying plainly why it does not load.
+
+A joblib file is code: it is loaded because the owner of the endpoint put it there. What fails while
+it loads is nearly always a matter of versions, so the known failures are told as one sentence that
+names the version to build the image with. All errors are `StartError`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skserve import archive
+from skserve.config import Config
+from skserve.errors import StartError
+
+log = logging.getLogger("skserve")
+
+Lookup = Callable[[str], Any]  # finds a class by name in the user's code, or raises AttributeError
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded estimator, the file it came from, and the scikit-learn that saved it, if said."""
+
+    estimator: Any
+    path: Path
+    pickled_with: str | None
+
+
+def load(directory: Path, config: Config) -> Artifact:
+    """Load the model in `directory`."""
+    path = choose(directory, config.model_file)
+    saved = archive.pickled_with(path)
+    check_version(path, saved, config.version_policy)
+    load_file = _load_skops if path.suffix.lower() == ".skops" else _load_joblib
+    with warnings.catch_warnings():
+        # The policy above has said once what scikit-learn would say for every estimator inside.
+        warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
+        try:
+            estimator = load_file(path, config)
+        except StartError:
+            raise
+        except MemoryError:
+            raise StartError(f"{path.name} does not fit into this container's memory.") from None
+        except Exception as error:
+            raise StartError(_explained(path, saved, error)) from error
+    return Artifact(estimator, path, saved)
+
+
+def choose(directory: Path, chosen: str | None) -> Path:
+    """Return the model file of `directory`: the chosen one, or the only one there is."""
+    if not directory.is_dir():
+        raise StartError(
+            f"There is no model directory {directory}; mount one, or name it with --model-dir."
+        )
+    if chosen:
+        path = directory / chosen
+        if path.is_file():
+            return path
+        raise StartError(
+            f"SKSERVE_MODEL_FILE names {chosen}, but {directory} holds "
+            f"{archive.listing(directory)}."
+        )
+    found = archive.find_models(directory)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise StartError(
+            f"{directory} holds {len(found)} models ({names}); choose one with SKSERVE_MODEL_FILE."
+        )
+    deeper = [
+        path
+        for below in directory.iterdir()
+        if below.is_dir()
+        for path in archive.find_models(below)
+    ]
+    hint = (
+        f" Is {deeper[0].relative_to(directory)} the one? Name it with SKSERVE_MODEL_FILE."
+        if deeper
+        else ""
+    )
+    raise StartError(
+        f"{directory} holds no model ({', '.join(archive.MODEL_SUFFIXES)}) and no script with a "
+        f"model_fn; it holds {archive.listing(directory)}.{hint}"
+    )
+
+
+def check_version(path: Path, saved: str | None, policy: str) -> None:
+    """Compare the scikit-learn that saved the model with the one here, as the policy says."""
+    here = installed("scikit-learn")
+    if policy == "off" or saved is None or _minor(saved) == _minor(here):
+        return
+    message = (
+        f"{path.name} was saved by scikit-learn {saved} and this image has {here}; "
+        f"build the image with --build-arg SKLEARN={_minor(saved)}, or save the model again."
+    )
+    if policy == "error":
+        raise StartError(message + " (SKSERVE_VERSION_POLICY=error)")
+    log.warning("%s Its answers may differ.", message)
+
+
+def installed(distribution: str) -> str:
+    """Return the version of an installed distribution without importing it."""
+    from importlib.metadata import version
+
+    return version(distribution)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _load_joblib(path: Path, config: Config) -> Any:
+    with path.open("rb") as file:
+        if file.read(23) == b"version https://git-lfs":
+            raise StartError(
+                f"{path.name} is a Git LFS pointer, not a model; fetch it with `git lfs pull`."
+            )
+    import joblib
+
+    return joblib.load(path)
+
+
+def _load_skops(path: Path, config: Config) -> Any:
+    """Load a .skops file, trusting only what skops itself trusts and what the deployer named.
+
+    The list of trusted types never comes from the archive: it would vouch for itself.
+    """
+    import skops.io
+
+    unknown = set(skops.io.get_untrusted_types(file=path)) - set(config.skops_trusted)
+    if unknown:
+        raise StartError(
+            f"{path.name} wants to build {', '.join(sorted(unknown))}; if you trust these types, "
+            "name them in SKSERVE_SKOPS_TRUSTED."
+        )
+    return skops.io.load(path, trusted=list(config.skops_trusted))
+
+
+@contextmanager
+def main_classes(lookup: Lookup | None) -> Iterator[None]:
+    """Let classes pickled from a script's `__main__` be found by `lookup` instead.
+
+    A module may answer for names it lacks (PEP 562), so the pickle finds them with no file changed
+    and no second attempt. `lookup` raises AttributeError for what it does not know.
+    """
+    main = vars(sys.modules["__main__"])
+    if lookup is None or "__getattr__" in main:
+        yield
+        return
+    main["__getattr__"] = lookup
+    try:
+        yield
+    finally:
+        del main["__getattr__"]
+
+
+def _explained(path: Path, saved: str | None, error: Exception) -> str:
+    """Tell an unpickling failure as one sentence with a way out."""
+    text = " ".join(str(error).split())[:300]
+    here = installed("scikit-learn")
+    if match := re.search(r"Can't get attribute '([^']+)' on <module '__main__'", text):
+        return (
+            f"{path.name} holds {match[1]!r}, a class or function of the script that saved it "
+            "(__main__); put its definition into code/inference.py beside the model, or save the "
+            "model again with it in a module of its own."
+        )
+    moved = re.search(r"No module named '([^']+)'", text)
+    if moved and not moved[1].startswith(("sklearn", "numpy", "scipy", "joblib", "_")):
+        return (
+            f"{path.name} needs the Python module {moved[1]!r}; add it to code/requirements.txt, "
+            "or its file to code/."
+        )
+    if isinstance(error, EOFError) or "unpickling" in type(error).__name__.lower():
+        return f"{path.name} is not a whole joblib or pickle file ({text or 'it ends too early'})."
+    origin = f"scikit-learn {saved}" if saved else "another version of scikit-learn or numpy"
+    way_out = (
+        f"build the image with --build-arg SKLEARN={_minor(saved)}"
+        if saved and _minor(saved) != _minor(here)
+        else "build the image with the versions that saved it"
+    )
+    return (
+        f"{path.name} cannot be loaded: it was saved by {origin} and this image has scikit-learn "
+        f"{here} ({type(error).__name__}: {text}); {way_out}, or save the model again."
+    )

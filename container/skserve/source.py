@@ -1,0 +1,188 @@
+"""Where the user's code is, and bringing it here.
+
+The order of AWS's image: SAGEMAKER_SUBMIT_DIRECTORY (a folder, a tar.gz, `file://`, `s3://`), then
+`code/` in the model directory, then a script beside the model. Nothing is written but below the
+temporary directory. `requirements.txt` is installed there too, with the image's own scikit-learn,
+numpy, scipy and joblib held where they are. All errors are `StartError`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from skserve import archive
+from skserve.artifact import installed
+from skserve.config import Config
+from skserve.errors import StartError
+
+log = logging.getLogger("skserve")
+
+DEFAULT_PROGRAM = "inference.py"
+
+# A model must meet the versions it was saved by, whatever a script's requirements ask for.
+HELD = ("scikit-learn", "numpy", "scipy", "joblib")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder with the user's script `program`; `library` holds what pip installed for it."""
+
+    folder: Path
+    program: str
+    library: Path | None = None
+
+
+def fetch(directory: Path, config: Config) -> Source | None:
+    """Find the user's code for the model in `directory`, bring it here, install what it needs.
+
+    Returns None where there is no code, which is fine unless SAGEMAKER_PROGRAM names some.
+    """
+    program = (config.program or DEFAULT_PROGRAM).removesuffix(".py") + ".py"
+    for folder in _candidates(directory, config):
+        if (folder / program).is_file():
+            return Source(folder, program, _install(folder))
+    if config.program or config.submit_directory:
+        where = config.submit_directory or f"{directory}/code or {directory}"
+        raise StartError(
+            f"There is no {program} in {where}; SAGEMAKER_PROGRAM and SAGEMAKER_SUBMIT_DIRECTORY "
+            "say where the script is."
+        )
+    return None
+
+
+def _candidates(directory: Path, config: Config) -> list[Path]:
+    if config.submit_directory:
+        return [_local(config.submit_directory, config)]
+    return [directory / archive.CODE_FOLDER, directory]
+
+
+def _local(location: str, config: Config) -> Path:
+    """Return a local folder with the code at `location`; an archive is unpacked."""
+    if location.startswith("s3://"):
+        path = _download(location, config)
+    elif location.startswith("file://"):
+        path = Path(unquote(urlsplit(location).path))
+    else:
+        path = Path(location)
+    if path.is_dir():
+        return path
+    if not path.is_file():
+        raise StartError(f"SAGEMAKER_SUBMIT_DIRECTORY is {location}, which does not exist.")
+    if path.suffix == ".py":
+        return path.parent
+    target = Path(tempfile.mkdtemp(prefix="skserve-code-"))
+    try:
+        archive.extract(path, target)
+    except ValueError as error:
+        raise StartError(f"SAGEMAKER_SUBMIT_DIRECTORY is {location}, but {error}.") from error
+    return target
+
+
+def _download(uri: str, config: Config) -> Path:
+    """Bring one S3 object here, in seconds or with a reason."""
+    import boto3  # a third of a second: only where the code is in S3
+    from botocore.config import Config as BotoConfig
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    place = urlsplit(uri)
+    target = Path(tempfile.mkdtemp(prefix="skserve-s3-")) / Path(place.path).name
+    limits = BotoConfig(connect_timeout=3, read_timeout=30, retries={"total_max_attempts": 2})
+    try:
+        client = boto3.client(
+            "s3", region_name=config.region, endpoint_url=config.s3_endpoint, config=limits
+        )
+        client.download_file(place.netloc, place.path.lstrip("/"), str(target))
+    except (BotoCoreError, ClientError, OSError, ValueError) as error:
+        raise StartError(
+            f"SAGEMAKER_SUBMIT_DIRECTORY is {uri}, which cannot be downloaded: {error}. With "
+            "network isolation the code must be in the model archive, below code/."
+        ) from error
+    return target
+
+
+def _install(folder: Path) -> Path | None:
+    """Install `requirements.txt` of `folder` into a folder of its own below the temporary one."""
+    wanted = folder / "requirements.txt"
+    if not wanted.is_file():
+        return None
+    began = time.monotonic()
+    target = Path(tempfile.mkdtemp(prefix="skserve-site-"))
+    held = target / "held.txt"
+    held.write_text("".join(f"{name}=={installed(name)}\n" for name in HELD))
+    wheels = folder / "wheels"
+    offline = ["--no-index", "--find-links", str(wheels)]
+    # First what is bundled, without a network; then, unless it is complete, the index.
+    attempts = [offline, ["--find-links", str(wheels)]] if wheels.is_dir() else [[]]
+    for attempt in attempts:
+        failure = _pip(wanted, held, target, attempt)
+        if failure is None:
+            break
+    else:
+        raise StartError(
+            f"requirements.txt cannot be installed: {failure} Without a network, put the wheels "
+            "into code/wheels/ or build them into the image."
+        )
+    _check_executable(target)
+    log.info("requirements.txt installed in %.1f s", time.monotonic() - began)
+    return target
+
+
+def _pip(wanted: Path, held: Path, target: Path, where: list[str]) -> str | None:
+    """Resolve, then install what the image lacks. Returns the line that failed, or None.
+
+    In two steps, because `pip install --target` alone would bring a second numpy.
+    """
+    quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]
+    brief = ["--retries", "0", "--timeout", "4"]  # fail while somebody is still watching
+    resolve = ["install", "--dry-run", "--report", str(target / "report.json")]
+    options = [*quiet, *brief, *where]
+    done = _run_pip([*resolve, *options, "-r", str(wanted), "-c", str(held)], wanted.parent)
+    if done.returncode:
+        return _last_error(done.stderr)
+    report = json.loads((target / "report.json").read_text())
+    needed = [
+        f"{one['metadata']['name']}=={one['metadata']['version']}"
+        if "vcs_info" not in one["download_info"] and "dir_info" not in one["download_info"]
+        else one["download_info"]["url"]
+        for one in report["install"]
+    ]
+    if not needed:
+        return None
+    done = _run_pip(
+        ["install", "--no-deps", "--target", str(target), *options, *needed], wanted.parent
+    )
+    return _last_error(done.stderr) if done.returncode else None
+
+
+def _run_pip(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, cwd=folder
+    )
+
+
+def _last_error(output: str) -> str:
+    """Return the last line of pip's that says ERROR, which is the reason."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip said nothing"]
+    return errors[-1].rstrip(".") + "."
+
+
+def _check_executable(target: Path) -> None:
+    """Refuse compiled code where it cannot be loaded, in words instead of a failed import."""
+    compiled = next(target.rglob("*.so"), None)
+    if compiled is not None and os.statvfs(target).f_flag & os.ST_NOEXEC:
+        shutil.rmtree(target)
+        raise StartError(
+            f"requirements.txt brings compiled code ({compiled.name}), but {target.parent} is "
+            "mounted noexec; mount it with exec, or build the package into the image."
+        )
