@@ -1,0 +1,174 @@
+"""HTTP: the routes, and the one place where replies and errors become responses.
+
+Only this module knows Flask. A `ServeError` becomes `{"error": {...}}` under its status, anything
+else a 500 whose traceback stays in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from skserve import telemetry
+from skserve.codec import Call, Reply
+from skserve.config import Config
+from skserve.encoders import dumps
+from skserve.errors import (
+    BadRequest,
+    Overloaded,
+    ServeError,
+    Stalled,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from skserve.media import JSON
+from skserve.registry import Registry
+
+log = logging.getLogger("skserve")
+
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+
+# A caller sees an error as ModelError.OriginalMessage, cut at 2,048 characters: this leaves room
+# for the JSON around the sentence.
+MESSAGE_LIMIT = 1400
+
+
+def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
+    """Make the WSGI application over `registry`; `bodies` bounds the memory of what is read."""
+    app = Flask("skserve", static_folder=None)
+
+    @app.route("/ping", methods=["GET", "HEAD", "POST"])
+    def ping() -> Response:
+        return Response(status=200 if registry.ready() else 503)
+
+    @app.route("/invocations", methods=["POST"])
+    def invocations() -> Response:
+        record = telemetry.begin(_request_id())
+        try:
+            with _body(bodies, config.max_body) as body:
+                response = _respond(registry.invoke(_call(body)))
+                record.facts.update(bytes_in=len(body))
+        except Exception as error:
+            response = _failed(error, record.request_id)
+        record.write(status=response.status_code, bytes_out=response.content_length)
+        return response
+
+    @app.route("/", methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
+    def describe() -> Response:
+        return Response(dumps(registry.describe()), content_type=JSON)
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> Response:
+        return _failed(error, _request_id())
+
+    return app
+
+
+class Bodies:
+    """Counts the bytes of bodies held at once against a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held, self._lock = limit, 0, threading.Lock()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Count `size` bytes in. Raises Overloaded where they do not fit beside the others."""
+        with self._lock:
+            if self._held and self._held + size > self._limit:
+                raise Overloaded(
+                    f"Bodies of {self._held:,} bytes are in work; {size:,} more do not fit.",
+                    "Try again in a second, or send smaller bodies.",
+                )
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= size
+
+
+@contextmanager
+def _body(bodies: Bodies, limit: int) -> Iterator[bytes]:
+    """Read the request's body, at most `limit` bytes, and count it while it is worked on."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise UnsupportedMediaType(
+            f"Content-Encoding {encoding} is not read here.", "Send the body uncompressed."
+        )
+    request.max_content_length = limit
+    length = request.content_length
+    if length is not None and length > limit:
+        raise TooLarge(
+            f"The body has {length:,} bytes; the limit is {limit:,}.",
+            "Send fewer rows at a time, or raise SAGEMAKER_MAX_PAYLOAD_IN_MB.",
+        )
+    # A chunked body does not say its size, so it counts as the largest that may come.
+    with bodies.hold(limit if length is None else length):
+        try:
+            body = request.get_data(cache=False)
+        except RequestEntityTooLarge:
+            raise TooLarge(
+                f"The body has more than the {limit:,} bytes allowed.",
+                "Send fewer rows at a time, or raise SAGEMAKER_MAX_PAYLOAD_IN_MB.",
+            ) from None
+        except OSError as error:
+            raise Stalled("The body stopped coming.", "Send the whole body at once.") from error
+        if length is not None and len(body) < length:
+            raise BadRequest(f"The body ended after {len(body):,} of {length:,} bytes.")
+        yield body
+
+
+def _call(body: bytes) -> Call:
+    return Call(
+        body,
+        request.headers.get("Content-Type", "") or request.headers.get("ContentType", ""),
+        request.headers.get("Accept", ""),
+        request.headers.get(ATTRIBUTES, ""),
+        dict(request.headers),
+    )
+
+
+def _respond(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status, content_type=reply.media_type)
+    attributes = request.headers.get(ATTRIBUTES)
+    if attributes:
+        response.headers[ATTRIBUTES] = attributes  # SageMaker does not echo them by itself
+    response.headers.update(reply.headers)
+    return response
+
+
+def _request_id() -> str:
+    """Return the caller's inference id where it has one, else a new one."""
+    given = request.headers.get(INFERENCE_ID, "")
+    return given if re.fullmatch(r"[!-~][ -~]{0,63}", given) else uuid.uuid4().hex[:16]
+
+
+def _failed(error: Exception, request_id: str) -> Response:
+    """Make the response to a failure; what is not the caller's fault goes into the log."""
+    headers = {}
+    if isinstance(error, HTTPException):
+        status, code = error.code or 500, (error.name or "error").lower().replace(" ", "_")
+        message = f"{request.method} {request.path} is not served here."
+        hint = "POST /invocations, GET /ping, GET /."
+        headers = {name: text for name, text in error.get_headers() if name == "Allow"}
+    elif isinstance(error, ServeError):
+        status, code, message, hint = error.status, error.code, error.message, error.hint
+    else:
+        status, code = ServeError.status, ServeError.code
+        message, hint = "The server failed on this request.", "The log has the traceback."
+    if status >= 500 and not isinstance(error, Overloaded):
+        log.error("request %s: %s", request_id, message, exc_info=error)
+    if status == 503:
+        headers["Retry-After"] = "1"
+    if len(message) > MESSAGE_LIMIT:
+        message = message[:MESSAGE_LIMIT] + "..."
+    body = {"code": code, "message": message, "hint": hint, "request_id": request_id}
+    return Response(dumps({"error": body}), status, headers, content_type=JSON)
