@@ -1,0 +1,46 @@
+"""`python -m skserve serve`: the words that SageMaker and people start the program with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+
+from skserve.config import NATIVE_THREADS, Config
+from skserve.errors import StartError
+
+
+def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
+    """Run one word and return the exit status."""
+    parser = argparse.ArgumentParser(prog="skserve", description="Serve a scikit-learn model.")
+    words = parser.add_subparsers(dest="word", required=True, metavar="serve")
+    serve = words.add_parser("serve", help="answer /ping and /invocations")
+    serve.add_argument("--model-dir", type=Path, help="folder of the model (default /opt/ml/model)")
+    serve.add_argument("--port", type=int, help="port to listen on (default 8080)")
+    words.add_parser("train", help="not built yet")
+    given = parser.parse_args(argv)
+    try:
+        if given.word == "train":
+            raise StartError("train is not built yet; this image only serves.")
+        config = Config.from_env(environ, model_dir=given.model_dir, port=given.port)
+        if config.multi_model:
+            raise StartError(
+                "SAGEMAKER_MULTI_MODEL is true, but multi-model serving is not built yet."
+            )
+        # Before numpy is imported: its libraries read these once. See `server` for why one.
+        environ.update(dict.fromkeys(NATIVE_THREADS, "1"))
+        environ.setdefault("SM_MODEL_DIR", str(config.model_dir))  # AWS's scripts read it
+        if os.geteuid() == 0 and config.user != "root":
+            environ["HOME"] = "/tmp"  # root is given up before anything is read
+        from skserve import server
+
+        server.serve(config)
+    except StartError as error:
+        print(f"skserve: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))
