@@ -1,0 +1,145 @@
+"""What several test files share: servers that really run, and the models they serve."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+ROOT = Path(__file__).parent.parent
+START_LIMIT = 60  # seconds
+
+
+@dataclass
+class Server:
+    """A running `python -m skserve serve`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def post(
+        self, body: bytes | str, content_type: str | None = "application/json", **headers: str
+    ):
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if content_type is not None:
+            named["Content-Type"] = content_type
+        data = body.encode() if isinstance(body, str) else body
+        return requests.post(self.url + "/invocations", data=data, headers=named, timeout=60)
+
+    def ping(self) -> int:
+        return requests.get(self.url + "/ping", timeout=5).status_code
+
+    def stop(self, patience: float = 30) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(patience)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start(model_dir: Path, log: Path, **environ: str) -> Server:
+    """Start a server without waiting for it."""
+    port = free_port()
+    command = [sys.executable, "-m", "skserve", "serve"]
+    command += ["--model-dir", str(model_dir), "--port", str(port)]
+    full = {**os.environ, "SKSERVE_USER": "root", "PYTHONPATH": str(ROOT / "container"), **environ}
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, env=full, stdout=sink, stderr=sink)
+    return Server(process, f"http://127.0.0.1:{port}", log)
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        try:
+            if server.ping() == 200:
+                return
+        except requests.RequestException:
+            pass
+        if server.process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise AssertionError(f"no server: {server.log.read_text()}")
+
+
+@contextmanager
+def serving(model_dir: Path, log: Path, **environ: str) -> Iterator[Server]:
+    """Serve `model_dir` for a while."""
+    server = start(model_dir, log, **environ)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a folder with the model of that name from `zoo.py`, made once."""
+    from tests import zoo
+
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            zoo.make(name, made[name])
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def servers(
+    models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Return a running server of the model of that name; each is started once for all tests."""
+    running: dict[str, Any] = {}
+    logs = tmp_path_factory.mktemp("logs")
+
+    def server(name: str) -> Server:
+        if name not in running:
+            context = serving(models(name), logs / name, SAGEMAKER_MODEL_SERVER_WORKERS="1")
+            running[name] = (context, context.__enter__())
+        return running[name][1]
+
+    yield server
+    for context, _ in running.values():
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def model_with_script(models: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """Return a copy of a model's folder with a script beside it, given as text or as a folder."""
+
+    def make(script: str | Path, model: str = "iris", **files: str) -> Path:
+        folder = tmp_path / "model"
+        shutil.copytree(models(model), folder)
+        if isinstance(script, Path):
+            shutil.copytree(script, folder / "code")
+        else:
+            (folder / "code").mkdir()
+            (folder / "code" / "inference.py").write_text(script)
+        for name, text in files.items():
+            (folder / "code" / name.replace("__", ".")).write_text(text)
+        return folder
+
+    return make
