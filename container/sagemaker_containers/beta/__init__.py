@@ -1,0 +1,1 @@
+"""The middle of `sagemaker_containers.beta.framework`, the only path that scripts import."""
