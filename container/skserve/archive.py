@@ -24,13 +24,12 @@ MODEL_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
 CODE_FOLDER = "code"
 
 _KEY = b"_sklearn_version"
-# After the key come the opcodes that memoize it, then the version as a string of some protocol.
-_VERSION = re.compile(
-    rb"_sklearn_version"
-    rb"(?:\n(?:p\d+\n)?V|[\x94]?\x8c.|(?:q.|r....)?X.\x00\x00\x00)"
-    rb"(\d+\.\d+(?:\.\w+)*(?:\+\w+)?)",
+# After the key come the opcodes that memoize it, then those of a string: its length, or a newline.
+_VALUE = re.compile(
+    rb"_sklearn_version(?:\x94?\x8c(.)|(?:q.|r.{4})?X(.)\x00{3}|\n(?:p\d+\n)?V(?=(\d[^\n]*)))",
     re.DOTALL,
 )
+_VERSION = re.compile(rb"\d+\.\d+[\w.+]*")
 _SKOPS_VERSION = re.compile(
     rb'"_sklearn_version":\s*\{[^{}]*?"content":\s*"\\"([^"\\]+)\\""', re.DOTALL
 )
@@ -91,22 +90,32 @@ def _mapped_version(path: Path) -> str | None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = len(data)
         while (at := data.rfind(_KEY, 0, at)) >= 0:
-            if match := _VERSION.match(data[at : at + _TAIL]):
-                return match[1].decode()
+            if found := _versions(data[at : at + _TAIL]):
+                return found[-1]
     return None
 
 
 def _last_version(chunks: Iterator[bytes]) -> str | None:
-    found, tail = None, b""
+    found: list[str] = []
+    tail = b""
     try:
         for chunk in chunks:
-            data = tail + chunk
-            for match in _VERSION.finditer(data):
-                found = match[1]
-            tail = data[-_TAIL:]
+            found = _versions(tail + chunk) or found
+            tail = chunk[-_TAIL:]
     except (OSError, EOFError, zlib.error, lzma.LZMAError):
         pass  # a broken file is the loader's to report; what was seen so far still counts
-    return found.decode() if found else None
+    return found[-1] if found else None
+
+
+def _versions(data: bytes) -> list[str]:
+    """Return the versions that follow the key in `data`, in order."""
+    found = []
+    for match in _VALUE.finditer(data):
+        length = match[1] or match[2]
+        value = match[3] or data[match.end() : match.end() + length[0]]
+        if _VERSION.fullmatch(value):
+            found.append(value.decode())
+    return found
 
 
 def _inflate(path: Path) -> Iterator[bytes]:

@@ -8,7 +8,9 @@ names the version to build the image with. All errors are `StartError`.
 from __future__ import annotations
 
 import logging
+import pickle
 import re
+import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -168,9 +170,12 @@ def _explained(path: Path, saved: str | None, error: Exception) -> str:
     """Tell an unpickling failure as one sentence with a way out."""
     text = " ".join(str(error).split())[:300]
     here = installed("scikit-learn")
-    if match := re.search(r"Can't get attribute '([^']+)' on <module '__main__'", text):
+    main = re.search(
+        r"attribute '(\w+)' on <module '__main__'|'__main__' has no attribute '(\w+)'", text
+    )
+    if main:
         return (
-            f"{path.name} holds {match[1]!r}, a class or function of the script that saved it "
+            f"{path.name} holds {main[1] or main[2]!r}, a class or function of the script that saved it "
             "(__main__); put its definition into code/inference.py beside the model, or save the "
             "model again with it in a module of its own."
         )
@@ -180,7 +185,7 @@ def _explained(path: Path, saved: str | None, error: Exception) -> str:
             f"{path.name} needs the Python module {moved[1]!r}; add it to code/requirements.txt, "
             "or its file to code/."
         )
-    if isinstance(error, EOFError) or "unpickling" in type(error).__name__.lower():
+    if isinstance(error, EOFError | pickle.UnpicklingError | struct.error):
         return f"{path.name} is not a whole joblib or pickle file ({text or 'it ends too early'})."
     origin = f"scikit-learn {saved}" if saved else "another version of scikit-learn or numpy"
     way_out = (

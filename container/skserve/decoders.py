@@ -132,7 +132,7 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
     """Read `instances`, `inputs`, a DataFrame in records or split form, or `columns` + `data`."""
     method = document.get("method")
     if method is not None and not isinstance(method, str):
-        raise BadRequest("method must be a string.", "Such as \"predict_proba\".")
+        raise BadRequest("method must be a string.", 'Such as "predict_proba".')
     keys = set(document) - {"method"}
     if len(keys) == 1 and (key := keys.pop()) in (*_ROW_KEYS, "dataframe_split"):
         rows = document[key]

@@ -205,12 +205,14 @@ def _takes_context(function: Callable[..., Any], name: str, count: int) -> bool:
 
 def _answer(name: str, error: Exception) -> ServeError:
     """Make the answer to an exception of the script: its own status, or a 500 that says where."""
-    for attribute in ("status_code", "code"):  # AWS's toolkits, then werkzeug
-        status = getattr(error, attribute, None)
-        if isinstance(status, int) and 400 <= status <= 599:
-            text = getattr(error, "message", None) or getattr(error, "description", None)
-            return HookError(str(text or error), status)
-    return ModelFault(f"The script's {name} failed.", "The log has the traceback.")
+    ours = any(one.__module__.startswith("werkzeug.") for one in type(error).__mro__)
+    status = getattr(error, "code" if ours else "status_code", None)
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        return ModelFault(f"The script's {name} failed.", "The log has the traceback.")
+    if status == 415 and name == "output_fn":
+        status = 406  # AWS's toolkits raise the same error for both directions
+    text = getattr(error, "message", None) or getattr(error, "description", None) or error
+    return HookError(str(text), status)
 
 
 def _said(error: BaseException) -> str:

@@ -167,7 +167,9 @@ def _learn(
             if isinstance(value, str):
                 columns[place] = Column("text")
         return
-    inner = None if fitted_steps(estimator) else look(estimator, "_preprocessor") or _inner(estimator)
+    inner = (
+        None if fitted_steps(estimator) else look(estimator, "_preprocessor") or _inner(estimator)
+    )
     if inner is not None and inner is not estimator:
         _learn(inner, at, columns, names)
 

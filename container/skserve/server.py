@@ -154,10 +154,10 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
 
 class _Log(Logger):  # type: ignore[misc]
-    """gunicorn's logger without handlers of its own: `telemetry.configure` has set them."""
+    """gunicorn's logger without handlers of its own: `telemetry.configure` has set one for all."""
 
     def setup(self, cfg: Any) -> None:
-        pass
+        self.error_log.propagate = True
 
 
 def _worker_exit(arbiter: Any, worker: Worker) -> None:

@@ -98,13 +98,9 @@ class _Json(logging.Formatter):
 
 
 def configure(level: int, style: str) -> None:
-    """Send the program's and gunicorn's log to stderr, in one format."""
+    """Send every log, the user's scripts' included, to stderr in one format."""
     handler = logging.StreamHandler(sys.stderr)
     text = _Text("%(asctime)s %(levelname)s [%(process)d] %(message)s", "%Y-%m-%d %H:%M:%S")
     handler.setFormatter(_Json() if style == "json" else text)
-    for name in ("skserve", "gunicorn.error", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.propagate = False
-        logger.setLevel(level)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -1,0 +1,173 @@
+"""Loading a model file, and the sentence that says why one does not load."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import sklearn
+import skops.io
+from sklearn.linear_model import LinearRegression
+
+from skserve import artifact
+from skserve.config import Config
+from skserve.errors import StartError
+from skserve.model import Model
+
+CONFIG = Config()
+X = np.array([[0.0], [1.0], [2.0]])
+
+
+class OldLinearRegression(LinearRegression):
+    """Pickles itself the way scikit-learn 1.0 wrote a LinearRegression."""
+
+    def __reduce__(self):
+        state = {
+            "fit_intercept": True,
+            "normalize": "deprecated",
+            "copy_X": True,
+            "n_jobs": None,
+            "positive": False,
+            "n_features_in_": 1,
+            "coef_": self.coef_,
+            "_residues": 0.0,
+            "rank_": 1,
+            "singular_": self.singular_,
+            "intercept_": self.intercept_,
+            "_sklearn_version": "1.0",
+        }
+        return (LinearRegression.__new__, (LinearRegression,), state)
+
+
+@pytest.fixture
+def old(tmp_path):
+    model = OldLinearRegression().fit(X, 2 * X[:, 0])
+    (tmp_path / "model.joblib").write_bytes(pickle.dumps(model))
+    return tmp_path
+
+
+def test_an_old_linear_regression_predicts_though_it_cannot_be_printed(old, caplog):
+    model = Model.load(old, CONFIG)
+
+    assert model._methods["predict"](X).tolist() == pytest.approx([0, 2, 4])
+    assert model.describe()["versions"]["saved_with_scikit-learn"] == "1.0"
+    with pytest.raises(AttributeError):
+        repr(model.estimator)
+    assert "saved by scikit-learn 1.0" in caplog.text
+    assert "--build-arg SKLEARN=1.0" in caplog.text
+
+
+def test_the_version_policy_can_refuse_or_keep_silent(old, caplog):
+    with pytest.raises(StartError, match=r"scikit-learn 1\.0 .*SKSERVE_VERSION_POLICY=error"):
+        artifact.load(old, Config(version_policy="error"))
+    artifact.load(old, Config(version_policy="off"))
+
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+def test_another_patch_release_is_the_same_version(tmp_path, caplog):
+    artifact.check_version(tmp_path / "m", sklearn.__version__.rsplit(".", 1)[0] + ".99", "error")
+
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "not a whole joblib or pickle file"),
+        (b"\x80\x04\x95", "not a whole joblib or pickle file"),
+        (b"hello world, not a pickle", "m.joblib"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
+        (b"csklearn.linear_model.base\nLinearRegression\n.", "another version of scikit-learn"),
+        (b"csklearn.linear_model\nNoSuchThing\n.", "another version of scikit-learn"),
+        (b"clightgbm.sklearn\nLGBMClassifier\n.", "needs the Python module 'lightgbm"),
+        (b"c__main__\nMyModel\n.", "'MyModel', a class or function of the script"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_sentence(tmp_path, content, sentence):
+    (tmp_path / "m.joblib").write_bytes(content)
+
+    with pytest.raises(StartError, match=sentence) as raised:
+        artifact.load(tmp_path, CONFIG)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_moved_module_names_the_version_to_build_with(tmp_path):
+    moved = (
+        pickle.dumps({"_sklearn_version": "0.21.3"}, 2)[:-1] + b"csklearn.linear_model.base\nX\n."
+    )
+    (tmp_path / "m.joblib").write_bytes(moved)
+
+    with pytest.raises(StartError, match=r"saved by scikit-learn 0\.21\.3 .*SKLEARN=0\.21"):
+        artifact.load(tmp_path, CONFIG)
+
+
+def test_the_one_model_is_chosen_and_others_are_named(tmp_path):
+    with pytest.raises(StartError, match="holds no model .* it holds nothing"):
+        artifact.choose(tmp_path, None)
+    with pytest.raises(StartError, match="no model directory"):
+        artifact.choose(tmp_path / "missing", None)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "m.pkl").touch()
+    with pytest.raises(StartError, match=r"Is model/m\.pkl the one\?"):
+        artifact.choose(tmp_path, None)
+    (tmp_path / "a.joblib").touch()
+    assert artifact.choose(tmp_path, None).name == "a.joblib"
+    (tmp_path / "b.pkl").touch()
+    with pytest.raises(StartError, match=r"holds 2 models \(a\.joblib, b\.pkl\)"):
+        artifact.choose(tmp_path, None)
+    assert artifact.choose(tmp_path, "model/m.pkl").name == "m.pkl"
+    with pytest.raises(StartError, match=r"names c\.joblib, but .* holds a\.joblib"):
+        artifact.choose(tmp_path, "c.joblib")
+
+
+MAIN = """
+import sys, joblib
+from sklearn.linear_model import LinearRegression
+class Doubler(LinearRegression):
+    def predict(self, X):
+        return 2 * super().predict(X)
+joblib.dump(Doubler().fit([[0.], [1.]], [0., 1.]), sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("place", ["inference.py", "helpers.py"])
+def test_a_class_pickled_from_main_is_found_in_the_users_code(tmp_path, place):
+    subprocess.run([sys.executable, "-c", MAIN, str(tmp_path / "m.joblib")], check=True)
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "inference.py").write_text("")
+    definition = MAIN.replace("import sys, joblib", "").split("joblib.dump")[0]
+    (code / place).write_text(definition)
+    (code / "train.py").write_text("raise SystemExit('a training script must not run')")
+
+    model = Model.load(tmp_path, CONFIG)
+
+    assert model._methods["predict"]([[3.0]]).tolist() == pytest.approx([6.0])
+    assert "__getattr__" not in vars(sys.modules["__main__"])
+    sys.modules.pop("inference", None)
+    sys.modules.pop("helpers", None)
+
+
+def test_a_skops_file_builds_only_trusted_types(tmp_path):
+    skops.io.dump(LinearRegression().fit(X, X[:, 0]), tmp_path / "m.skops")
+    assert Model.load(tmp_path, CONFIG).method == "predict"
+
+    skops.io.dump({"path": OldLinearRegression}, tmp_path / "m.skops")
+    with pytest.raises(StartError, match=r"wants to build .*OldLinearRegression"):
+        artifact.load(tmp_path, CONFIG)
+
+
+def test_what_cannot_answer_is_refused_at_the_start(tmp_path):
+    joblib.dump({"a": 1}, tmp_path / "m.joblib")
+    with pytest.raises(StartError, match="dict has no method that can answer"):
+        Model.load(tmp_path, CONFIG)
+
+    joblib.dump(LinearRegression().fit(X, X[:, 0]), tmp_path / "m.joblib")
+    with pytest.raises(StartError, match=r"SKSERVE_METHOD is transform, but LinearRegression has"):
+        Model.load(tmp_path, Config(method="transform"))

@@ -1,0 +1,244 @@
+"""The real gunicorn: health under load, starting, stopping, and dying."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import Server, serving, start, wait_until_ready
+
+ROW = "[[5.1, 3.5, 1.4, 0.2]]"
+SLEEPY = """
+import time
+def predict_fn(data, model):
+    time.sleep({seconds})
+    return model.predict(data)
+"""
+
+
+def children(server: Server) -> list[int]:
+    task = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    return [int(pid) for pid in task.read_text().split()]
+
+
+def until(condition, patience: float = 15) -> None:
+    """Wait until `condition()` is true."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_ping_never_queues_behind_predictions(model_with_script, tmp_path):
+    """Four times as many callers as slots, every prediction sleeping: the rest is bounded."""
+    folder = model_with_script(SLEEPY.format(seconds=6))
+    settings = {
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
+        "SKSERVE_THREADS": "2",
+        "SKSERVE_QUEUE": "1",
+    }
+    with (
+        serving(folder, tmp_path / "log", **settings) as server,
+        ThreadPoolExecutor(16) as callers,
+    ):
+        answers = [callers.submit(server.post, ROW) for _ in range(16)]
+        time.sleep(0.5)
+        pings = []
+        while not all(answer.done() for answer in answers) and len(pings) < 60:
+            began = time.perf_counter()
+            assert server.ping() == 200
+            pings.append(time.perf_counter() - began)
+            time.sleep(0.05)
+        statuses = [answer.result().status_code for answer in answers]
+
+        assert sorted(pings)[len(pings) // 2] < 0.1
+        assert sorted(pings)[-2] < 0.1  # one may meet a busy neighbour of this machine
+        assert set(statuses) == {200, 503}
+        assert statuses.count(200) <= 6  # two workers of two slots and one place to wait
+        refused = next(one.result() for one in answers if one.result().status_code == 503)
+        assert refused.headers["Retry-After"] == "1"
+        assert refused.json()["error"]["code"] == "overloaded"
+
+
+def test_a_prediction_that_takes_too_long_is_a_504_and_its_worker_is_replaced(
+    model_with_script, tmp_path
+):
+    script = "import time\ndef predict_fn(data, model):\n"
+    script += "    time.sleep(60 if data[0, 0] > 100 else 0)\n    return model.predict(data)\n"
+    settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+    with serving(model_with_script(script), tmp_path / "log", **settings) as server:
+        before = children(server)
+        began = time.perf_counter()
+        answer = server.post("[[1000, 0, 0, 0]]")
+        assert answer.status_code == 504
+        assert "longer than 1 s" in answer.json()["error"]["message"]
+        assert time.perf_counter() - began < 3
+
+        until(lambda: children(server) and children(server) != before)
+        wait_until_ready(server)
+        assert server.post(ROW).json() == [0]
+    assert "hangs; it is replaced" in (tmp_path / "log").read_text()
+
+
+def test_sigterm_answers_every_accepted_request(model_with_script, tmp_path):
+    folder = model_with_script(SLEEPY.format(seconds=0.05))
+    with (
+        serving(folder, tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="2") as server,
+        ThreadPoolExecutor(200) as callers,
+    ):
+        answers = [callers.submit(server.post, ROW) for _ in range(200)]
+        until(lambda: sum(answer.done() for answer in answers) > 10)
+        began = time.monotonic()
+        status = server.stop()
+
+        refused = 0
+        for answer in answers:
+            try:
+                assert answer.result().json() == [0]
+            except requests.ConnectionError as error:
+                # Never accepted: the door was closed before this caller knocked.
+                assert "refused" in str(error)
+                refused += 1
+        assert status == 0
+        assert time.monotonic() - began < 25
+        assert refused < 190
+
+
+def test_an_idle_server_stops_quickly(servers, models, tmp_path):
+    with serving(models("iris"), tmp_path / "log") as server:
+        silent = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 5
+        silent.close()
+
+
+def test_a_killed_worker_is_replaced_and_said(models, tmp_path):
+    with serving(models("iris"), tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
+        victim = children(server)[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in children(server) and len(children(server)) == 2)
+
+        assert server.post(ROW).json() == [0]
+    assert re.search(rf"pid:\s*{victim}\) was sent SIGKILL", (tmp_path / "log").read_text())
+
+
+def test_a_model_that_cannot_load_ends_the_process_with_one_sentence(tmp_path):
+    server = start(tmp_path, tmp_path / "log")
+
+    assert server.process.wait(20) == 1
+    said = [line for line in server.log.read_text().splitlines() if line.startswith("skserve: ")]
+    assert len(said) == 1
+    assert "holds no model" in said[0]
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_a_failing_model_fn_ends_the_process_without_a_restart_loop(
+    model_with_script, tmp_path, preload
+):
+    folder = model_with_script("def model_fn(model_dir): raise RuntimeError('no weights')")
+    server = start(folder, tmp_path / "log", SKSERVE_PRELOAD=preload)
+
+    assert server.process.wait(20) not in (0, None)
+    log = server.log.read_text()
+    assert "The script's model_fn failed: RuntimeError: no weights (inference.py, line 1)" in log
+    assert log.count("Booting worker") <= 2
+
+
+def test_a_model_that_leaves_threads_is_loaded_in_each_worker(model_with_script, tmp_path):
+    script = """
+import joblib, os, threading, time
+def model_fn(model_dir):
+    time.sleep(0.5)
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    open(os.path.join("/tmp", os.environ["SEEN"]), "a").write(f"{os.getpid()}\\n")
+    return joblib.load(os.path.join(model_dir, "model.joblib"))
+"""
+    seen = tmp_path / "seen"
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2", "SEEN": str(seen)}
+    server = start(model_with_script(script), tmp_path / "log", **settings)
+    try:
+        statuses = set()
+
+        def ready() -> bool:
+            try:
+                statuses.add(server.ping())
+            except requests.RequestException:
+                return False
+            return len(seen.read_text().split()) == 3 if seen.exists() else False
+
+        until(ready)
+        wait_until_ready(server)
+        pids = {int(pid) for pid in seen.read_text().split()}
+
+        assert pids == {server.process.pid, *children(server)}
+        assert 503 in statuses
+        assert server.post(ROW).json() == [0]
+        assert "leaves threads behind" in server.log.read_text()
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def test_warm_up_runs_in_every_worker_before_it_is_ready(model_with_script, tmp_path):
+    script = """
+import os
+def model_warmup_fn(model_dir, model):
+    model.predict([[1, 2, 3, 4]])
+    open(os.environ["SEEN"], "a").write(f"{os.getpid()}\\n")
+"""
+    seen = tmp_path / "seen"
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2", "SEEN": str(seen)}
+    with serving(model_with_script(script), tmp_path / "log", **settings) as server:
+        until(lambda: len(seen.read_text().split()) == 2)
+
+        assert {int(pid) for pid in seen.read_text().split()} == set(children(server))
+
+
+def test_a_client_that_says_nothing_holds_no_thread(models, tmp_path):
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_QUEUE": "0", "SKSERVE_THREADS": "1"}
+    with serving(models("iris"), tmp_path / "log", **settings) as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+        began = time.perf_counter()
+        assert server.ping() == 200
+        assert server.post(ROW).json() == [0]
+        assert time.perf_counter() - began < 1
+        for one in silent:
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("SAGEMAKER_BIND_TO_PORT", "http", "is 'http'; expected a whole number from 1 to 65,535"),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "0", "expected a whole number from 1"),
+        ("SKSERVE_USER", "nobody-such", "is nobody-such, who does not exist here"),
+        ("SAGEMAKER_MULTI_MODEL", "true", "multi-model serving is not built yet"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_one_sentence(models, tmp_path, name, value, sentence):
+    server = start(models("iris"), tmp_path / "log", **{name: value})
+
+    assert server.process.wait(20) == 1
+    assert sentence in server.log.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give root up")
+def test_root_is_given_up_only_where_the_model_stays_readable(models, tmp_path):
+    """Here the interpreter may lie below /root, so only the refusal is sure; see test_image."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "model.joblib").write_bytes((models("iris") / "model.joblib").read_bytes())
+    with serving(private, tmp_path / "log", SKSERVE_USER="nobody") as server:
+        assert server.post(ROW).json() == [0]
+    assert "nobody cannot read" in (tmp_path / "log").read_text()
