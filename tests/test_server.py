@@ -217,6 +217,38 @@ def test_a_client_that_says_nothing_holds_no_thread(models, tmp_path):
             one.close()
 
 
+def test_a_chunked_body_is_read_and_cut_at_the_limit(models, tmp_path):
+    def endless(parts: int):
+        yield b"[[5.1, 3.5, 1.4, 0.2]"
+        for _ in range(parts):
+            yield b", [5.1, 3.5, 1.4, 0.2]" * 1000
+        yield b"]"
+
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"}
+    with serving(models("iris"), tmp_path / "log", **settings) as server:
+        url = server.url + "/invocations"
+
+        assert len(requests.post(url, data=endless(2), timeout=10).json()) == 2001
+        refused = requests.post(url, data=endless(100), timeout=10)
+
+        assert refused.status_code == 413
+        assert "more than 1,048,576 bytes" in refused.json()["error"]["message"]
+        assert server.post(ROW).json() == [0]
+
+
+def test_a_client_that_stops_half_way_is_given_up(models, tmp_path):
+    with serving(models("iris"), tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="1") as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port)) as half:
+            half.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[[")
+            half.shutdown(socket.SHUT_WR)
+            half.settimeout(10)
+            said = half.recv(4096)
+        assert b"400" in said.split(b"\r\n")[0]
+        assert b"before it was whole" in said
+        assert server.post(ROW).json() == [0]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [

@@ -35,13 +35,6 @@ class NotAcceptable(ServeError):
     code = "not_acceptable"
 
 
-class Stalled(ServeError):
-    """The client stopped sending in the middle of its body."""
-
-    status = 408
-    code = "request_timeout"
-
-
 class TooLarge(ServeError):
     """The body, or the answer it asks for, is over a limit."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -152,9 +153,10 @@ def _learn(
     if isinstance(routes, list):
         _learn_routes(routes, at, columns, names)
         return
-    for step in fitted_steps(estimator):
+    steps = fitted_steps(estimator)
+    for step, after in zip_longest(steps, steps[1:]):
         _learn(step, at, columns, names)
-        if not _keeps_columns(step, len(at)):
+        if not _keeps_columns(step, after, len(at), names):
             return
     learned = look(estimator, "categories_")
     if isinstance(learned, list) and len(learned) == len(at):
@@ -174,10 +176,13 @@ def _learn(
         _learn(inner, at, columns, names)
 
 
-def _keeps_columns(step: object, count: int) -> bool:
-    """Whether the next step of a pipeline still sees the text that this one was given."""
+def _keeps_columns(step: object, after: object, count: int, names: tuple[str, ...] | None) -> bool:
+    """Whether the step `after` in a pipeline meets the columns that `step` was given."""
     filled = look(step, "statistics_")
-    return isinstance(filled, np.ndarray) and len(filled) == count and filled.dtype.kind in "OU"
+    if isinstance(filled, np.ndarray) and len(filled) == count and filled.dtype.kind in "OU":
+        return True  # an imputer of text
+    known = look(after, "feature_names_in_")
+    return names is not None and known is not None and tuple(known) == names
 
 
 def _learn_routes(

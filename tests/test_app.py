@@ -1,0 +1,193 @@
+"""HTTP: routes, limits, identities, and what an error looks like."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from skserve.app import ATTRIBUTES, INFERENCE_ID, Bodies, create_app
+from skserve.codec import Reply
+from skserve.config import Config
+from skserve.errors import BadRequest, NotReady, Overloaded
+from skserve.model import Model
+from skserve.registry import Single, Slots
+
+ROW = "[[5.1, 3.5, 1.4, 0.2]]"
+
+
+@pytest.fixture(scope="module")
+def client(models):
+    config = Config(max_payload_mb=1)
+    registry = Single(Slots(1, 4, timeout=10), Model.load(models("iris"), config))
+    return create_app(registry, config, Bodies(2 << 20)).test_client()
+
+
+class Failing:
+    """A registry that answers with whatever it is told to."""
+
+    def __init__(self, outcome: Exception | Reply) -> None:
+        self.outcome = outcome
+
+    def ready(self) -> bool:
+        return False
+
+    def invoke(self, call):
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    describe = None
+
+
+def failing(outcome: Exception | Reply):
+    return create_app(Failing(outcome), Config(), Bodies(1 << 20)).test_client()
+
+
+@pytest.mark.parametrize("method", ["get", "head", "post"])
+def test_ping_is_empty_and_says_whether_a_prediction_could_run(client, method):
+    answer = getattr(client, method)("/ping")
+
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert getattr(failing(NotReady("x")), method)("/ping").status_code == 503
+
+
+def test_the_description_holds_a_request_that_works(client):
+    described = client.get("/").json
+
+    example = described["example"]
+    answer = client.post("/invocations", json=example["body"])
+
+    assert answer.status_code == 200
+    assert client.options("/").json == described
+    assert described["model"] == "LogisticRegression"
+    assert described["method"] == "predict"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("get", "/invocations", 405),
+        ("get", "/nowhere", 404),
+        ("delete", "/ping", 405),
+        ("get", "/pingx", 404),
+    ],
+)
+def test_what_is_not_served_is_said_in_json(client, method, path, status):
+    answer = getattr(client, method)(path)
+
+    assert answer.status_code == status
+    assert path in answer.json["error"]["message"]
+    assert "POST /invocations" in answer.json["error"]["hint"]
+    assert status != 405 or "Allow" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shape"),
+    [
+        ("method=predict_proba", 3),
+        ("trace=7; method = predict_proba", 3),
+        ("trace=7,method=decision_function", 3),
+        ("anything at all", None),
+        ("methods=predict_proba", None),
+    ],
+)
+def test_custom_attributes_choose_the_method_and_come_back(client, attributes, shape):
+    answer = client.post("/invocations", data=ROW, headers={ATTRIBUTES: attributes})
+
+    assert answer.headers[ATTRIBUTES] == attributes
+    value = answer.json[0]
+    assert value == 0 if shape is None else len(value) == shape
+
+
+def test_the_body_names_the_method_before_the_attributes_do(client):
+    body = {"instances": json.loads(ROW), "method": "predict"}
+
+    answer = client.post("/invocations", json=body, headers={ATTRIBUTES: "method=predict_proba"})
+
+    assert answer.json == {"predictions": [0]}
+
+
+def test_the_callers_inference_id_is_the_request_id(client):
+    given = client.post("/invocations", data="[", headers={INFERENCE_ID: "order-66"})
+    made = client.post("/invocations", data="[")
+
+    assert given.json["error"]["request_id"] == "order-66"
+    assert len(made.json["error"]["request_id"]) == 16
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(client):
+    answer = client.post("/invocations", data=b"1" * ((1 << 20) + 1))
+
+    assert answer.status_code == 413
+    assert "1,048,577 bytes; the limit is 1,048,576" in answer.json["error"]["message"]
+    assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" in answer.json["error"]["hint"]
+
+
+def test_bodies_are_bounded_all_together():
+    bodies = Bodies(100)
+    with bodies.hold(60), bodies.hold(40):
+        with pytest.raises(Overloaded, match="100 bytes are in work; 1 more"), bodies.hold(1):
+            pass
+    with bodies.hold(1000):  # alone, a body may be larger than the bound for all
+        pass
+    with bodies.hold(100):
+        pass
+
+
+def test_a_compressed_body_is_refused_for_now(client):
+    answer = client.post("/invocations", data=ROW, headers={"Content-Encoding": "gzip"})
+
+    assert answer.status_code == 415
+    assert "gzip" in answer.json["error"]["message"]
+
+
+def test_a_bug_is_a_500_with_its_traceback_in_the_log_alone(caplog):
+    answer = failing(RuntimeError("secret internals")).post("/invocations", data="[]")
+
+    assert answer.status_code == 500
+    assert b"secret" not in answer.data
+    assert b"Traceback" not in answer.data
+    request_id = answer.json["error"]["request_id"]
+    assert f"request {request_id}" in caplog.text
+    assert "RuntimeError: secret internals" in caplog.text
+
+
+def test_the_useful_sentence_comes_first_and_fits_what_sagemaker_shows():
+    answer = failing(BadRequest("column 'x' " * 1000, "hint")).post("/invocations", data="[]")
+
+    assert answer.data.startswith(b'{"error":{"code":"bad_request","message":"column')
+    assert len(answer.data) < 2048
+
+
+def test_overload_says_when_to_come_back_and_is_no_error_in_the_log(caplog):
+    answer = failing(Overloaded("full")).post("/invocations", data="[]")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert [one for one in caplog.records if one.levelno > logging.INFO] == []
+
+
+def test_a_replys_own_headers_and_status_are_kept():
+    reply = Reply(b"x", "text/csv", 418, {"X-Own": "1", ATTRIBUTES: "mine"})
+
+    answer = failing(reply).post("/invocations", data="[]", headers={ATTRIBUTES: "theirs"})
+
+    assert answer.status_code == 418
+    assert answer.headers["Content-Type"] == "text/csv"
+    assert answer.headers["X-Own"] == "1"
+    assert answer.headers.getlist(ATTRIBUTES) == ["mine"]
+
+
+def test_one_line_of_the_log_says_what_a_request_cost(client, caplog):
+    caplog.set_level(logging.INFO, "skserve.requests")
+
+    client.post("/invocations", data=ROW, headers={INFERENCE_ID: "me"})
+    client.get("/ping")
+
+    (line,) = [one.facts for one in caplog.records if one.name == "skserve.requests"]
+    assert line["status"] == 200
+    assert line["rows"] == 1
+    assert line["bytes_in"] == len(ROW)
+    assert line["id"] == "me"
+    assert {"decode_ms", "predict_ms", "encode_ms", "total_ms"} <= set(line)

@@ -1,0 +1,234 @@
+"""Formats: what goes out comes back, a row's answer is its own, and nothing crashes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skserve import codec
+from skserve.answer import Answer
+from skserve.codec import Call, Request
+from skserve.decoders import DECODERS
+from skserve.encoders import ENCODERS
+from skserve.errors import ServeError, TooLarge
+from skserve.media import CSV, JSON, JSON_LINES, NPY
+from skserve.schema import Column, Schema
+from tests import zoo
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=64)
+NUMBERS = Schema(n_features=3, columns=(Column(),) * 3)
+NAMED = Schema(n_features=3, columns=(Column(),) * 3, names=("a", "b", "c"), frames=False)
+
+
+def written(rows: list[list[float]], content_type: str) -> bytes:
+    """Write rows the way other programs do."""
+    if content_type == JSON:
+        return json.dumps(rows).encode()
+    if content_type == CSV:
+        stream = io.StringIO()
+        csv.writer(stream).writerows(rows)
+        return stream.getvalue().encode()
+    if content_type == JSON_LINES:
+        return "\n".join(json.dumps(row) for row in rows).encode()
+    array = io.BytesIO()
+    np.save(array, np.array(rows))
+    return array.getvalue()
+
+
+@pytest.mark.parametrize("content_type", [JSON, CSV, JSON_LINES, NPY])
+@given(rows=st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=8))
+def test_every_double_arrives_bit_for_bit(content_type, rows):
+    request = codec.decode(Call(written(rows, content_type), content_type), NUMBERS, JSON)
+
+    assert request.X.dtype == np.float64
+    assert request.X.tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("accept", "read"),
+    [
+        (JSON, lambda body: json.loads(body)),
+        (JSON_LINES, lambda body: [json.loads(line) for line in body.splitlines()]),
+        (
+            CSV,
+            lambda body: [
+                [float(cell) for cell in row] for row in csv.reader(io.StringIO(body.decode()))
+            ],
+        ),
+        (NPY, lambda body: np.load(io.BytesIO(body), allow_pickle=False).tolist()),
+    ],
+)
+@given(rows=st.lists(st.lists(FLOATS, min_size=2, max_size=2), min_size=1, max_size=8))
+def test_every_double_leaves_bit_for_bit(accept, read, rows):
+    reply = codec.encode(Answer.of(np.array(rows)), Request(None, accept))
+
+    assert reply.media_type == accept
+    assert read(reply.body) == rows
+
+
+@given(
+    cells=st.lists(
+        st.lists(
+            st.one_of(
+                FLOATS.map(repr),
+                st.sampled_from(
+                    [
+                        "",
+                        "nan",
+                        " 1 ",
+                        "1e5",
+                        "x",
+                        "1_0",
+                        "\u0661",
+                        "0x1p3",
+                        "1d3",
+                        "inf",
+                        "-inf",
+                        "+.5",
+                        "5.",
+                    ]
+                ),
+            ),
+            min_size=3,
+            max_size=3,
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    end=st.sampled_from(["\n", "\r\n"]),
+    final=st.booleans(),
+)
+def test_the_fast_reading_of_csv_equals_the_careful_one(cells, end, final):
+    text = end.join(",".join(row) for row in cells) + (end if final else "")
+    quoted = end.join(",".join(f'"{cell}"' for cell in row) for row in cells) + (
+        end if final else ""
+    )
+
+    def outcome(body: str) -> Any:
+        try:
+            X = codec.decode(Call(body.encode(), CSV), NUMBERS, JSON).X
+        except ServeError as error:
+            return error.message
+        return [["nan" if math.isnan(value) else value for value in row] for row in X.tolist()]
+
+    assert outcome(text) == outcome(quoted)
+
+
+@pytest.mark.parametrize("content_type", list(DECODERS))
+@given(body=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+@settings(max_examples=300)
+def test_no_body_is_more_than_a_refusal(content_type, body):
+    for schema in (NUMBERS, NAMED, Schema(text=True), Schema()):
+        try:
+            codec.decode(Call(body, content_type), schema, JSON)
+        except ServeError as error:
+            assert 400 <= error.status < 500
+
+
+@given(start=st.integers(0, 140), value=st.binary(min_size=1, max_size=4))
+@settings(max_examples=500)
+def test_a_damaged_npy_is_read_or_refused(start, value):
+    body = bytearray(written([[1.0, 2.0, 3.0]] * 2, NPY))
+    body[start : start + len(value)] = value
+    try:
+        codec.decode(Call(bytes(body), NPY), NUMBERS, JSON)
+    except ServeError as error:
+        assert 400 <= error.status < 500
+
+
+MODELS = {name: make() for name, make in zoo.MODELS.items() if name != "outputs"}
+CELLS = {
+    "mixed": lambda rng: [rng.choice(["007", "7", "010", "10"]), rng.choice([1.5, None]), None],
+    "objects": lambda rng: [rng.choice(["x", "y"]), float(rng.normal())],
+    "text": lambda rng: " ".join(rng.choice(["good", "bad", "wine", "\u00fc"], 3)),
+    "missing": lambda rng: [rng.choice([None, 0.5]), float(rng.normal())],
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 6))
+@settings(max_examples=15, deadline=None)
+def test_a_rows_answer_is_the_same_alone_and_among_others(name, seed, count):
+    model = MODELS[name]
+    schema = Schema.of(model)
+    rng = np.random.default_rng(seed)
+    make = CELLS.get(name, lambda rng: rng.normal(size=schema.n_features).round(3).tolist())
+    rows = [make(rng) for _ in range(count)]
+    method = schema.methods[0]
+
+    def answers(rows: list[Any]) -> list[Any]:
+        from skserve.methods import find
+
+        body = json.dumps({"instances": rows}, default=lambda one: one.item()).encode()
+        X = codec.decode(Call(body, JSON), schema, JSON).X
+        return list(Answer.of(find(model, method)(X), method).cells())
+
+    together, alone = answers(rows), [answers([row])[0] for row in rows]
+
+    for one, other in zip(together, alone, strict=True):
+        assert all(
+            a == b if isinstance(a, str) else math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+            for a, b in zip(one, other, strict=True)
+        )
+
+
+ANSWERS = [
+    (np.array([1, 2]), "[1,2]", "1\n2\n"),
+    (np.array([True, False]), "[true,false]", "True\nFalse\n"),
+    (np.array(["a,b", 'c"d']), '["a,b","c\\"d"]', '"a,b"\n"c""d"\n'),
+    (np.array([1.5, np.nan, np.inf, -np.inf]), "[1.5,null,null,null]", "1.5\nnan\ninf\n-inf\n"),
+    (np.array([0.1], dtype=np.float32), "[0.1]", "0.10000000149011612\n"),
+    (np.array([[1, 2], [3, 4]]), "[[1,2],[3,4]]", "1,2\n3,4\n"),
+    (np.asfortranarray([[1.0, 2.0], [3.0, 4.0]]), "[[1.0,2.0],[3.0,4.0]]", "1.0,2.0\n3.0,4.0\n"),
+    (np.array([None, "x"], dtype=object), '[null,"x"]', "nan\nx\n"),
+    (pd.DataFrame({"p": [0.5], "q": ["z"]}), '[[0.5,"z"]]', "0.5,z\n"),
+    (pd.Series([1, 2]), "[1,2]", "1\n2\n"),
+    (scipy.sparse.csr_matrix([[0, 1.0]]), "[[0.0,1.0]]", "0.0,1.0\n"),
+    (
+        [np.array([[0.5, 0.5]]), np.array([[1.0, 0.0, 0.0]])],
+        "[[[0.5,0.5],[1.0,0.0,0.0]]]",
+        "0.5,0.5,1.0,0.0,0.0\n",
+    ),
+    (7, "[7]", "7\n"),
+]
+
+
+@pytest.mark.parametrize(("y", "as_json", "as_csv"), ANSWERS, ids=str)
+def test_every_shape_of_answer_is_written(y, as_json, as_csv):
+    answer = Answer.of(y)
+
+    assert ENCODERS[JSON](answer, False).decode() == as_json
+    assert ENCODERS[JSON](answer, True).decode() == '{"predictions":' + as_json + "}"
+    assert ENCODERS[CSV](answer, False).decode() == as_csv
+
+
+def test_neighbours_are_named():
+    pair = (np.array([[0.0, 0.5]]), np.array([[3, 1]]))
+    answer = Answer.of(pair, "kneighbors")
+
+    assert json.loads(ENCODERS[JSON](answer, False)) == [
+        {"distances": [0.0, 0.5], "indices": [3, 1]}
+    ]
+    assert ENCODERS[CSV](answer, False) == b"0.0,0.5,3,1\n"
+    assert np.load(io.BytesIO(ENCODERS[NPY](answer, False))).shape == (1, 2, 2)
+
+
+def test_labels_are_written_as_strings_never_as_a_pickle():
+    body = ENCODERS[NPY](Answer.of(np.array(["a", "bb"], dtype=object)), False)
+
+    assert np.load(io.BytesIO(body), allow_pickle=False).tolist() == ["a", "bb"]
+
+
+def test_a_sparse_answer_too_large_to_write_out_is_refused():
+    with pytest.raises(TooLarge, match="sparse table of 40000 x 100000"):
+        Answer.of(scipy.sparse.csr_matrix((40_000, 100_000)))
