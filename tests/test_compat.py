@@ -13,13 +13,14 @@ import flask
 import joblib
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from werkzeug.exceptions import BadRequest
+
 from sagemaker_containers.beta import framework
 from sagemaker_containers.beta.framework import content_types, encoders, env, errors, worker
 from sagemaker_inference import decoder, encoder, utils
 from sagemaker_inference import errors as toolkit_errors
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
-from werkzeug.exceptions import BadRequest
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "tests" / "scripts"

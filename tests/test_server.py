@@ -243,7 +243,7 @@ def test_a_client_that_stops_half_way_is_given_up(models, tmp_path):
             half.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[[")
             half.shutdown(socket.SHUT_WR)
             half.settimeout(10)
-            said = half.recv(4096)
+            said = half.recv(4096) + half.recv(4096)  # gunicorn sends the head by itself
         assert b"400" in said.split(b"\r\n")[0]
         assert b"before it was whole" in said
         assert server.post(ROW).json() == [0]

@@ -112,8 +112,8 @@ def _body(bodies: Bodies, limit: int) -> Iterator[bytes]:
         try:
             body = request.get_data(cache=False)
         except (ClientDisconnected, OSError):
-            body = b""
-        if len(body) < (length or 0):
+            body = None
+        if body is None or len(body) < (length or 0):
             raise BadRequest("The body ended before it was whole.", "Send it again.")
         if len(body) > limit:
             raise _too_large(f"more than {limit:,}", limit)

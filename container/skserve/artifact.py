@@ -176,8 +176,8 @@ def _explained(path: Path, saved: str | None, error: Exception) -> str:
     if main:
         return (
             f"{path.name} holds {main[1] or main[2]!r}, a class or function of the script that "
-            "saved it (__main__); put its definition into code/inference.py beside the model, or save the "
-            "model again with it in a module of its own."
+            "saved it (__main__); put its definition into code/inference.py beside the model, or "
+            "save the model again with it in a module of its own."
         )
     moved = re.search(r"No module named '([^']+)'", text)
     if moved and not moved[1].startswith(("sklearn", "numpy", "scipy", "joblib", "_")):

@@ -142,13 +142,13 @@ def _pip(wanted: Path, held: Path, target: Path, where: list[str]) -> str | None
 
     In two steps, because `pip install --target` alone would bring a second numpy.
     """
-    quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]
+    quiet = ["--no-input", "--disable-pip-version-check", "--no-cache-dir"]
     brief = ["--retries", "0", "--timeout", "4"]  # fail while somebody is still watching
     resolve = ["install", "--dry-run", "--report", str(target / "report.json")]
     options = [*quiet, *brief, *where]
     done = _run_pip([*resolve, *options, "-r", str(wanted), "-c", str(held)], wanted.parent)
     if done.returncode:
-        return _last_error(done.stderr)
+        return _reason(done.stdout + done.stderr)
     report = json.loads((target / "report.json").read_text())
     needed = [
         f"{one['metadata']['name']}=={one['metadata']['version']}"
@@ -161,7 +161,7 @@ def _pip(wanted: Path, held: Path, target: Path, where: list[str]) -> str | None
     done = _run_pip(
         ["install", "--no-deps", "--target", str(target), *options, *needed], wanted.parent
     )
-    return _last_error(done.stderr) if done.returncode else None
+    return _reason(done.stdout + done.stderr) if done.returncode else None
 
 
 def _run_pip(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -170,11 +170,12 @@ def _run_pip(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[
     )
 
 
-def _last_error(output: str) -> str:
-    """Return the last line of pip's that says ERROR, which is the reason."""
+def _reason(output: str) -> str:
+    """Return pip's first line that says ERROR, and what it says of conflicting versions."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip said nothing"]
-    return errors[-1].rstrip(".") + "."
+    errors = [line for line in lines if line.startswith("ERROR:")] or ["pip said nothing."]
+    conflict = [line for line in lines if "depends on" in line or "user requested" in line]
+    return " ".join([errors[0], *(f"{line.rstrip('.')}." for line in conflict)])
 
 
 def _check_executable(target: Path) -> None:

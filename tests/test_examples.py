@@ -1,0 +1,81 @@
+"""The examples and the demo, run as a person would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, serving
+
+PAYLOADS = ROOT / "local_test" / "payloads"
+
+
+def test_the_demo_shows_both_stories():
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "container"), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "demo.py"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+
+    said = done.stdout
+    assert "nearest to wine 0: 0 (0.0000), 20 (0.0531)" in said
+    assert "npy out: shape (3, 2, 10)" in said
+    assert "Row 1 has 2 values, expected 13" in said
+    assert '{"progression": [206.1, 68.1]}' in said
+    assert said.count("stopped with status 0") == 2
+    assert done.stderr == ""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    def train(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        subprocess.run(
+            [sys.executable, ROOT / "examples" / name / "train.py", folder], check=True
+        )
+        return folder
+
+    return train
+
+
+def predict(url: str, payload: str, accept: str) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "local_test" / "predict.sh"
+    command = [script, PAYLOADS / payload, accept, url]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_predict_sh_sends_every_payload(trained, tmp_path):
+    with serving(trained("wine"), tmp_path / "log") as server:
+        answers = {
+            name: predict(server.url, name, "text/csv").stdout
+            for name in ("wine.csv", "wine.json", "wine.jsonl", "wine.npy")
+        }
+        refused = predict(server.url, "regression.json", "text/csv")
+
+    assert len(set(answers.values())) == 1
+    assert answers["wine.csv"].count("\n") == 2
+    assert refused.returncode != 0
+    assert "bad_request" in refused.stdout
+
+
+def test_the_regressions_script_answers_its_payload(trained, tmp_path):
+    with serving(trained("regression"), tmp_path / "log") as server:
+        done = predict(server.url, "regression.json", "application/json")
+
+    assert done.stdout == '{"progression": [206.1, 68.1]}'
+
+
+@pytest.mark.parametrize("script", ["predict.sh", "serve_local.sh"])
+def test_a_wrong_argument_prints_the_usage(script):
+    done = subprocess.run([ROOT / "local_test" / script, "no such file"], capture_output=True)
+
+    assert done.returncode == 1
+    assert b"usage: " in done.stderr

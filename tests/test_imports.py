@@ -1,0 +1,94 @@
+"""Who may know whom: the direction of imports, and one door for each foreign library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
+
+# From the bottom up: a module imports only from the lines above its own.
+LAYERS = [
+    {"__init__", "errors"},
+    {"config", "archive", "telemetry", "methods"},
+    {"schema", "media"},
+    {"table", "answer"},
+    {"decoders", "encoders", "artifact"},
+    {"codec", "source"},
+    {"hooks"},
+    {"model"},
+    {"registry"},
+    {"app", "worker"},
+    {"server"},
+    {"__main__"},
+]
+DOORS = {
+    "flask": {"app"},
+    "werkzeug": {"app"},
+    "gunicorn": {"server", "worker"},
+    "joblib": {"artifact"},
+    "skops": {"artifact"},
+    "boto3": {"source"},
+    "botocore": {"source"},
+    "orjson": {"decoders", "encoders"},
+    "pandas": {"table"},
+    "threadpoolctl": {"registry"},
+    "sklearn": set(),
+    "scipy": set(),
+}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def imported(module: str) -> set[str]:
+    """Return the dotted names that a module imports anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    (level,) = [number for number, layer in enumerate(LAYERS) if module in layer]
+    below = set().union(*LAYERS[:level]) if level else set()
+    ours = {name.split(".")[1] for name in imported(module) if name.startswith("skserve.")} & set(
+        MODULES
+    )
+
+    assert ours <= below, f"{module} may not import {sorted(ours - below)}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_foreign_library_has_one_door(module):
+    roots = {name.split(".")[0] for name in imported(module)}
+
+    assert {root for root in roots if module not in DOORS.get(root, {module})} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_environment_is_an_argument(module):
+    text = (PACKAGE / f"{module}.py").read_text()
+
+    assert ("os.environ" in text or "getenv" in text) == (module == "__main__")
+
+
+def test_what_is_slow_to_import_is_not_imported_at_the_start():
+    code = "import skserve.server, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    loaded = set(done.stdout.split())
+    assert loaded.isdisjoint({"pandas", "boto3", "scipy", "sklearn", "joblib", "skops"})

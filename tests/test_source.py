@@ -1,0 +1,207 @@
+"""Where the user's code comes from, and what its requirements.txt may do."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from skserve import source
+from skserve.config import Config
+from skserve.errors import StartError
+
+SCRIPT = "def predict_fn(data, model): return [42]\n"
+
+
+def fetch(folder: Path, **settings: object) -> source.Source | None:
+    return source.fetch(folder, Config(**settings))
+
+
+def archive(path: Path, **files: str) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name.replace("__", "."))
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path, monkeypatch):
+    """Keep what is fetched below this test's folder."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+
+
+def test_code_is_looked_for_in_the_order_of_awss_images(tmp_path):
+    assert fetch(tmp_path) is None
+
+    (tmp_path / "inference.py").write_text(SCRIPT)
+    assert fetch(tmp_path).folder == tmp_path
+
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text(SCRIPT)
+    assert fetch(tmp_path).folder == tmp_path / "code"
+
+    (tmp_path / "code" / "serve_me.py").write_text(SCRIPT)
+    assert fetch(tmp_path, program="serve_me.py").program == "serve_me.py"
+    assert fetch(tmp_path, program="serve_me").program == "serve_me.py"
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "inference.py").write_text(SCRIPT)
+    assert fetch(tmp_path, submit_directory=str(other)).folder == other
+    assert fetch(tmp_path, submit_directory=f"file://{other}").folder == other
+
+
+def test_an_archive_is_unpacked_below_the_temporary_folder(tmp_path):
+    path = archive(tmp_path / "sourcedir.tar.gz", inference__py=SCRIPT)
+
+    found = fetch(tmp_path, submit_directory=str(path))
+
+    assert found.folder.is_relative_to(tmp_path / "scratch")
+    assert (found.folder / "inference.py").read_text() == SCRIPT
+
+
+def test_code_that_is_named_must_be_there(tmp_path):
+    with pytest.raises(StartError, match=r"no nowhere\.py in .*SAGEMAKER_PROGRAM"):
+        fetch(tmp_path, program="nowhere")
+    with pytest.raises(StartError, match="/no/such/place, which does not exist"):
+        fetch(tmp_path, submit_directory="/no/such/place")
+    (tmp_path / "broken.tar.gz").write_bytes(b"broken")
+    with pytest.raises(StartError, match=r"broken\.tar\.gz cannot be unpacked"):
+        fetch(tmp_path, submit_directory=str(tmp_path / "broken.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """Return the address of a real HTTP server that speaks S3."""
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+def test_code_comes_from_s3(tmp_path, s3, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    client = boto3.client("s3", endpoint_url=s3, region_name="us-east-1")
+    client.create_bucket(Bucket="models")
+    path = archive(tmp_path / "sourcedir.tar.gz", inference__py=SCRIPT)
+    client.upload_file(str(path), "models", "a/b/sourcedir.tar.gz")
+    where = {"s3_endpoint": s3, "region": "us-east-1"}
+
+    found = fetch(tmp_path, submit_directory="s3://models/a/b/sourcedir.tar.gz", **where)
+
+    assert (found.folder / "inference.py").read_text() == SCRIPT
+    with pytest.raises(StartError, match=r"s3://models/nothing, which cannot be downloaded: .*404"):
+        fetch(tmp_path, submit_directory="s3://models/nothing", **where)
+
+
+def test_s3_without_a_network_fails_soon_and_says_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(StartError, match="network isolation the code must be in the model"):
+            fetch(tmp_path, submit_directory="s3://b/k.tar.gz", s3_endpoint=url, region="us-east-1")
+    assert time.monotonic() - began < 10
+
+
+def wheel(folder: Path, name: str, code: str, requires: str = "", compiled: bool = False) -> None:
+    """Write the smallest wheel that pip installs."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    metadata += f"Requires-Dist: {requires}\n" if requires else ""
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}/__init__.py", code)
+        if compiled:
+            file.writestr(f"{name}/fast.so", b"\x7fELF")
+        file.writestr(f"{info}/METADATA", metadata)
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def code(tmp_path):
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "inference.py").write_text(SCRIPT)
+    return folder
+
+
+@pytest.fixture
+def _no_network(monkeypatch):
+    """Give pip an index that nobody answers at."""
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_bundled_wheels_are_installed_without_a_network(tmp_path, code):
+    wheel(code / "wheels", "greeting", "WORD = 'hello'", requires="numpy")
+    (code / "requirements.txt").write_text("greeting==1.0  # bundled\n")
+
+    found = fetch(tmp_path)
+
+    assert (found.library / "greeting" / "__init__.py").is_file()
+    assert not (found.library / "numpy").exists()  # the image's own serves
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_without_a_network_a_missing_package_is_said_within_seconds(tmp_path, code):
+    (code / "requirements.txt").write_text("no-such-package-anywhere==1.0\n")
+
+    began = time.monotonic()
+    with pytest.raises(StartError, match=r"ERROR: .*no-such-package-anywhere.*code/wheels"):
+        fetch(tmp_path)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_the_versions_that_a_model_depends_on_are_held(tmp_path, code):
+    wheel(code / "wheels", "greedy", "", requires="numpy<1")
+    (code / "requirements.txt").write_text("greedy\n")
+
+    with pytest.raises(
+        StartError, match=r"cannot be installed: ERROR: .*greedy.* numpy<1.*constraint"
+    ):
+        fetch(tmp_path)
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_compiled_code_where_nothing_may_be_executed_is_refused(tmp_path, code):
+    wheel(code / "wheels", "compiled", "", compiled=True)
+    (code / "requirements.txt").write_text("compiled\n")
+    scratch = tmp_path / "scratch"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "none", scratch], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting needs root")
+    try:
+        with pytest.raises(StartError, match=r"compiled code \(fast\.so\), but .* mounted noexec"):
+            fetch(tmp_path)
+    finally:
+        subprocess.run(["umount", "--lazy", scratch], check=True)
+
+
+def test_pip_is_that_of_this_interpreter():
+    assert shutil.which(sys.executable)
+    assert source._run_pip(["--version"], Path("/")).returncode == 0
