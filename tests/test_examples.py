@@ -38,9 +38,7 @@ def test_the_demo_shows_both_stories():
 def trained(tmp_path_factory):
     def train(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        subprocess.run(
-            [sys.executable, ROOT / "examples" / name / "train.py", folder], check=True
-        )
+        subprocess.run([sys.executable, ROOT / "examples" / name / "train.py", folder], check=True)
         return folder
 
     return train

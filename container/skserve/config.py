@@ -120,7 +120,12 @@ class Config:
         "`code` in the model directory, then the model directory itself",
     )
     region: str | None = _setting(
-        "SAGEMAKER_REGION", None, str, "Region for an `s3://` submit directory.", "`AWS_REGION`"
+        "SAGEMAKER_REGION",
+        None,
+        str,
+        "Region for an `s3://` submit directory. `AWS_REGION` comes before it, "
+        "`AWS_DEFAULT_REGION` after.",
+        "",
     )
     s3_endpoint: str | None = _setting(
         "S3_ENDPOINT_URL", None, str, "Another S3 endpoint for the submit directory.", ""
@@ -264,7 +269,8 @@ class Config:
                 raise StartError(
                     f"{setting.metadata['name']} is {text!r}; expected {parse.__doc__}."
                 ) from None
-        values.setdefault("region", environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"))
+        regions = environ.get("AWS_REGION"), values.get("region"), environ.get("AWS_DEFAULT_REGION")
+        values["region"] = next(filter(None, regions), None)
         values.update({name: value for name, value in given.items() if value is not None})
         return cls(**values)  # type: ignore[arg-type]
 

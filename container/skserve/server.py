@@ -115,6 +115,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACE,
             "keepalive": KEEP_ALIVE,
             "control_socket_disable": True,
+            # Who we are now: gunicorn's own default is who we were when it was imported.
+            "user": os.geteuid(),
+            "group": os.getegid(),
             "logger_class": _Log,
             "proc_name": "skserve",
             "worker_exit": _worker_exit,

@@ -1,0 +1,53 @@
+"""What takes minutes: images for the oldest and the newest scikit-learn, and large models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import requests
+
+from tests.conftest import ROOT
+from tests.test_image import container, docker, readable
+from tests.test_image import pytestmark as needs_docker
+
+pytestmark = [*needs_docker, pytest.mark.soak]
+
+
+@pytest.mark.parametrize(("sklearn", "python"), [("1.9", "3.13"), ("1.3", "3.11")])
+def test_a_model_meets_its_own_version(sklearn, python, tmp_path):
+    """Train inside an image, serve by the same one; then the neighbour image says what is wrong."""
+    subprocess.run(["bash", ROOT / "../shared/tools/base-image.sh", python], check=True)
+    tag = f"skserve-soak:{sklearn}"
+    build = ["docker", "build", "--quiet", "--tag", tag, str(ROOT)]
+    build += ["--build-arg", f"SKLEARN={sklearn}", "--build-arg", f"PYTHON_VERSION={python}"]
+    subprocess.run(build, env={**os.environ, "DOCKER_BUILDKIT": "0"}, check=True)
+    model = tmp_path / "model"
+    model.mkdir(mode=0o777)
+    model.chmod(0o777)
+    train = ROOT / "examples" / "wine" / "train.py"
+    mounts = ["-v", f"{train}:/train.py:ro", "-v", f"{model}:/out"]
+    docker("run", "--rm", *mounts, "--entrypoint", "python", tag, "/train.py", "/out")
+
+    with container(tag, readable(model)) as running:
+        described = requests.get(running.url + "/", timeout=5).json()
+        assert described["versions"]["saved_with_scikit-learn"].startswith(sklearn)
+        payload = (ROOT / "local_test/payloads/wine.csv").read_bytes()
+        headers = {"Content-Type": "text/csv"}
+        answer = requests.post(running.url + "/invocations", payload, headers=headers, timeout=10)
+        assert [row["indices"][0] for row in answer.json()] == [0, 1]
+
+
+def test_the_workers_share_a_large_model(image, tmp_path):
+    """Run the benchmark: what 432 MB add must be less than 1.15 of it, for two workers and four."""
+    script = ROOT / "benchmarks" / "footprint.py"
+    done = subprocess.run(
+        [sys.executable, script, image], capture_output=True, text=True, check=True
+    )
+    print(done.stdout)
+
+    added = [float(line.split()[-2]) for line in done.stdout.splitlines() if line.endswith("x")]
+    assert len(added) == 2
+    assert max(added) < 1.15
