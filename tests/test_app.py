@@ -7,12 +7,13 @@ import logging
 
 import pytest
 
-from skserve.app import ATTRIBUTES, INFERENCE_ID, Bodies, create_app
+from skserve.app import ATTRIBUTES, INFERENCE_ID, create_app
+from skserve.bounds import Bodies, Slots
 from skserve.codec import Reply
 from skserve.config import Config
 from skserve.errors import BadRequest, NotReady, Overloaded
 from skserve.model import Model
-from skserve.registry import Single, Slots
+from skserve.registry import Single
 
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 
@@ -123,17 +124,6 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(client):
     assert answer.status_code == 413
     assert "1,048,577 bytes; the limit is 1,048,576" in answer.json["error"]["message"]
     assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" in answer.json["error"]["hint"]
-
-
-def test_bodies_are_bounded_all_together():
-    bodies = Bodies(100)
-    full = pytest.raises(Overloaded, match="100 bytes are in work; 1 more")
-    with bodies.hold(60), bodies.hold(40), full, bodies.hold(1):
-        pass
-    with bodies.hold(1000):  # alone, a body may be larger than the bound for all
-        pass
-    with bodies.hold(100):
-        pass
 
 
 def test_a_compressed_body_is_refused_for_now(client):

@@ -54,7 +54,7 @@ def old(tmp_path):
 def test_an_old_linear_regression_predicts_though_it_cannot_be_printed(old, caplog):
     model = Model.load(old, CONFIG)
 
-    assert model._methods["predict"](X).tolist() == pytest.approx([0, 2, 4])
+    assert model.estimator.predict(X).tolist() == pytest.approx([0, 2, 4])
     assert model.describe()["versions"]["saved_with_scikit-learn"] == "1.0"
     with pytest.raises(AttributeError):
         repr(model.estimator)
@@ -148,7 +148,7 @@ def test_a_class_pickled_from_main_is_found_in_the_users_code(tmp_path, place):
 
     model = Model.load(tmp_path, CONFIG)
 
-    assert model._methods["predict"]([[3.0]]).tolist() == pytest.approx([6.0])
+    assert model.estimator.predict([[3.0]]).tolist() == pytest.approx([6.0])
     assert "__getattr__" not in vars(sys.modules["__main__"])
     sys.modules.pop("inference", None)
     sys.modules.pop("helpers", None)
@@ -156,7 +156,7 @@ def test_a_class_pickled_from_main_is_found_in_the_users_code(tmp_path, place):
 
 def test_a_skops_file_builds_only_trusted_types(tmp_path):
     skops.io.dump(LinearRegression().fit(X, X[:, 0]), tmp_path / "m.skops")
-    assert Model.load(tmp_path, CONFIG).method == "predict"
+    assert Model.load(tmp_path, CONFIG).line.method == "predict"
 
     skops.io.dump({"path": OldLinearRegression}, tmp_path / "m.skops")
     with pytest.raises(StartError, match=r"wants to build .*OldLinearRegression"):
@@ -169,5 +169,7 @@ def test_what_cannot_answer_is_refused_at_the_start(tmp_path):
         Model.load(tmp_path, CONFIG)
 
     joblib.dump(LinearRegression().fit(X, X[:, 0]), tmp_path / "m.joblib")
+    with pytest.raises(StartError, match="ACCEPT is 'text/html'; expected one of application/json"):
+        Model.load(tmp_path, Config(accept="text/html"))
     with pytest.raises(StartError, match=r"SKSERVE_METHOD is transform, but LinearRegression has"):
         Model.load(tmp_path, Config(method="transform"))

@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
 # From the bottom up: a module imports only from the lines above its own.
 LAYERS = [
     {"__init__", "errors"},
-    {"config", "archive", "telemetry", "methods"},
+    {"config", "archive", "telemetry", "methods", "bounds"},
     {"schema", "media"},
     {"table", "answer"},
     {"decoders", "encoders", "artifact"},
     {"codec", "source"},
-    {"hooks"},
+    {"hooks", "estimator"},
+    {"script"},
     {"model"},
     {"registry"},
     {"app", "worker"},
@@ -36,7 +37,7 @@ DOORS = {
     "botocore": {"source"},
     "orjson": {"decoders", "encoders"},
     "pandas": {"table"},
-    "threadpoolctl": {"registry"},
+    "threadpoolctl": {"bounds"},
     "sklearn": set(),
     "scipy": set(),
 }

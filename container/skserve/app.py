@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from skserve import telemetry
+from skserve.bounds import Bodies
 from skserve.codec import Call, Reply
 from skserve.config import Config
 from skserve.encoders import dumps
@@ -69,29 +69,6 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
         return _failed(error, _request_id())
 
     return app
-
-
-class Bodies:
-    """Counts the bytes of bodies held at once against a limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._held, self._lock = limit, 0, threading.Lock()
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Count `size` bytes in. Raises Overloaded where they do not fit beside the others."""
-        with self._lock:
-            if self._held and self._held + size > self._limit:
-                raise Overloaded(
-                    f"Bodies of {self._held:,} bytes are in work; {size:,} more do not fit.",
-                    "Try again in a second, or send smaller bodies.",
-                )
-            self._held += size
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held -= size
 
 
 @contextmanager

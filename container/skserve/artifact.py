@@ -15,7 +15,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,8 @@ log = logging.getLogger("skserve")
 Lookup = Callable[[str], Any]  # finds a class by name in the user's code, or raises AttributeError
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A loaded estimator, the file it came from, and the scikit-learn that saved it, if said."""
-
-    estimator: Any
-    path: Path
-    pickled_with: str | None
-
-
-def load(directory: Path, config: Config) -> Artifact:
-    """Load the model in `directory`."""
+def load(directory: Path, config: Config) -> tuple[Any, str | None]:
+    """Return the model in `directory`, and the scikit-learn that saved it where it says so."""
     path = choose(directory, config.model_file)
     saved = archive.pickled_with(path)
     check_version(path, saved, config.version_policy)
@@ -54,7 +44,7 @@ def load(directory: Path, config: Config) -> Artifact:
             raise StartError(f"{path.name} does not fit into this container's memory.") from None
         except Exception as error:
             raise StartError(_explained(path, saved, error)) from error
-    return Artifact(estimator, path, saved)
+    return estimator, saved
 
 
 def choose(directory: Path, chosen: str | None) -> Path:

@@ -20,11 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from skserve.answer import Answer
-from skserve.codec import Reply
-from skserve.encoders import ENCODERS, dumps
 from skserve.errors import HookError, ModelFault, ServeError, StartError
-from skserve.media import JSON
 from skserve.source import Source
 
 # How many arguments each function takes without the context.
@@ -118,6 +114,9 @@ class Hooks:
     predict_fn: Hook | None = None
     output_fn: Hook | None = None
     transform_fn: Hook | None = None
+
+    def __bool__(self) -> bool:
+        return self.module is not None
 
     def lookup(self, name: str) -> Any:
         """Find a class or function of the user's code by name. Raises AttributeError.
@@ -228,48 +227,3 @@ def _defines(path: Path, name: str) -> bool:
     except (SyntaxError, ValueError, OSError):
         return False
     return any(getattr(node, "name", None) == name for node in body)
-
-
-def finish(result: Any, accept: str, context: Context) -> Reply:
-    """Make a reply of what output_fn or transform_fn returned (contract 3.5).
-
-    bytes and str leave as they are under the negotiated type, a `(body, content_type)` pair under
-    its own, a Flask response with its own status; anything else is encoded as Accept asks.
-    """
-    status, headers = 200, {}
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
-        result, accept = result
-    elif callable(getattr(result, "get_data", None)) and hasattr(result, "status_code"):
-        status = result.status_code
-        headers = {
-            name: text
-            for name, text in result.headers.items()
-            if name.lower() not in ("content-type", "content-length")
-        }
-        accept = result.headers.get("Content-Type", accept)
-        result = result.get_data()
-    media_type = context.media_type or accept
-    return Reply(
-        _body(result, media_type),
-        media_type,
-        context.status or status,
-        {**headers, **context.reply_headers},
-    )
-
-
-def _body(result: Any, media_type: str) -> bytes:
-    if isinstance(result, bytes | bytearray | memoryview):
-        return bytes(result)
-    if isinstance(result, str):
-        return result.encode()
-    if result is None:
-        raise ModelFault("The script returned None.", "Return bytes, str, or something to encode.")
-    name = media_type.split(";")[0].strip().lower()
-    if name not in ENCODERS:
-        raise ModelFault(
-            f"The script returned {type(result).__name__}, which cannot be written as {name}.",
-            f"Return bytes or str, or ask for one of {', '.join(ENCODERS)}.",
-        )
-    if name == JSON and isinstance(result, dict | list):
-        return dumps(result)
-    return ENCODERS[name](Answer.of(result), False)

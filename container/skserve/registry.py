@@ -1,86 +1,13 @@
-"""A name to something that can be invoked. Single: the one model in this process.
-
-`Slots` is where requests meet their bounds: so many predictions run, so many wait, each so long.
-Whoever waits does so in a thread of the server, of which there are more than can ever wait here,
-so `/ping` always finds one free.
-"""
+"""A name to something that can be invoked. Single: the one model in this process."""
 
 from __future__ import annotations
 
-import contextvars
-import logging
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from skserve.bounds import Slots
 from skserve.codec import Call, Reply
-from skserve.errors import NotReady, Overloaded, TimedOut
+from skserve.errors import NotReady
 from skserve.model import Model
-
-log = logging.getLogger("skserve")
-T = TypeVar("T")
-
-
-class Slots:
-    """`running` threads that predict, `waiting` requests that may wait for one.
-
-    Make it after the fork: threads do not survive one.
-    """
-
-    def __init__(self, running: int, waiting: int, timeout: float, native_threads: int = 1) -> None:
-        self._places = threading.BoundedSemaphore(running + waiting)
-        self._timeout = timeout
-        self._pool = ThreadPoolExecutor(
-            running, "predict", initializer=_limit_native_threads, initargs=(native_threads,)
-        )
-        self.stuck = 0  # predictions that outlived their request
-        self.running = running
-
-    def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a slot. Raises Overloaded at once, or TimedOut after the timeout (seconds).
-
-        A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
-        """
-        if not self._places.acquire(blocking=False):
-            raise Overloaded(
-                "As many requests are running and waiting as may.", "Try again in a second."
-            )
-        future = self._pool.submit(contextvars.copy_context().run, work)
-        future.add_done_callback(lambda _: self._places.release())
-        try:
-            return future.result(self._timeout)
-        except FutureTimeout:
-            if future.done():
-                raise  # the work itself raised TimeoutError
-            raise self._timed_out(future) from None
-
-    def _timed_out(self, future: Future[T]) -> TimedOut:
-        if future.cancel():
-            return TimedOut(
-                f"No prediction slot was free within {self._timeout:g} s.", "Send fewer at a time."
-            )
-        self.stuck += 1
-        future.add_done_callback(lambda _: self._came_back())
-        return TimedOut(
-            f"The prediction took longer than {self._timeout:g} s.",
-            "Send fewer rows, or raise SAGEMAKER_MODEL_SERVER_TIMEOUT.",
-        )
-
-    def _came_back(self) -> None:
-        self.stuck -= 1
-
-
-def _limit_native_threads(count: int) -> None:
-    """Give this thread its share of OpenMP threads; the process was started with one.
-
-    One, because OpenMP does not survive the fork of a process that ran it in parallel.
-    """
-    if count > 1:
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(count)
 
 
 class Registry(Protocol):

@@ -27,11 +27,12 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from skserve import __version__, telemetry
-from skserve.app import Bodies, create_app
+from skserve.app import create_app
+from skserve.bounds import Bodies, Slots
 from skserve.config import MIB, Config
 from skserve.errors import StartError
 from skserve.model import Model
-from skserve.registry import Single, Slots
+from skserve.registry import Single
 from skserve.worker import Worker
 
 log = logging.getLogger("skserve")
@@ -77,7 +78,7 @@ def serve(config: Config) -> NoReturn:
     telemetry.configure(config.log_level, config.log_format)
     _give_up_root(config)
     model = _preloaded(config)
-    scripted = model is None or model.script.module is not None
+    scripted = model is None or bool(model.script)
     plan = Plan.make(config, scripted, _resident())
     log.info(
         "skserve %s: %s, %d workers x %d threads x %d native on %.1f CPUs and %.1f GiB",
@@ -176,7 +177,7 @@ def _preloaded(config: Config) -> Model | None:
     before = _threads_and_sockets()
     model = Model.load(config.model_dir, config)
     left = _threads_and_sockets() - before
-    if model.script.module is None or not left:
+    if not (model.script and left):
         return model
     log.info("The script leaves %s behind, which a fork would break.", " and ".join(sorted(left)))
     return None

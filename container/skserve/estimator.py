@@ -1,0 +1,88 @@
+"""The line that needs no code: the schema says what X is, the estimator answers.
+
+`decode`, `predict` and `encode` take the request's context last, as the line of a script does; here
+nothing asks for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from skserve import codec
+from skserve.answer import Answer
+from skserve.codec import Call, Reply, Request
+from skserve.config import Config
+from skserve.encoders import ENCODERS
+from skserve.errors import BadRequest, ModelFault, StartError
+from skserve.methods import METHODS, find
+from skserve.schema import Schema
+from skserve.table import missing_values
+from skserve.telemetry import note
+
+
+class EstimatorLine:
+    """Decode a table, ask one method of the estimator, encode its answer."""
+
+    def __init__(self, estimator: object, config: Config, frames: bool = True) -> None:
+        """`frames` gives X names where the estimator was fitted with them."""
+        self.schema = replace(Schema.of(estimator), frames=frames)
+        self._methods = {
+            name: method for name in METHODS if (method := find(estimator, name)) is not None
+        }
+        self.method = config.method or next(iter(self._methods), None)
+        self._accept = config.accept
+
+    @classmethod
+    def of(cls, estimator: object, script: object, config: Config) -> EstimatorLine:
+        """Make the line of a model without a script. Raises StartError if it cannot answer."""
+        line = cls(estimator, config)
+        line.check_method(estimator)
+        line.check_accept()
+        return line
+
+    def decode(self, call: Call, context: object) -> Request:
+        accept = codec.answer_type(call.accept, self._accept)
+        request = codec.decode(call, self.schema, accept)
+        note(rows=request.n_rows)
+        return request
+
+    def predict(self, request: Request, context: object) -> Answer:
+        method = request.method or self.method
+        assert method is not None  # checked at load
+        try:
+            y = self._methods[method](request.X)
+        except ValueError as error:
+            # The table has the right shape and dtypes by now, so it is the values: NaN or infinity
+            # where the model takes none, an unknown category. scikit-learn says so best.
+            raise BadRequest(
+                missing_values(request.X) + str(error),
+                "Change the values, or fit a model for them.",
+            ) from error
+        answer = Answer.of(y, method)
+        if request.n_rows is not None and answer.n_rows != request.n_rows:
+            raise ModelFault(
+                f"{method} returned {answer.n_rows} rows for {request.n_rows}.",
+                "A step of the model changes the number of rows; it cannot be served row by row.",
+            )
+        return answer
+
+    def encode(self, y: Any, request: Request, context: object) -> Reply:
+        return codec.encode(y if isinstance(y, Answer) else Answer.of(y), request)
+
+    def check_method(self, estimator: object) -> None:
+        """Raise StartError unless the estimator has the method that is to answer."""
+        kind = type(estimator).__name__
+        if self.method is None:
+            raise StartError(f"{kind} has no method that can answer requests, such as predict.")
+        if self.method not in self._methods:
+            has = ", ".join(self._methods)
+            raise StartError(f"SKSERVE_METHOD is {self.method}, but {kind} has only: {has}.")
+
+    def check_accept(self) -> None:
+        """Raise StartError unless the default format can be written."""
+        if self._accept not in ENCODERS:
+            raise StartError(
+                f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {self._accept!r}; "
+                f"expected one of {', '.join(ENCODERS)}."
+            )

@@ -1,0 +1,110 @@
+"""The line of a user's script: its functions where it has them, ours where it has not.
+
+What the functions are given and may return is section 3 of the contract, as AWS's scikit-learn
+container does it, or would have if it had not answered 500.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skserve import codec
+from skserve.answer import Answer
+from skserve.codec import Call, Reply, Request
+from skserve.config import Config
+from skserve.encoders import ENCODERS, dumps
+from skserve.errors import ModelFault
+from skserve.estimator import EstimatorLine
+from skserve.hooks import Context, Hooks
+from skserve.media import JSON
+
+
+class ScriptLine:
+    """Decode, predict and encode by the functions of `script`, and else by those of `own`."""
+
+    def __init__(self, estimator: Any, script: Hooks, own: EstimatorLine, accept: str) -> None:
+        self.schema = own.schema
+        self.method = "transform_fn" if script.transform_fn else own.method
+        self._estimator, self._script, self._own, self._accept = estimator, script, own, accept
+
+    @classmethod
+    def of(cls, estimator: Any, script: Hooks, config: Config) -> ScriptLine:
+        """Make the line of a model with a script. Raises StartError if it cannot answer."""
+        # A predict_fn gets arrays, as in AWS's image, unless a column holds text.
+        own = EstimatorLine(estimator, config, frames=script.predict_fn is None)
+        if not (script.predict_fn or script.transform_fn):
+            own.check_method(estimator)
+        if not (script.output_fn or script.transform_fn):
+            own.check_accept()
+        return cls(estimator, script, own, config.accept)
+
+    def decode(self, call: Call, context: Context) -> Request:
+        accept = self._answer_type(call)
+        if not (self._script.input_fn or self._script.transform_fn):
+            return codec.decode(call, self.schema, accept)
+        kind = codec.content_type(call)
+        X: Any = codec.hook_body(call.body, kind), kind.name
+        if self._script.input_fn:
+            X = self._script.input_fn(*X, context=context)
+        return Request(X, accept)
+
+    def predict(self, request: Request, context: Context) -> Any:
+        script, estimator = self._script, self._estimator
+        if script.transform_fn:
+            return script.transform_fn(estimator, *request.X, request.accept, context=context)
+        if script.predict_fn:
+            return script.predict_fn(request.X, estimator, context=context)
+        return self._own.predict(request, context)
+
+    def encode(self, y: Any, request: Request, context: Context) -> Reply:
+        if self._script.transform_fn:
+            return finish(y, request.accept, context)
+        if not self._script.output_fn:
+            return self._own.encode(y, request, context)
+        y = y.plain() if isinstance(y, Answer) else y
+        return finish(
+            self._script.output_fn(y, request.accept, context=context), request.accept, context
+        )
+
+    def _answer_type(self, call: Call) -> str:
+        """Ours can be refused here; what an output_fn can write only the script knows."""
+        if self._script.output_fn or self._script.transform_fn:
+            return codec.wanted_type(call.accept, self._accept)
+        return codec.answer_type(call.accept, self._accept)
+
+
+def finish(result: Any, accept: str, context: Context) -> Reply:
+    """Make a reply of what output_fn or transform_fn returned (contract 3.5).
+
+    bytes and str leave as they are under the negotiated type, a `(body, content_type)` pair under
+    its own, a Flask response with its own status; anything else is encoded as Accept asks.
+    """
+    status, headers = 200, {}
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
+        result, accept = result
+    elif callable(getattr(result, "get_data", None)) and hasattr(result, "status_code"):
+        status, headers = result.status_code, dict(result.headers)
+        headers.pop("Content-Length", None)
+        accept = headers.pop("Content-Type", accept)
+        result = result.get_data()
+    media_type = context.media_type or accept
+    headers.update(context.reply_headers)
+    return Reply(_body(result, media_type), media_type, context.status or status, headers)
+
+
+def _body(result: Any, media_type: str) -> bytes:
+    if isinstance(result, bytes | bytearray | memoryview):
+        return bytes(result)
+    if isinstance(result, str):
+        return result.encode()
+    if result is None:
+        raise ModelFault("The script returned None.", "Return bytes, str, or something to encode.")
+    name = media_type.split(";")[0].strip().lower()
+    if name not in ENCODERS:
+        raise ModelFault(
+            f"The script returned {type(result).__name__}, which cannot be written as {name}.",
+            f"Return bytes or str, or ask for one of {', '.join(ENCODERS)}.",
+        )
+    if name == JSON and isinstance(result, dict | list):
+        return dumps(result)
+    return ENCODERS[name](Answer.of(result), False)
