@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 
@@ -21,7 +22,7 @@ ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 @pytest.fixture(scope="module")
 def client(models):
     config = Config(max_payload_mb=1)
-    registry = Single(Slots(1, 4, timeout=10), Model.load(models("iris"), config))
+    registry = Single(Slots(1, 1000, timeout=10), Model.load(models("iris"), config))
     return create_app(registry, config, Bodies(2 << 20)).test_client()
 
 
@@ -33,6 +34,9 @@ class Failing:
 
     def ready(self) -> bool:
         return False
+
+    def place(self):
+        return contextlib.nullcontext()
 
     def invoke(self, call):
         if isinstance(self.outcome, Exception):

@@ -14,19 +14,31 @@ from skserve.registry import Single
 from skserve.telemetry import begin, note
 
 
-def test_running_and_waiting_are_bounded_and_the_rest_refused_at_once():
-    slots, gate = Slots(2, 3, timeout=10), threading.Event()
-    with ThreadPoolExecutor(5) as callers:
-        admitted = [callers.submit(slots.run, gate.wait) for _ in range(5)]
-        time.sleep(0.2)
+def test_places_are_bounded_and_the_rest_refused_at_once():
+    slots = Slots(2, 1, timeout=10)
+    with slots.place(), slots.place(), slots.place():
         began = time.perf_counter()
-        with pytest.raises(Overloaded):
-            slots.run(gate.wait)
+        with pytest.raises(Overloaded), slots.place():
+            pass
         assert time.perf_counter() - began < 0.1
-        gate.set()
-        assert all(one.result() for one in admitted)
+    with slots.place():
+        assert slots.run(lambda: 7) == 7
 
-    assert slots.run(lambda: 7) == 7
+
+def test_no_more_run_at_once_than_there_are_slots():
+    slots, seen, now = Slots(2, 8, timeout=10), [], []
+
+    def work() -> None:
+        now.append(1)
+        seen.append(len(now))
+        time.sleep(0.02)
+        now.pop()
+
+    with ThreadPoolExecutor(8) as callers:
+        for one in [callers.submit(slots.run, work) for _ in range(16)]:
+            one.result()
+
+    assert max(seen) == 2
 
 
 def test_a_prediction_too_long_is_given_up_and_its_slot_counted_as_lost():

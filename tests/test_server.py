@@ -114,7 +114,7 @@ def test_sigterm_answers_every_accepted_request(model_with_script, tmp_path):
 
 def test_an_idle_server_stops_quickly(servers, models, tmp_path):
     with serving(models("iris"), tmp_path / "log") as server:
-        silent = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
+        silent = connect(server)
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 5
@@ -204,17 +204,81 @@ def model_warmup_fn(model_dir, model):
         assert {int(pid) for pid in seen.read_text().split()} == set(children(server))
 
 
-def test_a_client_that_says_nothing_holds_no_thread(models, tmp_path):
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+
+
+@pytest.mark.parametrize("said", [b"", b"G", b"GET /ping HTTP/1.1\r\nHost:", HEAD], ids=len)
+def test_clients_that_never_finish_a_head_hold_no_thread(models, tmp_path, said):
     settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_QUEUE": "0", "SKSERVE_THREADS": "1"}
     with serving(models("iris"), tmp_path / "log", **settings) as server:
-        port = int(server.url.rsplit(":", 1)[1])
-        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+        slow = [connect(server) for _ in range(100)]
+        for one in slow:
+            one.sendall(said)
+        time.sleep(0.3)
+
         began = time.perf_counter()
         assert server.ping() == 200
         assert server.post(ROW).json() == [0]
         assert time.perf_counter() - began < 1
-        for one in silent:
+
+        busy = cpu_seconds(children(server)[0])
+        time.sleep(1)
+        assert cpu_seconds(children(server)[0]) - busy < 0.3, "the poller spins"
+        if said:
+            slow[0].sendall(rest(said))
+            slow[0].settimeout(5)
+            assert slow[0].recv(12) == b"HTTP/1.1 200"
+        for one in slow:
             one.close()
+        wait_until_ready(server)
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
+
+
+def rest(said: bytes) -> bytes:
+    """Return what makes a request of what was said so far."""
+    if said == HEAD:
+        return b"Content-Length: 15\r\n\r\n5.1,3.5,1.4,0.2"
+    return b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n".removeprefix(said)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_clients_that_never_finish_a_body_are_bounded_and_ping_goes_on(models, tmp_path):
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_QUEUE": "3", "SKSERVE_THREADS": "1"}
+    with serving(models("iris"), tmp_path / "log", **settings) as server:
+        slow = [connect(server) for _ in range(60)]
+        for one in slow:
+            one.sendall(HEAD + b"Content-Length: 15\r\n\r\n5")
+        time.sleep(0.5)
+
+        began = time.perf_counter()
+        assert server.ping() == 200
+        assert time.perf_counter() - began < 1
+        assert server.post(ROW).status_code == 503
+
+        for one in slow:
+            one.close()
+        until(lambda: server.post(ROW).status_code == 200)
+
+
+def test_requests_sent_all_at_once_are_answered_in_turn(models, tmp_path):
+    one = HEAD + b"Content-Length: 15\r\n\r\n5.1,3.5,1.4,0.2"
+    with serving(models("iris"), tmp_path / "log") as server, connect(server) as client:
+        client.sendall(one * 3 + b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.settimeout(10)
+        said = b""
+        while part := client.recv(4096):
+            said += part
+
+    assert said.count(b"HTTP/1.1 200 OK") == 4
+    assert said.count(b"[0]") == 3
 
 
 def test_a_chunked_body_is_read_and_cut_at_the_limit(models, tmp_path):
@@ -238,9 +302,8 @@ def test_a_chunked_body_is_read_and_cut_at_the_limit(models, tmp_path):
 
 def test_a_client_that_stops_half_way_is_given_up(models, tmp_path):
     with serving(models("iris"), tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="1") as server:
-        port = int(server.url.rsplit(":", 1)[1])
-        with socket.create_connection(("127.0.0.1", port)) as half:
-            half.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[[")
+        with connect(server) as half:
+            half.sendall(HEAD + b"Content-Length: 100\r\n\r\n[[")
             half.shutdown(socket.SHUT_WR)
             half.settimeout(10)
             said = half.recv(4096) + half.recv(4096)  # gunicorn sends the head by itself

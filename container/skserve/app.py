@@ -10,7 +10,7 @@ import logging
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
@@ -51,12 +51,15 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
     @app.route("/invocations", methods=["POST"])
     def invocations() -> Response:
         record = telemetry.begin(_request_id())
+        held = ExitStack()
         try:
-            with _body(bodies, config.max_body) as body:
-                response = _respond(registry.invoke(_call(body)))
-                record.facts.update(bytes_in=len(body))
+            held.enter_context(registry.place())
+            body = held.enter_context(_body(bodies, config.max_body))
+            record.facts.update(bytes_in=len(body))
+            response = _respond(registry.invoke(_call(body)))
         except Exception as error:
             response = _failed(error, record.request_id)
+        response.call_on_close(held.close)
         record.write(status=response.status_code, bytes_out=response.content_length)
         return response
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Slots:
-    """`running` threads that predict, `waiting` requests that may wait for one.
+    """`running` threads that predict, and places for as many requests and `waiting` more.
 
     Make it after the fork: threads do not survive one.
     """
@@ -34,17 +34,27 @@ class Slots:
         self.stuck = 0  # predictions that outlived their request
         self.running = running
 
-    def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a slot. Raises Overloaded at once, or TimedOut after the timeout (seconds).
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place from before a body is read until its answer has left.
 
-        A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
+        Raises Overloaded at once where there is none, so slow clients are bounded like slow models.
         """
         if not self._places.acquire(blocking=False):
             raise Overloaded(
                 "As many requests are running and waiting as may.", "Try again in a second."
             )
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a slot. Raises TimedOut after the timeout (seconds).
+
+        A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
+        """
         future = self._pool.submit(contextvars.copy_context().run, work)
-        future.add_done_callback(lambda _: self._places.release())
         try:
             return future.result(self._timeout)
         except FutureTimeout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from skserve.bounds import Slots
@@ -14,6 +15,8 @@ class Registry(Protocol):
     """What the routes need of a registry."""
 
     def ready(self) -> bool: ...
+
+    def place(self) -> AbstractContextManager[None]: ...
 
     def invoke(self, call: Call) -> Reply: ...
 
@@ -37,6 +40,10 @@ class Single:
     def hung(self) -> bool:
         """Whether every slot holds a prediction that outlived its request."""
         return self._slots.stuck >= self._slots.running
+
+    def place(self) -> AbstractContextManager[None]:
+        """Hold a place for one request. Raises Overloaded."""
+        return self._slots.place()
 
     def invoke(self, call: Call) -> Reply:
         model = self._loaded()

@@ -1,10 +1,14 @@
-"""The gunicorn worker: its gthread with a bound on what a slow or silent client can hold.
+"""The gunicorn worker: its gthread with a bound on what slow and silent clients can hold.
 
-gunicorn parses, reads and writes. Three things are ours. A new connection waits in the poller, not
-in a thread, until it has sent something. A client that stops in the middle of a request or of an
-answer loses its connection after a while instead of keeping a thread. And a worker whose
-predictions all hang says so and is replaced. `/ping` needs nothing else: `server` gives gthread
-more threads than requests can ever be running or waiting (`registry.Slots`).
+gunicorn parses, reads and writes. Ours is what happens around that, so that no client holds a
+thread, or the poller, without a complete request in a place of its own (`bounds.Slots`):
+
+- a connection waits in the poller until the head of its request is there;
+- a client that stops in the middle of a body or of an answer loses its connection after a while;
+- a connection is closed by the poller too, which throws away what a refused client still sends;
+- a worker whose predictions all hang says so and is replaced.
+
+`/ping` needs nothing else, because there are more threads than places.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ import selectors
 import socket
 import struct
 import time
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,14 +28,38 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 # Seconds without a byte before a client in the middle of something is given up.
 STALL = 20
 
+# Seconds that a client has to take its answer after we have closed our side: long enough to send
+# the rest of a body that was refused, and so to read why.
+LINGER = 5
+
+# Bytes of a head at which a thread reads it after all; gunicorn itself refuses what is too long.
+HEAD_LIMIT = 64 << 10
+
+
+class Connection(TConn):  # type: ignore[misc]
+    """gunicorn's connection, which leaves its slow farewell to `linger`."""
+
+    seen = 0  # bytes of an incomplete head, as of the last look
+    linger: Callable[[socket.socket], None]
+
+    def close(self, graceful: bool = False) -> None:
+        if graceful:
+            self.linger(self.sock)
+        else:
+            super().close()
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """One process that serves."""
 
     alive: bool  # gunicorn's, untyped
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.leaving: deque[tuple[float, socket.socket]] = deque()
+
     def accept(self, listener: Any) -> None:
-        """Take a new connection; it gets a thread when its first bytes are there."""
+        """Take a new connection; it gets a thread when a head is there."""
         try:
             client, address = listener.accept()
         except OSError as error:
@@ -39,13 +69,59 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         limit = struct.pack("ll", STALL, 0)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        conn = TConn(self.cfg, client, address, listener.getsockname())
-        self.nr_conns += 1
+        conn = Connection(self.cfg, client, address, listener.getsockname())
+        conn.linger = self._linger
         conn.timeout = time.monotonic() + STALL
+        self.nr_conns += 1
         self.pending_conns.append(conn)
         self.poller.register(
             conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
         )
+
+    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        if _has_head(conn):
+            super().on_pending_socket_readable(conn, client)
+
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        if _has_head(conn):
+            super().on_client_socket_readable(conn, client)
+
+    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
+        """Keep the connection if the body was read, or is here to be thrown away; else close it."""
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.02))
+
+    def _linger(self, client: socket.socket) -> None:
+        """Close our side, and the whole when the client has closed its own or time is up."""
+        try:
+            client.shutdown(socket.SHUT_WR)
+        except OSError:
+            client.close()  # it is gone already
+            return
+        client.setblocking(False)
+        self.nr_conns += 1
+        self.leaving.append((time.monotonic() + LINGER, client))
+        self.poller.register(client, selectors.EVENT_READ, self._throw_away)
+
+    def _throw_away(self, client: socket.socket) -> None:
+        try:
+            over = not client.recv(1 << 20)
+        except BlockingIOError:
+            over = False
+        except OSError:
+            over = True
+        if over:
+            self.poller.unregister(client)
+            client.close()
+
+    def murder_pending(self) -> None:
+        super().murder_pending()
+        now = time.monotonic()
+        while self.leaving and (self.leaving[0][0] < now or self.leaving[0][1].fileno() < 0):
+            _, client = self.leaving.popleft()
+            self.nr_conns -= 1
+            if client.fileno() >= 0:
+                self.poller.unregister(client)
+                client.close()
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Before a stopping worker closes its door, let in whoever already stands there."""
@@ -72,3 +148,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self.alive and self.app.hung():
             self.log.error("Every prediction of this worker hangs; it is replaced.")
             self.alive = False
+
+
+def _has_head(conn: Connection) -> bool:
+    """Whether gunicorn can read the head of a request without waiting for more of it.
+
+    If not, the kernel is told to wake us when there is more than we have seen. A head that has not
+    grown has ended, and one longer than any is gunicorn's to refuse.
+    """
+    try:
+        head = conn.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
+    except OSError:
+        return True
+    complete = b"\r\n\r\n" in head or len(head) in (0, conn.seen, HEAD_LIMIT)
+    before, conn.seen = conn.seen, 0 if complete else len(head)
+    if conn.seen != before:
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.seen + 1)
+    return complete
