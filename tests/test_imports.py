@@ -15,8 +15,9 @@ PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
 LAYERS = [
     {"__init__", "errors"},
     {"config", "archive", "telemetry", "methods", "bounds"},
-    {"schema", "media"},
-    {"table", "answer"},
+    {"columns", "media", "answer"},
+    {"schema"},
+    {"table"},
     {"decoders", "encoders", "artifact"},
     {"codec", "source"},
     {"hooks", "estimator"},

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
+from sklearn.ensemble import (
+    BaggingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC
 
+from skserve.columns import Column
+from skserve.errors import BadRequest
 from skserve.methods import find
-from skserve.schema import Column, Schema
+from skserve.schema import Schema
 from skserve.table import Table, conform
 
 FRAME = pd.DataFrame(
@@ -171,7 +186,216 @@ def test_a_schema_describes_itself():
     model.predict(conform(Table(example), Schema.of(model)))
 
 
-def test_numbers_kept_as_objects_are_numbers():
-    assert Column.of_categories(np.array([1, 2, None], dtype=object)).kind == "number"
-    assert Column.of_categories(np.array([True, False])).kind == "number"
-    assert Column.of_categories(np.array(["1", "2"])).kind == "text"
+@pytest.mark.parametrize(
+    ("learned", "kind"),
+    [
+        (np.array([1, 2, 3]), "number"),
+        (np.array([1.5, np.nan]), "number"),
+        (np.array([True, False]), "number"),
+        (np.array(["1", "2"]), "text"),
+        (np.array([1, 2, None], dtype=object), "text"),
+        (np.array([2**53, 2**53 + 1]), "text"),
+        (np.array(["2026-01-01"], dtype="datetime64[ns]"), "date"),
+    ],
+    ids=str,
+)
+def test_the_categories_decide_the_kind(learned, kind):
+    assert Column.of_categories(learned).kind == kind
+
+
+RNG = np.random.default_rng(0)
+TABLE = pd.DataFrame(
+    {
+        "a": RNG.normal(size=60).round(3),
+        "b": RNG.normal(size=60).round(3),
+        "zip": RNG.choice(["01234", "1234", "99"], 60),
+        "city": RNG.choice(["Rome", "", "Oslo"], 60),
+        "k": RNG.choice([1, 2, 3], 60),
+        "huge": RNG.choice([2**53, 2**53 + 1, 2**53 + 3], 60),
+        "boxed": pd.Series(RNG.choice([10, 20], 60), dtype=object),
+    }
+)
+TARGET = (
+    TABLE["a"] - 2 * TABLE["b"] + TABLE["zip"].map({"01234": 5.0, "1234": -5.0, "99": 0.0})
+    + TABLE["city"].map({"Rome": 3.0, "": -3.0, "Oslo": 0.0})
+    + (TABLE["huge"] - 2**53) + 7 * (TABLE["boxed"] == 10)
+)  # fmt: skip
+SCALE, HOT = StandardScaler, lambda: OneHotEncoder(handle_unknown="ignore")
+CODES = ["zip", "city", "huge", "boxed"]
+
+
+def ct(*routes, **options):
+    return ColumnTransformer([(str(i), *one) for i, one in enumerate(routes)], **options)
+
+
+def full():
+    return ct((SCALE(), ["a", "b"]), (HOT(), CODES))
+
+
+def add_sum(frame):
+    return frame.assign(sum=frame["a"] + frame["b"])
+
+
+class Plain(BaseEstimator, TransformerMixin):
+    """A user's transformer that records nothing of what it was fitted on."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X
+
+
+def R(*steps):  # noqa: N802
+    return make_pipeline(*steps, LinearRegression())
+
+
+NUMBERS = ["a", "b", "k"]
+
+
+def first_only():
+    return R(ct((SCALE(), ["a"])))
+
+
+def imputed():
+    return make_pipeline(SimpleImputer(strategy="most_frequent"), HOT())
+
+
+def steps(*ones):
+    return Pipeline([(str(place), one) for place, one in enumerate(ones)])
+
+
+PASS = "passthrough"
+CITY, ZIP, TEXTS = ["city"], ["zip"], ["zip", "city"]
+# A frame's columns (all, where None) and a model of them.
+WRAPPED = {
+    "routes": (None, lambda: R(full())),
+    "voting over parts": (
+        NUMBERS,
+        lambda: VotingRegressor([("n", first_only()), ("h", HistGradientBoostingRegressor())]),
+    ),
+    "voting over text": (
+        None,
+        lambda: VotingRegressor([("n", first_only()), ("t", R(full()))]),
+    ),
+    "stacking": (
+        NUMBERS,
+        lambda: StackingRegressor([("n", first_only()), ("m", LinearRegression())]),
+    ),
+    "nested routes": (
+        NUMBERS,
+        lambda: R(ct((ct((SCALE(), ["a"])), ["a", "b"]), (PASS, ["b", "k"]))),
+    ),
+    "nested names": (
+        None,
+        lambda: R(ct((SCALE(), ["a", "b"]), (ct((HOT(), ZIP), (HOT(), CITY)), TEXTS))),
+    ),
+    "nested, other order": (
+        ["k", "city", "zip", "a"],
+        lambda: R(ct((ct((HOT(), CITY), (SCALE(), ["k"])), ["city", "k"]), (SCALE(), ["a"]))),
+    ),
+    "union of routes": (
+        None,
+        lambda: R(FeatureUnion([("n", ct((SCALE(), ["a"]))), ("t", ct((HOT(), CODES)))])),
+    ),
+    "union of encoders": (
+        TEXTS,
+        lambda: R(FeatureUnion([("a", HOT()), ("b", OneHotEncoder())])),
+    ),
+    "function first": (
+        None,
+        lambda: R(FunctionTransformer(add_sum), ct((SCALE(), ["a", "sum"]), (HOT(), CODES))),
+    ),
+    "nothing first": (None, lambda: steps(PASS, full(), LinearRegression())),
+    "nothing before a model": (NUMBERS, lambda: steps(PASS, LinearRegression())),
+    "search over steps": (
+        NUMBERS,
+        lambda: GridSearchCV(steps(SCALE(), LinearRegression()), {"0": [PASS]}),
+    ),
+    "function in a route": (
+        None,
+        lambda: R(ct((make_pipeline(FunctionTransformer(), HOT()), CODES))),
+    ),
+    "imputer in a route": (None, lambda: R(ct((imputed(), TEXTS)))),
+    "remainder estimator": (["zip", "a"], lambda: R(ct((HOT(), ZIP), remainder=SCALE()))),
+    "bagging": (NUMBERS, lambda: BaggingRegressor(LinearRegression(), 3, max_features=2)),
+    "target": (None, lambda: TransformedTargetRegressor(R(full()))),
+    "pandas out": (None, lambda: R(full().set_params(sparse_threshold=0))),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_served_answer_is_the_models_own(name):
+    """Rows as CSV without a header, as records in another order, and one by one."""
+    chosen, build = WRAPPED[name]
+    frame = TABLE if chosen is None else TABLE[chosen]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = build().fit(frame, TARGET)
+        expected = model.predict(frame)
+    schema = Schema.of(model)
+    rows = json.loads(frame.to_json(orient="values"))
+    spelled = list(csv.reader(io.StringIO(frame.to_csv(index=False, header=False))))
+    turned = frame[frame.columns[::-1]]
+    records = Table(json.loads(turned.to_json(orient="values")), tuple(turned.columns))
+
+    for table in (Table(rows), Table(spelled, spelled=True), records):
+        assert model.predict(conform(table, schema)) == pytest.approx(expected)
+    assert model.predict(conform(Table(rows[:1]), schema)) == pytest.approx(expected[:1])
+
+
+def test_a_calibrated_pipeline_learns_from_the_fitted_copies():
+    model = CalibratedClassifierCV(make_pipeline(full(), LogisticRegression()), cv=2)
+    model.fit(TABLE, TARGET > 0)
+
+    X = conform(Table(json.loads(TABLE.to_json(orient="values"))), Schema.of(model))
+
+    assert (model.predict(X) == model.predict(TABLE)).all()
+
+
+def test_names_that_cannot_be_matched_are_refused():
+    model = R(Plain()).fit(TABLE[NUMBERS], TARGET)
+    schema = Schema.of(model)
+
+    assert schema.n_features is None
+    with pytest.raises(BadRequest, match="fitted without names"):
+        conform(Table([[1.0, 2.0, 3.0]], ("k", "b", "a")), schema)
+
+
+def test_a_text_pipeline_may_begin_with_a_function():
+    model = make_pipeline(FunctionTransformer(lower), CountVectorizer(), LogisticRegression())
+    model.fit(["RED wine", "WHITE wine"] * 5, [0, 1] * 5)
+
+    assert Schema.of(model).text
+
+
+def lower(texts):
+    return [text.lower() for text in texts]
+
+
+@pytest.mark.parametrize(("missing", "cell"), [("", ""), (None, ""), (np.nan, "")])
+def test_an_imputer_meets_what_it_calls_missing(missing, cell):
+    X = np.array([["x"], ["x"], ["y"], [missing]], dtype=object)
+    imputer = SimpleImputer(missing_values=missing, strategy="most_frequent")
+    model = R(imputer, OneHotEncoder()).fit(X, [1.0, 1.0, 5.0, 1.0])
+
+    served = conform(Table([[cell], ["y"]], spelled=True), Schema.of(model))
+
+    assert model.predict(served) == pytest.approx([1.0, 5.0])
+
+
+def test_dates_are_said_to_be_unsupported():
+    dates = pd.DataFrame({"d": pd.to_datetime(["2026-01-01", "2026-01-02"] * 3)})
+    schema = Schema.of(OneHotEncoder().fit(dates))
+
+    with pytest.raises(BadRequest, match="column 'd': expected a date") as raised:
+        conform(Table([["2026-01-01"]]), schema)
+    assert "not supported" in raised.value.hint
+
+
+def test_truth_is_a_number_where_numbers_were_learned():
+    model = R(SCALE()).fit(pd.DataFrame({"f": [True, False] * 5}), [1.0, 0.0] * 5)
+
+    X = conform(Table([["True"], ["False"], ["1"]], spelled=True), Schema.of(model))
+
+    assert X["f"].tolist() == [1.0, 0.0, 1.0]

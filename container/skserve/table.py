@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skserve.columns import NUMBER, Column
 from skserve.errors import BadRequest
-from skserve.schema import Column, Schema
+from skserve.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,12 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
     twice = sorted({name for name in table.names if table.names.count(name) > 1})
     if twice:
         raise BadRequest(f"Columns named more than once: {quoted(twice)}.")
-    if schema.names is None or table.names == schema.names:
+    if schema.names is None:
+        raise BadRequest(
+            "The body names its columns, but the model was fitted without names.",
+            "Send the rows alone, in the order of the columns the model was fitted on.",
+        )
+    if table.names == schema.names:
         return table
     missing = [name for name in schema.names if name not in table.names]
     unexpected = [name for name in table.names if name not in schema.names]
@@ -108,17 +114,16 @@ def _check_width(number: int, seen: int, schema: Schema) -> None:
 def _from_cells(table: Table, schema: Schema) -> Any:
     """Convert cell by cell, so that one that does not fit is named by row and column."""
     width = _width(table, schema)
-    columns = schema.columns or (Column(),) * width
+    columns = schema.columns or (NUMBER,) * width
     cells = [_converted(table, schema, at, column) for at, column in enumerate(columns)]
     if schema.numeric:
         return _framed(np.array(cells, dtype=np.float64).T.copy(), schema)
     if schema.names is not None:
         import pandas as pd  # half a second and 40 MB: only for models that need it
 
-        dtypes = {"text": object, "number": np.float64, "unused": np.float64}
         return pd.DataFrame(
             {
-                name: pd.Series(values, dtype=dtypes[column.kind])
+                name: pd.Series(values, dtype=object if column.kind == "text" else np.float64)
                 for name, values, column in zip(schema.names, cells, columns, strict=True)
             }
         )
@@ -191,33 +196,51 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
 def _number(cell: Any, column: Column, spelled: bool) -> float:
     if cell is None or (spelled and not cell.strip()):
         return math.nan
-    if isinstance(cell, str) and "_" in cell:
-        raise ValueError  # Python reads 1_000, no file format does
+    if isinstance(cell, str):
+        if "_" in cell:
+            raise ValueError  # Python reads 1_000, no file format does
+        cell = _TRUTH.get(cell, cell)
     return float(cell)
 
 
 def _text(cell: Any, column: Column, spelled: bool) -> Any:
-    if cell is None or cell != cell or (spelled and not cell):
+    """Return the learned value that a cell spells, or the string as it is."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return column.missing
+    if spelled and not cell:
+        return column.blank
     if isinstance(cell, str):
-        return column.meanings.get(cell, cell)
-    if any(type(cell) is type(known) for known in column.meanings.values()):
-        return cell
-    raise TypeError
+        return column.others.get(cell, cell)
+    if not isinstance(cell, int | float) or not column.others:
+        raise TypeError
+    return column.others.get((isinstance(cell, bool), cell), cell)
 
 
 def _unused(cell: Any, column: Column, spelled: bool) -> float:
-    return math.nan
+    """Keep a number, in case somebody looks after all; anything else is nobody's business."""
+    try:
+        return _number(cell, column, spelled)
+    except (ValueError, TypeError, OverflowError):
+        return math.nan
 
+
+def _date(cell: Any, column: Column, spelled: bool) -> float:
+    raise TypeError
+
+
+_TRUTH = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}  # as pandas and JSON write them
 
 _CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
     "number": _number,
     "text": _text,
     "unused": _unused,
+    "date": _date,
 }
 
 
 def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) -> str:
+    if column.kind == "date":
+        return "Columns of dates are not supported: fit the model on numbers or text instead."
     if column.kind == "text":
         return "The model learned text here: send a string, so that 007 stays 007."
     if not (table.spelled and number == 1):
