@@ -22,6 +22,7 @@ declare -A pythons=(
   [serve-1.8]="3.11 3.12 3.13 3.14"
   [serve-1.9]="3.11 3.12 3.13 3.14"
   [dev]="3.11 3.12 3.13 3.14"
+  [deploy]="3.11 3.12 3.13 3.14"
 )
 platforms=(x86_64-manylinux_2_28 aarch64-manylinux_2_28)
 
@@ -64,8 +65,8 @@ esac
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# dev last: it takes the versions of serve-1.9.
-for name in serve-1.{3..9} dev; do
+# These two last: they take the versions of serve-1.9, and deploy those of dev.
+for name in serve-1.{3..9} dev deploy; do
   echo "$name" >&2
   compile "$name" "${upgrade[@]}"
   check_wheels "$name"

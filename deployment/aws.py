@@ -1,0 +1,214 @@
+"""The one door to AWS: sessions, clients, and errors told as ours.
+
+Nothing here decides anything. `Cloud.call` makes one API call and raises only classes of
+`deployment.errors`; botocore retries throttling and lost connections by itself, in its standard
+mode. Credentials come from botocore's own chain and are never read or shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import boto3
+from botocore import exceptions
+from botocore.config import Config
+
+from deployment.errors import ApiError, DeployError, Failed, Unauthorised, Unreachable, Usage
+from deployment.step import Call
+
+Answer = dict[str, Any]
+
+# Seconds. SageMaker gives an invocation 60, so the client must outlive that to see its error.
+_CONNECT, _READ = 10, 70
+# Six attempts back off over about half a minute: an account's API rate recovers within that.
+_ATTEMPTS = 6
+
+_LOGIN = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+    }
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
+THROTTLED = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException"})
+_ABSENT = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NoSuchKey",
+        "NotFound",
+        "NoSuchEntity",
+        "ResourceNotFound",
+        "ResourceNotFoundException",
+        "ObjectNotFoundException",
+        "RepositoryNotFoundException",
+        "ImageNotFoundException",
+    }
+)
+_NO_LOGIN = (
+    exceptions.NoCredentialsError,
+    exceptions.PartialCredentialsError,
+    exceptions.CredentialRetrievalError,
+    exceptions.SSOError,
+    exceptions.LoginError if hasattr(exceptions, "LoginError") else exceptions.SSOError,
+)
+_RENEW = "renew them (aws sso login, or new keys), then run the same command again: it resumes"
+
+
+class Cloud:
+    """One account and region. `region` and `profile` may be None: then botocore's own apply."""
+
+    def __init__(self, region: str | None = None, profile: str | None = None) -> None:
+        try:
+            self._session = boto3.session.Session(region_name=region, profile_name=profile)
+        except exceptions.ProfileNotFound as error:
+            raise Usage(str(error), "name one from ~/.aws/config with --profile") from error
+        found = self._session.region_name
+        if not found:
+            raise Usage(
+                "no region is given", "set region in endpoint.toml, --region or AWS_DEFAULT_REGION"
+            )
+        self.region: str = found
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    @cached_property
+    def identity(self) -> Answer:
+        """Who the credentials belong to: Account, Arn, UserId."""
+        return self.call("sts", "get_caller_identity")
+
+    @property
+    def account(self) -> str:
+        """The twelve digits of the account."""
+        return str(self.identity["Account"])
+
+    @property
+    def partition(self) -> str:
+        """`aws`, `aws-cn`, `aws-us-gov` and so on."""
+        try:
+            return str(self._session.get_partition_for_region(self.region))
+        except exceptions.UnknownRegionError as error:
+            raise Usage(f"there is no region {self.region!r}") from error
+
+    @property
+    def dns_suffix(self) -> str:
+        """`amazonaws.com`, or what the partition has instead."""
+        resolver = self._session._session.get_component("endpoint_resolver")
+        return str(resolver.get_partition_dns_suffix(self.partition))
+
+    def values(self, service: str, shape: str) -> list[str]:
+        """Return the values that this botocore knows for an enumerated shape."""
+        return list(self._client(service).meta.service_model.shape_for(shape).enum)
+
+    def call(self, service: str, operation: str, *, at: str = "", **arguments: Any) -> Answer:
+        """Make one call, in the region `at` if given; streamed bodies are read whole."""
+        try:
+            client = self._client(service, at)
+            answer: Answer = getattr(client, operation)(**arguments)
+            if hasattr(answer.get("Body"), "read"):
+                answer["Body"] = answer["Body"].read()
+            return answer
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            raise told(error, service, operation) from error
+
+    def find(self, service: str, operation: str, **arguments: Any) -> Answer | None:
+        """Make one call, and return None where the thing it asks for does not exist."""
+        try:
+            return self.call(service, operation, **arguments)
+        except ApiError as error:
+            if absent(error):
+                return None
+            raise
+
+    def pages(self, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
+        """Yield the items below `key` of every page."""
+        try:
+            for page in self._client(service).get_paginator(operation).paginate(**arguments):
+                yield from page.get(key) or ()
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            raise told(error, service, operation) from error
+
+    def lines(self, bucket: str, key: str) -> Iterator[bytes]:
+        """Yield the lines of an S3 object without holding it whole."""
+        try:
+            body = self._client("s3").get_object(Bucket=bucket, Key=key)["Body"]
+            yield from body.iter_lines()
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            raise told(error, "s3", "get_object") from error
+
+    def apply(self, call: Call) -> Answer:
+        """Make the call of a plan; a file is sent in parts, so its size does not matter."""
+        if call.file is None:
+            return self.call(call.service, call.operation, **call.arguments)
+        extra = {
+            key: value for key, value in call.arguments.items() if key not in ("Bucket", "Key")
+        }
+        try:
+            self._client("s3").upload_file(
+                str(call.file), call.arguments["Bucket"], call.arguments["Key"], ExtraArgs=extra
+            )
+        except (
+            exceptions.BotoCoreError,
+            exceptions.ClientError,
+            boto3.exceptions.Boto3Error,
+        ) as error:
+            raise told(error, "s3", "put_object") from error
+        return {}
+
+    def _client(self, service: str, at: str = "") -> Any:
+        region = at or self.region
+        if (service, region) not in self._clients:
+            config = Config(
+                connect_timeout=_CONNECT,
+                read_timeout=_READ,
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            )
+            self._clients[service, region] = self._session.client(
+                service, region_name=region, config=config
+            )
+        return self._clients[service, region]
+
+
+def absent(error: ApiError) -> bool:
+    """Say whether this error only means that there is no such thing.
+
+    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5).
+    """
+    return error.code in _ABSENT or (
+        error.code == "ValidationException" and "could not find" in error.message.lower()
+    )
+
+
+def told(error: Exception, service: str, operation: str) -> DeployError:
+    """Translate an exception of botocore into one of ours."""
+    what = f"{service} {operation}"
+    if isinstance(error, exceptions.ClientError):
+        return _answered(error.response, what, operation)
+    if isinstance(error, _NO_LOGIN):
+        return Unauthorised(f"no usable credentials: {error}", "log in, or name a --profile")
+    if isinstance(error, exceptions.HTTPClientError):
+        return Unreachable(f"{what} got no answer: {error}")
+    return Failed(f"{what}: {error}")
+
+
+def _answered(response: Mapping[str, Any], what: str, operation: str) -> DeployError:
+    fault = response.get("Error", {})
+    code, message = str(fault.get("Code", "")), str(fault.get("Message", "")).strip()
+    if code in _LOGIN:
+        return Unauthorised(f"the credentials are not accepted ({code}: {message})", _RENEW, code)
+    if code in _DENIED:
+        return Unauthorised(f"{what} is not permitted: {message}", "ask for this permission", code)
+    if code == "ModelError":
+        status = response.get("OriginalStatusCode")
+        message = f"the container answered {status}: {response.get('OriginalMessage', message)}"
+        return ApiError(message, code, operation)
+    if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500:
+        # AWS broke down in the middle: as with a lost answer, the call may have taken effect.
+        return Unreachable(f"{what}: {code}: {message}")
+    return ApiError(f"{what}: {code}: {message}", code, operation)

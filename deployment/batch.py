@@ -1,0 +1,202 @@
+"""Batch transform: a job whose settings fit each other, watched, and its lines counted.
+
+The facts are in the contract, sections 5.3 and 5.4. A content type decides how objects are cut and
+put together again (`_LINES`); what does not fit is refused before the job exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from deployment import console, execution, supplies, survey, watch
+from deployment.aws import Cloud
+from deployment.combinations import TRANSFORM, family
+from deployment.commands import Words, connect
+from deployment.documents import name_stem
+from deployment.errors import Failed, Refused, Usage
+from deployment.state import Target
+from deployment.step import Call, Plan
+from deployment.views import CONTENT_TYPES
+
+_JOIN = ("text/csv", "application/json", "application/jsonlines")
+# Content types of one record a line: cut at lines, and put together with a newline after each.
+_LINES = ("text/csv", "application/jsonlines", "text/plain")
+_PLATFORM_PAYLOAD_MB = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `transform` was asked for. Empty texts and None are for SageMaker's own defaults."""
+
+    source: str
+    output: str = ""
+    content_type: str = ""
+    accept: str = ""
+    instance_type: str = ""
+    count: int = 1
+    join: bool = False
+    payload_mb: int | None = None
+    concurrent: int | None = None
+    name: str = ""
+
+
+def transform(words: Words, job: Job) -> None:
+    """Run a batch job over `job.source`, wait for it, and compare the numbers of lines."""
+    settings, talk = words.settings(), words.talk
+    with TemporaryDirectory() as workspace:
+        cloud = connect(settings)
+        target = survey.target(cloud, settings, Path(workspace))
+        state = survey.state(cloud, settings, target)
+        document, source = request(target, job, datetime.now(UTC))
+        steps = [*supplies.uploads(target, state), *_upload(job, source)]
+        model, make = supplies.model_call(target)
+        steps += [] if model in state.models else [make]
+        asked = document | {"ModelName": model, "Tags": supplies.tags(settings)}
+        why = f"the job {_name(document)}"
+        steps.append(Call("sagemaker", "create_transform_job", asked, why))
+        planned = Plan(settings.name, tuple(steps))
+        if words.dry_run:
+            talk.result(console.as_data(planned), console.told(planned))
+            return
+        execution.apply(cloud, planned, talk, words.pace)
+    _finish(words, cloud, document, source)
+
+
+def _name(document: dict[str, Any]) -> str:
+    return str(document["TransformJobName"])
+
+
+def request(target: Target, job: Job, now: datetime) -> tuple[dict[str, Any], str]:
+    """Return CreateTransformJob without its model, and the S3 URI of the input."""
+    settings = target.settings
+    name = job.name or f"{name_stem(settings.name)}-{now:%m%d-%H%M%S}"
+    home = f"s3://{target.bucket}/{settings.prefix.strip('/')}/{settings.name}/transform/{name}"
+    local = not job.source.startswith("s3://")
+    source = f"{home}/input/{Path(job.source).name}" if local else job.source
+    content_type = job.content_type or CONTENT_TYPES.get(PurePosixPath(source).suffix.lower(), "")
+    accept = job.accept or (content_type if content_type in _JOIN else "text/csv")
+    instance = job.instance_type or settings.instance_type or "ml.m5.large"
+    check(job, target, content_type, accept, instance)
+    lines = content_type in _LINES
+    document: dict[str, Any] = {
+        "TransformJobName": name,
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}},
+            "ContentType": content_type,
+            "SplitType": "Line" if lines else "None",
+        },
+        "TransformOutput": {
+            "S3OutputPath": job.output or f"{home}/output",
+            "Accept": accept,
+            "AssembleWith": "Line" if lines else "None",
+        },
+        "TransformResources": {"InstanceType": instance, "InstanceCount": job.count},
+    }
+    if lines:
+        document["BatchStrategy"] = "MultiRecord"
+    if job.join:
+        document["DataProcessing"] = {"JoinSource": "Input"}
+    if settings.kms.output:
+        document["TransformOutput"]["KmsKeyId"] = settings.kms.output
+    if settings.kms.volume:
+        document["TransformResources"]["VolumeKmsKeyId"] = settings.kms.volume
+    optional = {"MaxPayloadInMB": job.payload_mb, "MaxConcurrentTransforms": job.concurrent}
+    document |= {key: value for key, value in optional.items() if value is not None}
+    return document, source
+
+
+def check(job: Job, target: Target, content_type: str, accept: str, instance: str) -> None:
+    """Raise `Refused` with every reason why the job could not run or would mislead."""
+    payload = (job.payload_mb or 6) * (job.concurrent or 1)
+    rules = (
+        (not content_type, "the type of the input is not known; give --content-type"),
+        (target.source.kind != "archive", "batch transform takes models as .tar.gz only"),
+        (
+            family(instance) not in TRANSFORM,
+            f"batch transform has no {instance}; no t2 and no Graviton; take ml.m5.large, or "
+            "another with --instance-type",
+        ),
+        (
+            job.join and (content_type not in _JOIN or accept not in _JOIN),
+            f"joining needs {', '.join(_JOIN)} on both sides, not {content_type} and {accept}",
+        ),
+        (
+            job.join and content_type != accept,
+            f"joining puts input and output on one line, so {content_type} does not go with "
+            f"{accept}",
+        ),
+        (
+            content_type in _LINES and accept not in _LINES,
+            f"cut at lines, the output must be lines too: {accept} answers of several requests "
+            "do not make one document; take --accept text/csv or application/jsonlines",
+        ),
+        (
+            payload > _PLATFORM_PAYLOAD_MB,
+            f"payload times concurrency is {payload} MB, and {_PLATFORM_PAYLOAD_MB} are allowed",
+        ),
+    )
+    if faults := [reason for applies, reason in rules if applies]:
+        raise Refused("\n".join(f"transform: {reason}" for reason in faults))
+
+
+def _upload(job: Job, uri: str) -> Iterator[Call]:
+    if job.source == uri:
+        return
+    path = Path(job.source)
+    if not path.is_file():
+        raise Usage(f"there is no file {path}", "give a file or an s3:// URI")
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    yield Call("s3", "put_object", {"Bucket": bucket, "Key": key}, f"the input {path.name}",
+               file=path)  # fmt: skip
+
+
+def _finish(words: Words, cloud: Cloud, document: dict[str, Any], source: str) -> None:
+    """Wait for the job, count lines, and print where the output lies."""
+    name, output = _name(document), document["TransformOutput"]["S3OutputPath"]
+    try:
+        ended = watch.job(cloud, name, words.talk, words.pace)
+    except KeyboardInterrupt:
+        raise Failed(f"interrupted; the job {name} goes on by itself and ends by itself. "
+                     f"Its output will be below {output}") from None  # fmt: skip
+    if ended["Status"] != "Completed":
+        reason = ended["FailureReason"] or "AWS gives no reason"
+        raise Failed(
+            f"the job {name} is {ended['Status']}: {reason}",
+            "its log is in /aws/sagemaker/TransformJobs",
+        )
+    counted = list(lines(cloud, source, output)) if _cut(document) else []
+    for key, before, after in counted:
+        if before != after:
+            raise Failed(
+                f"{key} has {before} lines and its output {after}: answers do not line up with "
+                f"records (was there a header line?); see {output}"
+            )
+    total = sum(before for _, before, _ in counted)
+    words.talk.say(f"{len(counted)} objects, {total} lines in, {total} out" if counted else "done")
+    words.talk.result({"job": name, "output": output, "lines": total}, output)
+
+
+def _cut(document: dict[str, Any]) -> bool:
+    return bool(document["TransformInput"]["SplitType"] == "Line")
+
+
+def lines(cloud: Cloud, source: str, output: str) -> Iterator[tuple[str, int, int]]:
+    """Yield each input key with its number of lines and that of its output; -1 if there is none."""
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    out_bucket, _, out_prefix = output.removeprefix("s3://").partition("/")
+    base = prefix[: prefix.rfind("/") + 1]
+    for found in cloud.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix):
+        key = found["Key"]
+        tail = f"{out_prefix.rstrip('/')}/{key.removeprefix(base)}.out".lstrip("/")
+        head = cloud.find("s3", "head_object", Bucket=out_bucket, Key=tail)
+        after = _count(cloud, out_bucket, tail) if head is not None else -1
+        yield key, _count(cloud, bucket, key), after
+
+
+def _count(cloud: Cloud, bucket: str, key: str) -> int:
+    return sum(1 for line in cloud.lines(bucket, key) if line.strip())

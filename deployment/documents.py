@@ -1,0 +1,231 @@
+"""The requests that make an endpoint, as pure functions from a `Target`.
+
+Each returns the arguments of one API call without the names and tags that `plan` adds. Fields and
+ranges are in the contract, sections 7.2 to 7.4 and 7.7; tests check each against botocore's model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deployment.combinations import watched
+from deployment.settings import Settings, Update
+from deployment.state import SHADOW, VARIANT, Source, Target
+
+Document = dict[str, Any]
+_NAME_LIMIT = 63
+_DIGEST_LENGTH = 12  # 48 bits: two of the few configs of one endpoint never meet
+
+
+def digest_name(name: str, document: Mapping[str, Any]) -> str:
+    """Return `<name>-<digest of document>`, cut to what SageMaker allows: wine-3f2a..."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name_stem(name)}-{digest}"
+
+
+def name_stem(name: str) -> str:
+    """Return the part of `name` that every model and config of it begins with."""
+    return name[: _NAME_LIMIT - _DIGEST_LENGTH - 1].rstrip("-")
+
+
+def model(target: Target, image: str, source: Source, choose: str) -> Document:
+    """Return CreateModel. `identity` is part of the name only, see `plan`."""
+    settings = target.settings
+    environment = dict(settings.environment)
+    if choose:
+        environment.setdefault("SKSERVE_MODEL_FILE", choose)
+    if not target.isolated:
+        # The platform does not reliably say where it runs, and S3 clients need to know.
+        environment.setdefault("SAGEMAKER_REGION", target.region)
+    container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
+    if environment:
+        container["Environment"] = environment
+    document: Document = {
+        "ExecutionRoleArn": target.role,
+        "PrimaryContainer": container,
+        "EnableNetworkIsolation": target.isolated,
+    }
+    if settings.vpc is not None:
+        document["VpcConfig"] = {
+            "SecurityGroupIds": list(settings.vpc.security_groups),
+            "Subnets": list(settings.vpc.subnets),
+        }
+    return document
+
+
+def _plain(kind: str) -> Callable[[str], Document]:
+    return lambda uri: {
+        "ModelDataSource": {
+            "S3DataSource": {"S3Uri": uri, "S3DataType": kind, "CompressionType": "None"}
+        }
+    }
+
+
+_SOURCES: Mapping[str, Callable[[str], Document]] = {
+    "archive": lambda uri: {"ModelDataUrl": uri},
+    "object": _plain("S3Object"),
+    "prefix": _plain("S3Prefix"),
+}
+
+
+def endpoint_config(target: Target, model_name: str, shadow_model: str = "") -> Document:
+    """Return CreateEndpointConfig for the production variant and, if asked, its shadow."""
+    settings = target.settings
+    document: Document = {"ProductionVariants": [_variant(settings, model_name)]}
+    if settings.shadow is not None:
+        # With a weight of 1 in production, the shadow's weight is the share of copied traffic.
+        document["ShadowProductionVariants"] = [
+            {
+                "VariantName": SHADOW,
+                "ModelName": shadow_model,
+                "InstanceType": settings.shadow.type or settings.machines.type,
+                "InitialInstanceCount": settings.shadow.count,
+                "InitialVariantWeight": settings.shadow.percent / 100,
+            }
+        ]
+    if settings.async_ is not None:
+        document["AsyncInferenceConfig"] = _async(settings)
+    if settings.capture is not None:
+        document["DataCaptureConfig"] = _capture(settings)
+    if settings.kms.volume is not None and settings.serverless is None:
+        document["KmsKeyId"] = settings.kms.volume
+    return document
+
+
+def _variant(settings: Settings, model_name: str) -> Document:
+    variant: Document = {
+        "VariantName": VARIANT,
+        "ModelName": model_name,
+        "InitialVariantWeight": 1.0,
+    }
+    if settings.serverless is not None:
+        wanted = settings.serverless
+        variant["ServerlessConfig"] = _given(
+            MemorySizeInMB=wanted.memory_mb,
+            MaxConcurrency=wanted.concurrency,
+            ProvisionedConcurrency=wanted.provisioned,
+        )
+        return variant
+    return variant | _given(
+        InstanceType=settings.machines.type,
+        InitialInstanceCount=settings.machines.count,
+        VolumeSizeInGB=settings.machines.volume_gb,
+        ModelDataDownloadTimeoutInSeconds=settings.startup.download_seconds,
+        ContainerStartupHealthCheckTimeoutInSeconds=settings.startup.health_seconds,
+    )
+
+
+def _async(settings: Settings) -> Document:
+    wanted = settings.async_
+    assert wanted is not None
+    topics = _given(SuccessTopic=wanted.success_topic, ErrorTopic=wanted.error_topic)
+    document: Document = {
+        "OutputConfig": _given(
+            S3OutputPath=wanted.output,
+            S3FailurePath=wanted.failure,
+            KmsKeyId=settings.kms.output,
+            NotificationConfig=topics or None,
+        )
+    }
+    if wanted.concurrency is not None:
+        document["ClientConfig"] = {"MaxConcurrentInvocationsPerInstance": wanted.concurrency}
+    return document
+
+
+def _capture(settings: Settings) -> Document:
+    wanted = settings.capture
+    assert wanted is not None
+    return _given(
+        EnableCapture=True,
+        InitialSamplingPercentage=wanted.percent,
+        DestinationS3Uri=wanted.destination,
+        KmsKeyId=settings.kms.output,
+        CaptureOptions=[{"CaptureMode": mode.capitalize()} for mode in wanted.what],
+        # Types not listed here are captured as base64. Both texts of each: with the charset, as
+        # the container answers it, and without, as most callers send it.
+        CaptureContentTypeHeader={
+            "CsvContentTypes": ["text/csv", "text/csv; charset=utf-8"],
+            "JsonContentTypes": ["application/json", "application/jsonlines"],
+        },
+    )
+
+
+def deployment_config(settings: Settings) -> Document | None:
+    """Return UpdateEndpoint's DeploymentConfig, or None for SageMaker's own default."""
+    update = settings.update
+    if update == Update():
+        return None
+    policy = _rolling if update.policy == "rolling" else _blue_green
+    document = policy(update)
+    if watched(settings) and update.auto_rollback is not False:
+        names = [*update.alarms, *alarms(settings)]
+        document["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in names]}
+    return document
+
+
+def _percent(value: int) -> Document:
+    return {"Type": "CAPACITY_PERCENT", "Value": value}
+
+
+def _rolling(update: Update) -> Document:
+    return {
+        "RollingUpdatePolicy": _given(
+            MaximumBatchSize=_percent(update.percent),
+            WaitIntervalInSeconds=update.wait_seconds,
+            MaximumExecutionTimeoutInSeconds=update.max_seconds,
+        )
+    }
+
+
+def _blue_green(update: Update) -> Document:
+    routing: Mapping[str, Document] = {
+        "all-at-once": {"Type": "ALL_AT_ONCE"},
+        "canary": {"Type": "CANARY", "CanarySize": _percent(update.percent)},
+        "linear": {"Type": "LINEAR", "LinearStepSize": _percent(update.percent)},
+    }
+    return {
+        "BlueGreenUpdatePolicy": _given(
+            TrafficRoutingConfiguration=routing[update.policy]
+            | {"WaitIntervalInSeconds": update.wait_seconds},
+            TerminationWaitInSeconds=update.termination_seconds,
+            MaximumExecutionTimeoutInSeconds=update.max_seconds,
+        )
+    }
+
+
+def alarms(settings: Settings) -> dict[str, Document]:
+    """Return PutMetricAlarm by alarm name: the guide's recipe for guarded updates."""
+    wanted = {
+        # ModelLatency is in microseconds (contract 1.13).
+        f"{settings.name}-errors": ("Invocation5XXErrors", settings.update.error_rate, 1.0),
+        f"{settings.name}-latency": ("ModelLatency", settings.update.latency_ms, 1000.0),
+    }
+    return {
+        name: {
+            "AlarmName": name,
+            "AlarmDescription": f"made by skserve to guard updates of {settings.name}",
+            "Namespace": "AWS/SageMaker",
+            "MetricName": metric,
+            "Statistic": "Average",
+            "Dimensions": [
+                {"Name": "EndpointName", "Value": settings.name},
+                {"Name": "VariantName", "Value": VARIANT},
+            ],
+            "Period": 60,
+            "EvaluationPeriods": 1,
+            "Threshold": threshold * scale,
+            "ComparisonOperator": "GreaterThanThreshold",
+            "TreatMissingData": "notBreaching",
+        }
+        for name, (metric, threshold, scale) in wanted.items()
+        if threshold is not None
+    }
+
+
+def _given(**arguments: Any) -> Document:
+    """Leave out what was not given: the API takes a missing field, not a null one."""
+    return {key: value for key, value in arguments.items() if value is not None}

@@ -1,0 +1,41 @@
+"""The endpoint's log in CloudWatch. A log that cannot be read is no failure of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from deployment.aws import Cloud
+from deployment.errors import DeployError
+
+GROUP = "/aws/sagemaker/Endpoints/{name}"
+_TAIL_LINES = 20
+
+
+def tail(cloud: Cloud, name: str, lines: int = _TAIL_LINES) -> list[str]:
+    """Return the last lines of the endpoint's newest stream, oldest first; none if unreadable."""
+    try:
+        return [text for _, text in events(cloud, name, lines)]
+    except DeployError:
+        return []
+
+
+def events(cloud: Cloud, name: str, lines: int, since_ms: int = 0) -> list[tuple[int, str]]:
+    """Return (milliseconds, text) of the newest `lines` lines over all streams, oldest first."""
+    group = GROUP.format(name=name)
+    newest = cloud.find("logs", "describe_log_streams", logGroupName=group,
+                        orderBy="LastEventTime", descending=True, limit=5)  # fmt: skip
+    found: list[tuple[int, str]] = []
+    for stream in (newest or {}).get("logStreams", ()):
+        answer = cloud.call(
+            "logs", "get_log_events", logGroupName=group, logStreamName=stream["logStreamName"],
+            limit=lines, startFromHead=False, startTime=since_ms,
+        )  # fmt: skip
+        found += [(event["timestamp"], event["message"].rstrip()) for event in answer["events"]]
+    return sorted(found)[-lines:]
+
+
+def shown(found: list[tuple[int, str]]) -> Iterator[str]:
+    """Yield the lines with their time in UTC."""
+    for milliseconds, text in found:
+        yield f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ} {text}"

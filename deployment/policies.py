@@ -1,0 +1,145 @@
+"""The execution role: who may assume it, and the least that this endpoint needs. Pure documents.
+
+The facts are in the contract, section 7.8. A star stands only where the API has nothing to name.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deployment.image import ecr_parts
+from deployment.logs import GROUP
+from deployment.settings import Settings
+from deployment.state import OWNER_TAG
+from deployment.step import Call, Plan
+
+Document = dict[str, Any]
+POLICY = "skserve-endpoint"
+
+
+def trust(partition: str, account: str) -> Document:
+    """Return who may assume the role: SageMaker, on behalf of this account."""
+    suffix = "amazonaws.com"  # the service's name is the same in every partition
+    statement: Document = {
+        "Effect": "Allow",
+        "Principal": {"Service": f"sagemaker.{suffix}"},
+        "Action": "sts:AssumeRole",
+    }
+    if account:
+        # Without this, another account's SageMaker could be made to use our role.
+        statement["Condition"] = {"StringEquals": {"aws:SourceAccount": account}}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def permissions(settings: Settings, partition: str, region: str, account: str) -> Document:
+    """Return what a container, and SageMaker on its behalf, must be able to do."""
+    arn = f"arn:{partition}"
+    statements = [
+        *_objects(settings, arn, region, account),
+        _allow(
+            "Logs",
+            ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents",
+             "logs:DescribeLogStreams"],
+            [f"{arn}:logs:{region}:{account}:log-group:{group}{tail}"
+             for group in (GROUP.format(name=settings.name), "/aws/sagemaker/TransformJobs")
+             for tail in ("", ":log-stream:*")],
+        ),
+        _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"])
+        | {"Condition": {"StringLike": {"cloudwatch:namespace": ["AWS/SageMaker",
+                                                                 "/aws/sagemaker/*"]}}},
+        _allow("Login", ["ecr:GetAuthorizationToken"], ["*"]),
+        *_image(settings, arn),
+        *_optional(settings),
+    ]  # fmt: skip
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(name: str, actions: list[str], resources: list[str]) -> Document:
+    return {"Sid": name, "Effect": "Allow", "Action": actions, "Resource": resources}
+
+
+def _objects(settings: Settings, arn: str, region: str, account: str) -> list[Document]:
+    home = settings.bucket or f"sagemaker-{region}-{account}"
+    prefix = f"{settings.prefix.strip('/')}/{settings.name}/".lstrip("/")
+    reads = [f"s3://{home}/{prefix}"]
+    shadow = settings.shadow.model if settings.shadow else ""
+    reads += [uri for uri in (settings.model, shadow) if uri.startswith("s3://")]
+    reads += [uri for uri in settings.environment.values() if uri.startswith("s3://")]
+    writes = [f"s3://{home}/{prefix}"]  # where batch transform puts its output
+    if settings.async_ is not None:
+        writes += [settings.async_.output, *([settings.async_.failure or ""])]
+        reads.append(settings.async_.output)
+    if settings.capture is not None:
+        writes.append(settings.capture.destination)
+    buckets = {uri.split("/")[2] for uri in reads + writes if uri}
+    return [
+        _allow("Read", ["s3:GetObject"], [_below(arn, uri) for uri in dict.fromkeys(reads)]),
+        _allow("Write", ["s3:PutObject", "s3:AbortMultipartUpload"],
+               [_below(arn, uri) for uri in dict.fromkeys(writes) if uri]),
+        _allow("List", ["s3:ListBucket"], [f"{arn}:s3:::{bucket}" for bucket in sorted(buckets)]),
+    ]  # fmt: skip
+
+
+def _below(arn: str, uri: str) -> str:
+    """Name an object, or everything below a prefix."""
+    path = uri.removeprefix("s3://")
+    whole = path.endswith((".tar.gz", ".joblib", ".pkl", ".pickle", ".skops"))
+    return f"{arn}:s3:::{path}" if whole else f"{arn}:s3:::{path.rstrip('/')}/*"
+
+
+def _image(settings: Settings, arn: str) -> list[Document]:
+    images = [settings.image, (settings.shadow.image or "") if settings.shadow else ""]
+    found = [parts for parts in map(ecr_parts, images) if parts]
+    resources = [
+        f"{arn}:ecr:{p['region']}:{p['account']}:repository/{p['repository']}" for p in found
+    ]
+    actions = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
+    return [_allow("Image", actions, list(dict.fromkeys(resources)))] if resources else []
+
+
+def _optional(settings: Settings) -> list[Document]:
+    """Return what only some settings need."""
+    statements = []
+    if settings.vpc is not None:
+        actions = ["CreateNetworkInterface", "CreateNetworkInterfacePermission",
+                   "DeleteNetworkInterface", "DeleteNetworkInterfacePermission",
+                   "DescribeNetworkInterfaces", "DescribeVpcs", "DescribeDhcpOptions",
+                   "DescribeSubnets", "DescribeSecurityGroups"]  # fmt: skip
+        # The interfaces do not exist yet, and the Describe calls take no resource.
+        statements.append(_allow("Vpc", [f"ec2:{action}" for action in actions], ["*"]))
+    keys = [key for key in (settings.kms.volume, settings.kms.output, settings.kms.bucket) if key]
+    if any(key.startswith("arn:") for key in keys):
+        actions = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:CreateGrant",
+                   "kms:DescribeKey"]  # fmt: skip
+        named = [key for key in dict.fromkeys(keys) if key.startswith("arn:")]
+        statements.append(_allow("Keys", actions, named))
+    if settings.update.alarms or settings.update.error_rate or settings.update.latency_ms:
+        # DescribeAlarms is asked without a name by the deployment guardrails.
+        statements.append(_allow("Alarms", ["cloudwatch:DescribeAlarms"], ["*"]))
+    topics = settings.async_ and [settings.async_.success_topic, settings.async_.error_topic]
+    if named_topics := [topic for topic in topics or () if topic]:
+        statements.append(_allow("Topics", ["sns:Publish"], named_topics))
+    return statements
+
+
+def create(
+    settings: Settings, role: str, documents: tuple[Document, Document], exists: bool
+) -> Plan:
+    """Plan the role with its trust and permissions; an existing one gets the permissions anew."""
+    trusted, permitted = (json.dumps(document, sort_keys=True) for document in documents)
+    made = Call(
+        "iam",
+        "create_role",
+        {
+            "RoleName": role,
+            "AssumeRolePolicyDocument": trusted,
+            "Description": f"what the SageMaker endpoint {settings.name} may do",
+            "Tags": [{"Key": OWNER_TAG, "Value": settings.name}],
+        },
+        f"the role {role}",
+        Call("iam", "delete_role", {"RoleName": role}, f"the role {role}"),
+    )
+    inline = {"RoleName": role, "PolicyName": POLICY, "PolicyDocument": permitted}
+    put = Call("iam", "put_role_policy", inline, f"its permissions, as the policy {POLICY}")
+    return Plan(settings.name, (put,) if exists else (made, put))

@@ -1,0 +1,136 @@
+"""Application Auto Scaling: its requests, and the calls that put scaling on and take it off.
+
+Pure, like `plan`. The facts are in the contract, section 7.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deployment.documents import Document
+from deployment.settings import Scaling as Wanted
+from deployment.settings import Settings
+from deployment.state import VARIANT, Scaling, State
+from deployment.step import Call
+
+# What describes a target and a policy; the rest of what AWS answers is its own bookkeeping.
+_NAMED = ("ServiceNamespace", "ResourceId", "ScalableDimension")
+TARGET_FIELDS = (*_NAMED, "MinCapacity", "MaxCapacity")
+POLICY_FIELDS = (
+    *_NAMED,
+    "PolicyName",
+    "PolicyType",
+    "TargetTrackingScalingPolicyConfiguration",
+    "StepScalingPolicyConfiguration",
+)
+
+# Per mode: the scaled dimension, the metric that is the default, and every metric's specification.
+_DIMENSIONS = {
+    "instance": "sagemaker:variant:DesiredInstanceCount",
+    "async": "sagemaker:variant:DesiredInstanceCount",
+    "serverless": "sagemaker:variant:DesiredProvisionedConcurrency",
+}
+_DEFAULT_METRIC = {"instance": "invocations", "async": "backlog", "serverless": "provisioned"}
+_PREDEFINED = {
+    "invocations": "SageMakerVariantInvocationsPerInstance",
+    "concurrency": "SageMakerVariantConcurrentRequestsPerModelHighResolution",
+    "provisioned": "SageMakerVariantProvisionedConcurrencyUtilization",
+}
+
+
+def scalable_target(name: str, mode: str, scaling: Wanted) -> Document:
+    """Return RegisterScalableTarget for the production variant."""
+    return scaled_resource(name, _DIMENSIONS[mode]) | {
+        "MinCapacity": scaling.min,
+        "MaxCapacity": scaling.max,
+    }
+
+
+def scaled_resource(name: str, dimension: str) -> Document:
+    """Return the three arguments that name a scalable target in each scaling call."""
+    return {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": f"endpoint/{name}/variant/{VARIANT}",
+        "ScalableDimension": dimension,
+    }
+
+
+def scaling_policy(name: str, mode: str, scaling: Wanted) -> Document:
+    """Return PutScalingPolicy: target tracking on one metric."""
+    metric = scaling.metric or _DEFAULT_METRIC[mode]
+    configuration: Document = {
+        "TargetValue": scaling.target,
+        "ScaleInCooldown": scaling.scale_in_seconds,
+        "ScaleOutCooldown": scaling.scale_out_seconds,
+    }
+    if metric == "backlog":
+        configuration["CustomizedMetricSpecification"] = {
+            "MetricName": "ApproximateBacklogSizePerInstance",
+            "Namespace": "AWS/SageMaker",
+            "Dimensions": [{"Name": "EndpointName", "Value": name}],
+            "Statistic": "Average",
+        }
+    else:
+        configuration["PredefinedMetricSpecification"] = {
+            "PredefinedMetricType": _PREDEFINED[metric]
+        }
+    return scaled_resource(name, _DIMENSIONS[mode]) | {
+        "PolicyName": f"{name}-target-tracking",
+        "PolicyType": "TargetTrackingScaling",
+        "TargetTrackingScalingPolicyConfiguration": configuration,
+    }
+
+
+def unscale(scalings: tuple[Scaling, ...]) -> Iterator[Call]:
+    """Return the calls that remove scaling: first the policies, then the target."""
+    for scaling in scalings:
+        target = dict(scaling.target)
+        named = {
+            key: target[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")
+        }
+        for policy in scaling.policies:
+            gone = {**named, "PolicyName": policy["PolicyName"]}
+            yield Call("application-autoscaling", "delete_scaling_policy", gone,
+                       f"the scaling policy {policy['PolicyName']}")  # fmt: skip
+        yield Call("application-autoscaling", "deregister_scalable_target", named, "scaling")
+
+
+def scale(
+    target: Mapping[str, Any], policies: tuple[Mapping[str, Any], ...], what: str
+) -> list[Call]:
+    service = "application-autoscaling"
+    between = f"{target['MinCapacity']} to {target['MaxCapacity']}"
+    calls = [Call(service, "register_scalable_target", target, f"scaling {between}, {what}")]
+    for policy in policies:
+        calls.append(Call(service, "put_scaling_policy", policy, f"its policy, {what}"))
+    return calls
+
+
+def changes(settings: Settings, state: State, removed: bool = False) -> Iterator[Call]:
+    """Return the calls that make scaling what the settings say; `removed` if an update took it."""
+    existing = () if removed else state.scaling
+    if settings.scaling is None:
+        yield from unscale(existing)
+        return
+    target = scalable_target(settings.name, settings.mode, settings.scaling)
+    policy = scaling_policy(settings.name, settings.mode, settings.scaling)
+    if len(existing) == 1 and len(existing[0].policies) == 1:
+        (found,) = existing
+        if holds(target, found.target) and holds(policy, found.policies[0]):
+            return
+    yield from scale(target, (policy,), "set")
+
+
+def holds(wanted: Any, found: Any) -> bool:
+    """Say whether `found` is as wanted. AWS answers defaults, too, that nobody asked for."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return all(key in found and holds(value, found[key]) for key, value in wanted.items())
+    return bool(wanted == found)
+
+
+def put_back(scalings: tuple[Scaling, ...]) -> tuple[Call, ...]:
+    """Return the calls that register what was there before."""
+    return tuple(
+        call for scaling in scalings for call in scale(scaling.target, scaling.policies, "put back")
+    )

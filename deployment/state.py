@@ -1,0 +1,90 @@
+"""What is asked for and what exists, as plain values: the two inputs of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from deployment.package import Package
+from deployment.settings import Settings
+
+OWNER_TAG = "skserve:endpoint"  # on everything we make; its value is the endpoint's name
+VARIANT = "AllTraffic"
+SHADOW = "Shadow"
+TRANSITIONAL = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a variant's model lies, or will lie once `package` is uploaded."""
+
+    uri: str
+    kind: Literal["archive", "object", "prefix"]
+    identity: str  # changes when the content does: a digest of ours, or S3's ETag
+    package: Package | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The settings with every name resolved: what the endpoint should be."""
+
+    settings: Settings
+    account: str
+    region: str
+    role: str
+    bucket: str
+    image: str
+    source: Source
+    isolated: bool
+    shadow_image: str = ""
+    shadow_source: Source | None = None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint as DescribeEndpoint tells it."""
+
+    name: str
+    arn: str
+    status: str
+    config: str
+    reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created: datetime | None = None
+    instances: int = 0
+    pending: str = ""  # the config that an update in progress leads to
+
+
+@dataclass(frozen=True)
+class Config:
+    """An endpoint config of ours. `variants` maps a variant to its instance type or serverless."""
+
+    name: str
+    created: datetime
+    models: tuple[str, ...]
+    variants: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The scalable target of the endpoint's variant, and its policies, as their requests."""
+
+    target: Mapping[str, Any]
+    policies: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """What exists. `assumed` where nothing could be looked at, and so nothing is taken to exist."""
+
+    assumed: bool = False
+    bucket_exists: bool = False
+    uploaded: frozenset[str] = frozenset()  # s3:// URIs
+    endpoint: Endpoint | None = None
+    current: Config | None = None  # the config in use, whoever made it
+    configs: tuple[Config, ...] = ()  # ours, newest first
+    models: tuple[str, ...] = ()  # ours
+    scaling: tuple[Scaling, ...] = ()
+    alarms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ours, as their requests

@@ -1,0 +1,76 @@
+"""What an endpoint is made from: the bucket, its archives, and the models. Pure, like `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deployment import documents
+from deployment.documents import Document, digest_name
+from deployment.settings import Settings
+from deployment.state import OWNER_TAG, State, Target
+from deployment.step import Call
+
+
+def tags(settings: Settings) -> list[Document]:
+    """Return the tags of everything we make, the user's and ours, in a fixed order."""
+    merged = {**settings.tags, OWNER_TAG: settings.name}
+    return [{"Key": key, "Value": merged[key]} for key in sorted(merged)]
+
+
+def models(target: Target) -> tuple[tuple[str, ...], list[Call]]:
+    """Return the names of the models and the calls that make them, production first."""
+    settings = target.settings
+    wanted = [(target.image, target.source, settings.choose)]
+    if settings.shadow is not None and target.shadow_source is not None:
+        wanted.append((target.shadow_image, target.shadow_source, settings.shadow.choose))
+    names, calls = [], []
+    for image, source, choose in wanted:
+        document = documents.model(target, image, source, choose)
+        name = digest_name(settings.name, {**document, "identity": source.identity})
+        names.append(name)
+        calls.append(
+            Call(
+                "sagemaker",
+                "create_model",
+                {"ModelName": name, **document, "Tags": tags(settings)},
+                f"the model {name}",
+                Call("sagemaker", "delete_model", {"ModelName": name}, f"the model {name}"),
+            )
+        )
+    return tuple(names), calls
+
+
+def model_call(target: Target) -> tuple[str, Call]:
+    """Return the production model's name and the call that makes it: batch transform needs both."""
+    names, calls = models(target)
+    return names[0], calls[0]
+
+
+def uploads(target: Target, state: State) -> Iterator[Call]:
+    """Return the calls that put the archives into the bucket, which is made if it is missing."""
+    settings = target.settings
+    sources = [source for source in (target.source, target.shadow_source) if source]
+    packed = [source for source in sources if source.package is not None]
+    if packed and not state.bucket_exists:
+        where: Document = {"Bucket": target.bucket}
+        if target.region != "us-east-1":  # the one region that must not be named here
+            where["CreateBucketConfiguration"] = {"LocationConstraint": target.region}
+        undo = Call("s3", "delete_bucket", {"Bucket": target.bucket}, f"bucket {target.bucket}")
+        yield Call("s3", "create_bucket", where, f"the bucket {target.bucket}", undo)
+    for source in packed:
+        if source.uri in state.uploaded or source.package is None:
+            continue
+        key = source.uri.removeprefix(f"s3://{target.bucket}/")
+        named = {"Bucket": target.bucket, "Key": key}
+        if target.account and settings.bucket is None:
+            # Our default name can be guessed: somebody else may have taken it.
+            named["ExpectedBucketOwner"] = target.account
+        sealed = (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.kms.bucket}
+            if settings.kms.bucket
+            else {}
+        )
+        size = f"{source.package.size_bytes:,} bytes"
+        undo = Call("s3", "delete_object", named, f"the archive {source.uri}")
+        yield Call("s3", "put_object", named | sealed, f"the archive, {size}", undo,
+                   source.package.path)  # fmt: skip

@@ -1,0 +1,180 @@
+"""Waiting: for an endpoint to settle, and for a batch job to end.
+
+An update that was rolled back ends `InService` like one that worked, so the config's name is what
+decides. Short losses of the API are survived; what ends a wait early is a class of
+`deployment.errors`, and the endpoint goes on by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deployment import survey
+from deployment.aws import THROTTLED, Answer, Cloud
+from deployment.console import Progress, Talk
+from deployment.errors import ApiError, Failed, Unreachable
+from deployment.state import TRANSITIONAL, Endpoint
+from deployment.step import Wait
+
+# Right after UpdateEndpoint the status may still read InService with the old config (contract 7.5).
+_GRACE_POLLS = 8
+_LOST_SECONDS = 300.0  # how long the API may be away before a wait gives up
+
+
+class EndpointFailed(Failed):
+    """The endpoint ended somewhere else. `endpoint` is how it was last seen."""
+
+    def __init__(self, message: str, endpoint: Endpoint, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.endpoint = endpoint
+
+
+class Unfinished(Failed):
+    """The wait ended, the endpoint has not; `endpoint` as last seen, None if never."""
+
+    def __init__(self, message: str, endpoint: Endpoint | None, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.endpoint = endpoint
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often to look, in seconds, and the clock: tests bring their own."""
+
+    poll: float = 15.0  # half of what botocore's waiter takes, and far below any rate limit
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+
+def endpoint(cloud: Cloud, wait: Wait, talk: Talk, pace: Pace) -> Endpoint | None:
+    """Wait as told and return the endpoint, None once it is gone.
+
+    Raises `EndpointFailed` where it ended otherwise, `Unfinished` when time is up.
+    """
+    start, lost_at, polls, moved = pace.clock(), 0.0, 0, False
+    seen: Endpoint | None = None
+    with talk.progress() as progress:
+        while True:
+            passed = pace.clock() - start
+            try:
+                seen = survey.find_endpoint(cloud, wait.endpoint)
+                lost_at = 0.0
+            except (Unreachable, ApiError) as error:
+                lost_at = _lost(error, lost_at or passed or 0.001, passed, progress)
+            else:
+                moved = moved or (seen is not None and seen.status in TRANSITIONAL)
+                progress.show(_line(wait, seen), passed)
+                if _ended(wait, seen, moved or polls >= _GRACE_POLLS):
+                    return seen
+                polls += 1
+            if passed > wait.limit_seconds:
+                raise Unfinished(f"{wait.endpoint} is not {wait.until} after {int(passed)} s", seen)
+            pace.sleep(pace.poll)
+
+
+def _lost(error: Unreachable | ApiError, since: float, passed: float, progress: Progress) -> float:
+    if isinstance(error, ApiError) and error.code not in THROTTLED:
+        raise error
+    if passed - since > _LOST_SECONDS:
+        raise error
+    progress.show(f"no answer for a moment: {error.message}", passed)
+    return since
+
+
+def _line(wait: Wait, seen: Endpoint | None) -> str:
+    if seen is None:
+        return f"{wait.endpoint}: no such endpoint"
+    return f"{wait.endpoint}: {seen.status}"
+
+
+def _ended(wait: Wait, seen: Endpoint | None, certain: bool) -> bool:
+    """Say whether the wait is over. Raises `EndpointFailed` where it ended otherwise."""
+    if seen is None:
+        if wait.until == "in service" and certain:
+            raise Unfinished(f"{wait.endpoint} does not exist any more", None)
+        return wait.until != "in service"
+    if seen.status in TRANSITIONAL:
+        return False
+    if wait.until == "settled":
+        return True
+    if wait.until == "gone":
+        return _gone(wait, seen, certain)
+    if seen.status == "InService":
+        return _serves(wait, seen, certain)
+    if seen.config == wait.config or seen.pending == wait.config or certain:
+        raise EndpointFailed(_reason(seen), seen)
+    return False
+
+
+def _gone(wait: Wait, seen: Endpoint, certain: bool) -> bool:
+    if seen.status == "Failed" and certain:
+        raise EndpointFailed(f"{wait.endpoint} could not be deleted: {seen.reason}", seen)
+    return False
+
+
+def _serves(wait: Wait, seen: Endpoint, certain: bool) -> bool:
+    if seen.config == wait.config or not wait.config:
+        return True
+    if certain:
+        raise EndpointFailed(
+            f"the update was rolled back: {wait.endpoint} serves {seen.config} as before, "
+            f"not {wait.config}. {seen.reason or 'AWS gives no reason; an alarm may have fired.'}",
+            seen,
+        )
+    return False
+
+
+_SENTENCES = {
+    "Failed": "{name} failed: {reason}",
+    "UpdateRollbackFailed": "the update of {name} failed, and so did its rollback: old and new "
+    "instances serve side by side until the next update. {reason}",
+    "OutOfService": "{name} is out of service. {reason}",
+}
+
+
+def _reason(seen: Endpoint) -> str:
+    sentence = _SENTENCES.get(seen.status, "{name} is {status}: {reason}")
+    reason = seen.reason or "AWS gives no reason"
+    return sentence.format(name=seen.name, status=seen.status, reason=reason)
+
+
+def job(cloud: Cloud, name: str, talk: Talk, pace: Pace) -> dict[str, str]:
+    """Wait for a batch transform job; return its Status and FailureReason.
+
+    Raises what the API raises; the job goes on by itself.
+    """
+    start, lost_at = pace.clock(), 0.0
+    with talk.progress() as progress:
+        while True:
+            passed = pace.clock() - start
+            try:
+                found = cloud.call("sagemaker", "describe_transform_job", TransformJobName=name)
+            except (Unreachable, ApiError) as error:
+                lost_at = _lost(error, lost_at or passed or 0.001, passed, progress)
+            else:
+                lost_at = 0.0
+                status = found["TransformJobStatus"]
+                progress.show(f"{name}: {status}", passed)
+                if status in ("Completed", "Failed", "Stopped"):
+                    return {"Status": status, "FailureReason": found.get("FailureReason", "")}
+            pace.sleep(pace.poll)
+
+
+def outcome(cloud: Cloud, answer: Answer, pace: Pace, wait: float) -> bytes:
+    """Wait for the object that an asynchronous call leaves. Raises `Failed` if it is a failure."""
+    start = pace.clock()
+    while True:
+        for key in ("OutputLocation", "FailureLocation"):
+            if uri := answer.get(key):
+                bucket, _, name = uri.removeprefix("s3://").partition("/")
+                found = cloud.find("s3", "get_object", Bucket=bucket, Key=name)
+                if found is not None and key == "FailureLocation":
+                    raise Failed(f"the call failed: {found['Body'].decode('utf-8', 'replace')}")
+                if found is not None:
+                    content: bytes = found["Body"]
+                    return content
+        if pace.clock() - start > wait:
+            raise Failed(f"no answer after {wait:g} s; it will be {answer['OutputLocation']}")
+        pace.sleep(pace.poll)
