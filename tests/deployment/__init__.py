@@ -1,0 +1,1 @@
+"""Tests of deploy.py and build_and_push.sh."""
