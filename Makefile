@@ -46,6 +46,7 @@ $(VENV)/serve: requirements/serve-1.9.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-$(VENV)/dev: $(VENV)/serve requirements/dev.txt
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+$(VENV)/dev: $(VENV)/serve requirements/deploy.txt requirements/dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r requirements/deploy.txt -r requirements/dev.txt
 	@touch $@
