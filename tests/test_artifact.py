@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -21,6 +25,26 @@ from skserve.model import Model
 
 CONFIG = Config()
 X = np.array([[0.0], [1.0], [2.0]])
+
+
+@contextmanager
+def reachable():
+    """Make a folder that every user may reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def as_nobody():
+    """Act without root's right to read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 class OldLinearRegression(LinearRegression):
@@ -124,6 +148,26 @@ def test_the_one_model_is_chosen_and_others_are_named(tmp_path):
     assert artifact.choose(tmp_path, "model/m.pkl").name == "m.pkl"
     with pytest.raises(StartError, match=r"names c\.joblib, but .* holds a\.joblib"):
         artifact.choose(tmp_path, "c.joblib")
+
+
+@pytest.fixture
+def folder():
+    with reachable() as above:
+        (above / "model").mkdir()
+        yield above / "model"
+
+
+def test_a_model_that_may_not_be_read_is_named(folder):
+    joblib.dump(LinearRegression().fit(X, X[:, 0]), folder / "m.joblib")
+    (folder / "m.joblib").chmod(0)
+    with as_nobody(), pytest.raises(StartError, match=r"/m\.joblib cannot be read by user \d+"):
+        artifact.load(folder, CONFIG)
+    with as_nobody(), pytest.raises(StartError, match=r"/m\.joblib cannot be read by user \d+"):
+        artifact.load(folder, Config(model_file="m.joblib"))
+
+    folder.chmod(0)
+    with as_nobody(), pytest.raises(StartError, match="/model cannot be read by user .*a[+]rX"):
+        artifact.choose(folder, None)
 
 
 MAIN = """

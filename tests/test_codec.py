@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
+import tracemalloc
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skserve import codec
 from skserve.answer import Answer
 from skserve.codec import Call, Request
 from skserve.decoders import DECODERS
-from skserve.encoders import ENCODERS
-from skserve.errors import ServeError, TooLarge
+from skserve.encoders import ENCODERS, dumps_anyway
+from skserve.errors import ModelFault, NotAcceptable, ServeError, TooLarge
 from skserve.media import CSV, JSON, JSON_LINES, NPY
 from skserve.schema import Column, Schema
 from tests import zoo
@@ -96,6 +99,10 @@ def test_every_double_leaves_bit_for_bit(accept, read, rows):
                         "-inf",
                         "+.5",
                         "5.",
+                        "1e400",
+                        "-nan",
+                        "True",
+                        "\u00a01\x1c",
                     ]
                 ),
             ),
@@ -105,23 +112,89 @@ def test_every_double_leaves_bit_for_bit(accept, read, rows):
         min_size=1,
         max_size=5,
     ),
-    end=st.sampled_from(["\n", "\r\n"]),
+    ends=st.lists(st.sampled_from(["\n", "\r\n", "\r"]), min_size=7, max_size=7),
     final=st.booleans(),
+    header=st.sampled_from(["", "a,b,c", "c,a,b", '"c",b,"a"', "a,b", "a,b,x", "x,y,z"]),
+    block=st.sampled_from([1, 4, 200_000]),
 )
-def test_the_fast_reading_of_csv_equals_the_careful_one(cells, end, final):
-    text = end.join(",".join(row) for row in cells) + (end if final else "")
-    quoted = end.join(",".join(f'"{cell}"' for cell in row) for row in cells) + (
-        end if final else ""
-    )
+def test_the_fast_reading_of_csv_equals_the_careful_one(cells, ends, final, header, block):
+    schema, kind = (NAMED, CSV) if "a" in header else (NUMBERS, CSV + ";header=present")
+    if not header:
+        kind = CSV
+    lines = [",".join(row) for row in cells]
+    quoted = [",".join(f'"{cell}"' for cell in row) for row in cells]
 
-    def outcome(body: str) -> Any:
+    def outcome(lines: list[str]) -> Any:
+        lines = [header, *lines] if header else lines
+        body = "".join(line + end for line, end in zip(lines, ends, strict=False))
+        body = body if final else body.rstrip("\r\n")
         try:
-            X = codec.decode(Call(body.encode(), CSV), NUMBERS, JSON).X
+            X = codec.decode(Call(body.encode(), kind), schema, JSON).X
         except ServeError as error:
             return error.message
         return [["nan" if math.isnan(value) else value for value in row] for row in X.tolist()]
 
-    assert outcome(text) == outcome(quoted)
+    with pytest.MonkeyPatch.context() as patch:
+        whole = outcome(quoted)
+        patch.setattr("skserve.delimited._BLOCK", block)
+        # Blocks name the first cell of the body that does not fit, a whole table that of a column.
+        for found in (outcome(lines), outcome(quoted)):
+            assert found == whole or (isinstance(whole, str) and found.startswith("Row"))
+
+
+ONE = Schema(n_features=1, columns=(Column(),))
+
+
+@example(cells=["1", "", "2.5"], ends=["\n", "\r\n", "\n"])
+@example(cells=["1", "", "2.5"], ends=["\r", "\r\n", "\n"])
+@given(
+    cells=st.lists(st.sampled_from(["1", "", " ", "\t", "\u00a0", "2.5"]), min_size=2, max_size=6),
+    ends=st.lists(st.sampled_from(["\n", "\r\n", "\r"]), min_size=6, max_size=6),
+)
+def test_no_line_of_one_column_is_lost(cells, ends):
+    body = "".join(cell + end for cell, end in zip(cells, ends, strict=False))
+    lines = list(csv.reader(io.StringIO(body, newline=""), strict=True))
+
+    X = codec.decode(Call(body.encode(), CSV), ONE, JSON).X
+
+    expected = [float(line[0]) if line and line[0].strip() else math.nan for line in lines]
+    assert np.array_equal(X.ravel(), expected, equal_nan=True)
+
+
+def test_rows_are_counted_over_all_blocks(monkeypatch):
+    monkeypatch.setattr("skserve.delimited._BLOCK", 6)
+    body = "c,b,a\n" + '"1",2,\n' * 7
+
+    assert codec.decode(Call(body.encode(), CSV), NAMED, JSON).X.shape == (7, 3)
+    for last, message in [
+        ("1,x,3\n", "Row 8, column 'b': expected a number, got 'x'."),
+        ("1,2\n", "Row 8 has 2 values, expected 3"),
+        ("\n", "Row 8 is a blank line."),
+        ('"1', "The body is not CSV"),
+    ]:
+        with pytest.raises(ServeError) as raised:
+            codec.decode(Call((body + last).encode(), CSV), NAMED, JSON)
+        assert raised.value.message.startswith(message)
+        assert "header" not in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("header", "last"), [("a,b\n", ""), ("a,b\n", "1,\n"), ("", "1,x\n"), ('"a\n\n",b\n', "")]
+)
+def test_a_long_csv_is_read_in_little_memory(header, last, monkeypatch):
+    kind = CSV + (";header=present" if header else "")
+    monkeypatch.setattr("skserve.delimited._BLOCK", 20_000)
+    schema = Schema(n_features=2, columns=(Column(),) * 2)
+    body = (header + "1,2\n" * 100_000 + last).encode()
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ServeError):
+            assert codec.decode(Call(body, kind), schema, JSON).X.shape[1] == 2
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 20 * len(body)  # 29 to 40 times, when all cells were strings at once
 
 
 @pytest.mark.parametrize("content_type", list(DECODERS))
@@ -200,6 +273,7 @@ ANSWERS = [
         "0.5,0.5,1.0,0.0,0.0\n",
     ),
     (7, "[7]", "7\n"),
+    (np.array([np.float64(1.5), "x"], dtype=object), '[1.5,"x"]', "1.5\nx\n"),
 ]
 
 
@@ -232,3 +306,34 @@ def test_labels_are_written_as_strings_never_as_a_pickle():
 def test_a_sparse_answer_too_large_to_write_out_is_refused():
     with pytest.raises(TooLarge, match="sparse table of 40000 x 100000"):
         Answer.of(scipy.sparse.csr_matrix((40_000, 100_000)))
+
+
+def test_outputs_of_unequal_shape_are_not_acceptable_as_one_array():
+    answer = Answer.of([np.zeros((2, 2)), np.zeros((2, 3))])
+
+    with pytest.raises(NotAcceptable, match="differ in shape"):
+        ENCODERS[NPY](answer, False)
+
+
+@pytest.mark.parametrize(
+    ("cell", "accept", "why"),
+    [
+        ({1}, JSON, "holds a set"),
+        (1j, JSON_LINES, "holds a complex"),
+        ({"a": 1}, CSV, "holds a dict"),
+        ("\ud800", CSV, "is no text"),
+    ],
+)
+def test_what_a_format_cannot_say_is_a_fault_of_the_model(cell, accept, why):
+    cells = np.array([cell, None], dtype=object)
+
+    with pytest.raises(ModelFault, match=why):
+        ENCODERS[accept](Answer.of(cells), False)
+
+
+def test_a_description_is_written_whatever_it_holds():
+    values = [Decimal("1.5"), "\ud800", {1}, np.int64(2), 2**70]
+
+    read = json.loads(dumps_anyway({"values": values, ("a", "b"): 1}))
+
+    assert read["values"] == ["1.5", "\ud800", "{1}", "2", 2**70]

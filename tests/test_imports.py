@@ -15,10 +15,12 @@ PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
 LAYERS = [
     {"__init__", "errors"},
     {"config", "archive", "telemetry", "methods", "bounds"},
+    {"privileges"},
     {"columns", "media", "answer"},
     {"schema"},
     {"table"},
-    {"decoders", "encoders", "artifact"},
+    {"delimited", "encoders", "artifact"},
+    {"decoders"},
     {"codec", "source"},
     {"hooks", "estimator"},
     {"script"},

@@ -32,8 +32,14 @@ class Case(NamedTuple):
 
 HUGE = npy(np.zeros((2, 4))).replace(b"(2, 4)", b"(9**9,)")
 PERMUTED = "c,a,b\n100,1,10\n"
+V3 = b"\x93NUMPY\x03" + npy(np.zeros((1, 4)))[7:]
 ROW = [5.1, 3.5, 1.4, 0.2]
 NAMED = {"a": 1, "b": 1, "c": 1}
+
+
+def split(columns: list[Any]) -> str:
+    return json.dumps({"columns": columns, "data": [ROW]})
+
 
 CASES = [
     # One row, one column, one cell, no row, ragged rows.
@@ -55,6 +61,9 @@ CASES = [
     Case("one", CSV, "1\n2\n3\n", 200, [2, 4, 6]),
     Case("one", CSV, "1,2,3\n", 200, [2, 4, 6]),
     Case("one", CSV, "5\n", 200, [10]),
+    Case("one", CSV, "1\n\r\n3\n", 400, "Row 2, column 1 is missing"),
+    Case("one", CSV + ";header=present", "a,b,c\n1,2,3\n", 400, "Row 1 has 3 values, expected 1"),
+    Case("one", CSV + ";header=present", "a\n1\n", 200, [2]),
     Case("one", CSV, "1\n\n3\n", 400, "Row 2, column 1 is missing"),
     Case("one", JSON, "[1, 2, 3]", 200, [2, 4, 6]),
     Case("one", JSON, "[[1], [2]]", 200, [2, 4]),
@@ -74,6 +83,9 @@ CASES = [
     Case("iris", JSON, json.dumps({"inputs": [ROW, ROW]}), 200, {"predictions": [0, 0]}),
     Case("iris", JSON, json.dumps({"data": [ROW]}), 200, {"predictions": [0]}),
     Case("iris", JSON, json.dumps({"instances": [{"features": ROW}]}), 200, {"predictions": [0]}),
+    Case("iris", JSON, split([0, 1, 2, 3]), 200, {"predictions": [0]}),
+    Case("iris", JSON, split([3, 2, 1, 0]), 400, "without names"),
+    Case("iris", JSON, split(["w", "x", "y", "z"]), 400, "without names"),
     Case("iris", JSON, json.dumps({"rows": [ROW]}), 400, "keys 'rows'"),
     Case("iris", JSON, json.dumps({"instances": 5}), 400, "neither rows nor columns"),
     Case("iris", JSON, json.dumps([{"a": 1}]), 400, "without column names"),
@@ -137,6 +149,10 @@ CASES = [
     Case("named", CSV + "; header=maybe", "1,2,3\n", 400, "header=maybe"),
     Case("iris", CSV + ";header=present", "w,x,y,z\n5.1,3.5,1.4,0.2\n", 200, [0]),
     Case("iris", CSV, "w,x,y,z\n5.1,3.5,1.4,0.2\n", 400, "If this line is a header"),
+    Case("iris", CSV + ";header=present", '"w\n",x,"y",z\r\n5.1,3.5,1.4,0.2\r\n', 200, [0]),
+    Case("named", CSV, "c,a,b\n1,2\n", 400, "Row 1 has 2 values, expected 3"),
+    Case("named", CSV, "c,a,b\n1,2,3,4\n", 400, "Row 1 has 4 values, expected 3"),
+    Case("mixed", CSV, "007,1,5\n", 200, [7]),
     # Missing values and infinity.
     Case("missing", CSV, ",1\n", 200, None),
     Case("missing", CSV, "nan,1\n", 200, None),
@@ -183,6 +199,9 @@ CASES = [
     Case("text", LINES, '"good"\n"bad"\n', 200, ["g", "b"]),
     Case("text", JSON, "[1, 2]", 400, "Row 1 is 1, expected a text"),
     Case("text", JSON, '"bad"', 400, "expected a list or an object"),
+    Case("text", JSON, '["\\ud800"]', 400, "half of a surrogate pair"),
+    Case("text", LINES, '"good"\n"\\udc00"\n', 400, "Line 2 holds half of a surrogate pair"),
+    Case("text", JSON, '["\\ud83d\\ude00", NaN]', 400, "Row 2 is nan"),
     Case("text", CSV, "gut \u00fcber alles\n", 200, None),
     Case("text", CSV + "; charset=latin-1", "gut \u00fcber\n".encode("latin-1"), 200, None),
     Case("text", NPY, npy(np.array(["good", "bad"])), 200, ["g", "b"]),
@@ -193,6 +212,7 @@ CASES = [
     Case("iris", 'text/csv; charset="utf-8"; header=absent', "5.1,3.5,1.4,0.2", 200, [0]),
     Case("iris", "text/csv; charset=klingon", "5.1,3.5,1.4,0.2", 415, "charset 'klingon'"),
     Case("iris", "text/csv; charset=rot13", "5.1,3.5,1.4,0.2", 415, "charset 'rot13'"),
+    Case("iris", "text/csv; charset=punycode", "5.1", 415, "charset 'punycode'"),
     Case("iris", "application/xml", "<x/>", 415, "application/xml"),
     Case("iris", "application/x-www-form-urlencoded", "[1]", 415, "form-urlencoded"),
     Case("iris", "csv", "1", 415, "not a media type"),
@@ -220,6 +240,11 @@ CASES = [
     Case("iris", NPY, npy(np.zeros((2, 4), dtype=complex)), 400, "complex128"),
     Case("iris", NPY, HUGE, 400, ""),
     Case("iris", NPY, b"PK\x03\x04 not an array", 400, "not a .npy file"),
+    Case("iris", NPY, V3, 400, "npy version 3.0 is not read; save with numpy's default"),
+    Case("text", NPY, npy(np.array(["good"]))[:-1] + b"\xff", 400, "not Unicode text"),
+    Case("text", NPY, npy(np.array(["a"], "<U1"))[:-4] + b"\0\xd8\0\0", 400, "not Unicode text"),
+    Case("text", NPY, npy(np.array(["", ""], "<U1")).replace(b"<U1", b"<U0")[:-8], 400, "without"),
+    Case("iris", NPY, npy(np.zeros((9, 0))), 400, "rows without values"),
     # Methods, by body and by attribute (see test_app for the attribute).
     Case(
         "iris", JSON, json.dumps({"instances": [ROW], "method": "apply"}), 400, "no method 'apply'"
@@ -237,6 +262,8 @@ CASES = [
     Case("iris", CSV, "5.1,3.5,1.4,0.2\n", 406, "image/png", "image/png"),
     Case("iris", CSV, "5.1,3.5,1.4,0.2\n", 406, "", "application/json;q=0"),
     Case("iris", CSV, "5.1,3.5,1.4,0.2\n", 400, "Accept", "application/json;q=high"),
+    Case("iris", CSV, "5.1,3.5,1.4,0.2\n", 400, "Accept", "application/json;q=nan"),
+    Case("iris", CSV, "5.1,3.5,1.4,0.2\n", 200, "0\n", "application/json;q=0, text/*;q=0.1, */*"),
     Case("iris", JSON, json.dumps([ROW, ROW]), 200, "0\n0\n", "application/jsonlines"),
     Case("text", JSON, '["bad"]', 200, '"b"\n', "application/jsonlines"),
 ]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.server
 import io
 import shutil
 import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -19,6 +24,7 @@ from moto.server import ThreadedMotoServer
 from skserve import source
 from skserve.config import Config
 from skserve.errors import StartError
+from tests.test_artifact import as_nobody, reachable
 
 SCRIPT = "def predict_fn(data, model): return [42]\n"
 
@@ -82,6 +88,27 @@ def test_code_that_is_named_must_be_there(tmp_path):
     (tmp_path / "broken.tar.gz").write_bytes(b"broken")
     with pytest.raises(StartError, match=r"broken\.tar\.gz cannot be unpacked"):
         fetch(tmp_path, submit_directory=str(tmp_path / "broken.tar.gz"))
+
+
+def test_a_code_folder_without_the_script_is_mentioned(tmp_path, caplog):
+    caplog.set_level("INFO", "skserve")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "predict.py").write_text(SCRIPT)
+    (tmp_path / "code" / "helpers.py").write_text("")
+
+    assert fetch(tmp_path) is None
+    assert "code/ has no inference.py; it holds helpers.py, predict.py." in caplog.text
+    assert "SAGEMAKER_PROGRAM" in caplog.text
+    caplog.clear()
+    assert fetch(tmp_path, program="predict.py").program == "predict.py"
+    assert caplog.text == ""
+
+
+def test_code_that_may_not_be_read_is_named():
+    with reachable() as folder:
+        (folder / "code").mkdir(mode=0)
+        with as_nobody(), pytest.raises(StartError, match=r"/code\S* cannot be read by user \d"):
+            fetch(folder)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +212,94 @@ def test_the_versions_that_a_model_depends_on_are_held(tmp_path, code):
         StartError, match=r"cannot be installed: ERROR: .*greedy.* numpy<1.*constraint"
     ):
         fetch(tmp_path)
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_what_is_named_by_path_url_or_link_is_installed_from_there(tmp_path, code):
+    """Also with spaces in the paths, and all hidden from the index."""
+    elsewhere = code / "my wheels"
+    for name in ("by_path", "by_url", "by_link"):
+        wheel(elsewhere, name, "", requires="numpy")
+    (code / "requirements.txt").write_text(
+        f"--find-links '{elsewhere}'\n"
+        "./my wheels/by_path-1.0-py3-none-any.whl\n"
+        f"by_url @ {(elsewhere / 'by_url-1.0-py3-none-any.whl').as_uri()}\n"
+        "by_link\n"
+    )
+
+    found = fetch(tmp_path)
+
+    assert {"by_path", "by_url", "by_link"} <= {path.name for path in found.library.iterdir()}
+    assert not (found.library / "numpy").exists()
+
+
+@contextmanager
+def index(*wheels: Path) -> Iterator[str]:
+    """Serve a package index whose file is the first of `wheels`, the next time the second."""
+    left = list(wheels)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = f'<a href="{wheels[0].name}">x</a>'.encode()
+            if self.path.endswith(".whl"):
+                content = (left.pop(0) if len(left) > 1 else left[0]).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_the_index_that_the_file_names_is_the_one_that_is_used(tmp_path, code, monkeypatch):
+    name = "greeting-1.0-py3-none-any.whl"
+    wheel(tmp_path / "ours", "greeting", "WHOSE = 'ours'")
+    wheel(tmp_path / "theirs", "greeting", "WHOSE = 'theirs'")
+    with index(tmp_path / "ours" / name) as ours, index(tmp_path / "theirs" / name) as theirs:
+        monkeypatch.setenv("PIP_INDEX_URL", theirs)
+        (code / "requirements.txt").write_text(f"--index-url {ours}\ngreeting\n")
+        found = fetch(tmp_path)
+
+    assert (found.library / "greeting" / "__init__.py").read_text() == "WHOSE = 'ours'"
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_a_pinned_hash_holds_for_what_is_installed(tmp_path, code, monkeypatch):
+    name = "greeting-1.0-py3-none-any.whl"
+    wheel(tmp_path / "good", "greeting", "")
+    wheel(tmp_path / "evil", "greeting", "import evil")
+    digest = hashlib.sha256((tmp_path / "good" / name).read_bytes()).hexdigest()
+    (code / "requirements.txt").write_text(f"greeting==1.0 --hash=sha256:{digest}\n")
+    with index(tmp_path / "good" / name) as url:
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        assert (fetch(tmp_path).library / "greeting").is_dir()
+    # The file changes between pip's two steps.
+    with index(tmp_path / "good" / name, tmp_path / "evil" / name) as url:
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        with pytest.raises(StartError, match="HASHES"):
+            fetch(tmp_path)
+
+
+def test_folders_and_clones_are_asked_for_as_they_are():
+    def pinned(**origin: object) -> str:
+        return source._pinned({"metadata": {"name": "x"}, "download_info": origin})
+
+    assert pinned(url="file:///a%20b", dir_info={}) == "x @ file:///a%20b"
+    git = {"vcs": "git", "commit_id": "c0ffee"}
+    assert pinned(url="https://h/r.git", vcs_info=git) == "x @ git+https://h/r.git@c0ffee"
+    packed = {"hashes": {"sha256": "12"}}
+    assert (
+        pinned(url="https://h/x.zip", archive_info=packed, subdirectory="y")
+        == "x @ https://h/x.zip#sha256=12&subdirectory=y"
+    )
 
 
 @pytest.mark.usefixtures("_no_network")

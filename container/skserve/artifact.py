@@ -8,6 +8,7 @@ names the version to build the image with. All errors are `StartError`.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 import struct
@@ -27,6 +28,19 @@ log = logging.getLogger("skserve")
 Lookup = Callable[[str], Any]  # finds a class by name in the user's code, or raises AttributeError
 
 
+@contextmanager
+def readable() -> Iterator[None]:
+    """Tell a file or folder that may not be read as one sentence that names it."""
+    try:
+        yield
+    except PermissionError as error:
+        raise StartError(
+            f"{error.filename or 'A file of the model'} cannot be read by user {os.geteuid()}; "
+            "make the model directory readable: chmod -R a+rX."
+        ) from error
+
+
+@readable()
 def load(directory: Path, config: Config) -> tuple[Any, str | None]:
     """Return the model in `directory`, and the scikit-learn that saved it where it says so."""
     path = choose(directory, config.model_file)
@@ -38,7 +52,7 @@ def load(directory: Path, config: Config) -> tuple[Any, str | None]:
         warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
         try:
             estimator = load_file(path, config)
-        except StartError:
+        except (StartError, PermissionError):
             raise
         except MemoryError:
             raise StartError(f"{path.name} does not fit into this container's memory.") from None
@@ -47,6 +61,7 @@ def load(directory: Path, config: Config) -> tuple[Any, str | None]:
     return estimator, saved
 
 
+@readable()
 def choose(directory: Path, chosen: str | None) -> Path:
     """Return the model file of `directory`: the chosen one, or the only one there is."""
     if not directory.is_dir():

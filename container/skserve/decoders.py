@@ -7,89 +7,23 @@ body claims before the bytes are there.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from skserve.delimited import read_csv
 from skserve.errors import BadRequest
 from skserve.media import CSV, JSON, JSON_LINES, NDJSON, NPY, MediaType, text_of
 from skserve.schema import Schema
-from skserve.table import Table, quoted
-
-csv.field_size_limit(1 << 31)  # the body has a limit of its own; a long text is not an error
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What a decoder made of a body; `enveloped` bodies get an enveloped answer."""
-
-    table: Table
-    method: str | None = None
-    enveloped: bool = False
-
-
-# ---------------------------------------------------------------------------------------- CSV in
-
-
-def _csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
-    text = text_of(body, kind)
-    header = kind.parameters.get("header", "").lower()
-    if header not in ("", "present", "absent"):
-        raise BadRequest(f"header={header} is not known.", "Send header=present or header=absent.")
-    first = _first_record(text)
-    named = header == "present" or (not header and _is_header(first, schema))
-    if not named and not schema.text and (numbers := _csv_numbers(text)) is not None:
-        return Decoded(Table(numbers[0] if len(numbers) == 1 else numbers, flat=len(numbers) == 1))
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise BadRequest(f"The body is not CSV: {error}.", "Close every double quote.") from None
-    names = tuple(rows.pop(0)) if named and rows else None
-    for number, row in enumerate(rows, 1):
-        if not row:
-            if schema.n_features not in (None, 1) and not schema.text:
-                raise BadRequest(f"Row {number} is a blank line.", "Leave no line empty.")
-            row.append("")  # a blank line of a one-column table is a missing value
-    if names is None and len(rows) == 1 and not schema.text:
-        return Decoded(Table(rows[0], flat=True, spelled=True))
-    return Decoded(Table(rows, names, spelled=True))
-
-
-def _first_record(text: str) -> list[str]:
-    try:
-        return next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
-    except csv.Error:
-        return []  # the whole body is read next, and says so
-
-
-def _is_header(cells: list[str], schema: Schema) -> bool:
-    """Whether a first line names the fitted columns, all of them or at least half of its cells.
-
-    Half is enough to call a wrong header by its name instead of reading it as data; a row of data
-    that holds that many column names does not occur.
-    """
-    if not schema.names or not cells:
-        return False
-    named = sum(cell in schema.names for cell in cells)
-    return named > 0 and named * 2 >= len(cells)
-
-
-def _csv_numbers(text: str) -> NDArray[np.float64] | None:
-    """Parse a table of plain numbers, (n_rows, n_columns), or None: then cells are looked at."""
-    if not text or text[0] in "\r\n" or "\n\n" in text or "\r\n\r\n" in text or '"' in text:
-        return None
-    try:
-        return np.loadtxt(io.StringIO(text), delimiter=",", comments=None, ndmin=2)
-    except ValueError:
-        return None
-
+from skserve.table import Decoded, Table, quoted
 
 # --------------------------------------------------------------------------------------- JSON in
 
@@ -108,14 +42,23 @@ def _json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     return _envelope(document, schema)
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def _parsed(body: bytes, kind: MediaType, where: str = "The body") -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
     # Python writes NaN and Infinity, which JSON does not have; other charsets are rare.
+    text = text_of(body, kind)
     try:
-        return json.loads(text_of(body, kind))
+        document = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
+    except UnicodeEncodeError:
+        raise BadRequest(f"{where} holds half of a surrogate pair, which is no text.") from None
     except json.JSONDecodeError as error:
         raise BadRequest(
             f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
@@ -211,7 +154,7 @@ def _split(frame: dict[str, Any], schema: Schema) -> Table:
     if names is not None and not isinstance(names, list):
         raise BadRequest("'columns' must be a list of names.")
     if schema.text or names is None or names == list(range(len(names))):
-        return Table(rows if schema.text else _numbers(rows, 2))
+        return Table(rows if schema.text else _numbers(rows, 2))  # range(n): pandas' "no names"
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise BadRequest(f"Row {number} has {len(row)} values for {len(names)} columns.")
@@ -243,14 +186,43 @@ def _json_lines(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
 
 def _npy(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     """Read an array without unpickling and without believing its header's size."""
+    shape, fortran, dtype, start = _npy_header(body)
+    held, expected = len(body) - start, math.prod((dtype.itemsize, *shape))
+    if held != expected or min(shape, default=0) < 0 or not 1 <= len(shape) <= 2:
+        raise BadRequest(
+            f"The array is said to be {shape} of {dtype.name}, {expected} bytes; "
+            f"the body holds {held}.",
+            "Send an array of one or two dimensions, whole.",
+        )
+    if dtype.itemsize == 0 or 0 in shape[1:]:  # any number of rows would fit into no bytes
+        raise BadRequest(f"The array {shape} of {dtype.name} holds rows without values.")
+    values = np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    if dtype.kind == "U":
+        _check_characters(np.frombuffer(body, dtype.byteorder + "u4", offset=start))
+    rows: Any = values.astype(np.float64, order="C") if dtype.kind in "biuf" else values.tolist()
+    if dtype.kind == "S":
+        rows = np.char.decode(values, "utf-8", "replace").tolist()
+    return Decoded(Table(rows, flat=len(shape) == 1 and not schema.text))
+
+
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Read shape, order and dtype, and where the values start."""
     stream = io.BytesIO(body)
     try:
         version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = read(stream)
+        if version not in _NPY_HEADERS:
+            raise BadRequest(
+                f"npy version {version[0]}.{version[1]} is not read; save with numpy's default."
+            )
+        shape, fortran, dtype = _NPY_HEADERS[version](stream)
+    except BadRequest:
+        raise
     except Exception as error:  # a bad header fails as syntax, tokens, types, memory
         raise BadRequest(f"The body is not a .npy file: {str(error)[:200]}.") from None
     if dtype.kind not in "biufUS":
@@ -258,30 +230,20 @@ def _npy(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
             f"The array holds {dtype.name} values, which are not read here.",
             "Save numbers or strings: np.save(file, X.astype(float), allow_pickle=False).",
         )
-    held = len(body) - stream.tell()
-    expected = dtype.itemsize
-    for length in shape:
-        expected *= length
-    if held != expected or any(length < 0 for length in shape) or not 1 <= len(shape) <= 2:
-        raise BadRequest(
-            f"The array is said to be {shape} of {dtype.name}, {expected} bytes; "
-            f"the body holds {held}.",
-            "Send an array of one or two dimensions, whole.",
-        )
-    values = np.frombuffer(body, dtype, offset=stream.tell()).reshape(
-        shape, order="F" if fortran else "C"
-    )
-    rows: Any = values.astype(np.float64, order="C") if dtype.kind in "biuf" else values.tolist()
-    if dtype.kind == "S":
-        rows = np.char.decode(values, "utf-8", "replace").tolist()
-    return Decoded(Table(rows, flat=len(shape) == 1 and not schema.text))
+    return shape, fortran, dtype, stream.tell()
+
+
+def _check_characters(points: NDArray[np.uint32]) -> None:
+    """Refuse what is no character: numpy would crash on it, or make a text nobody can write."""
+    if ((points > 0x10FFFF) | ((points >= 0xD800) & (points <= 0xDFFF))).any():
+        raise BadRequest("The array holds strings that are not Unicode text.")
 
 
 Decoder = Callable[[bytes, MediaType, Schema], Decoded]
 
 DECODERS: dict[str, Decoder] = {
     JSON: _json,
-    CSV: _csv,
+    CSV: read_csv,
     JSON_LINES: _json_lines,
     NDJSON: _json_lines,
     NPY: _npy,

@@ -6,9 +6,11 @@ Types are compared in lower case, parameters are split off, quality values are h
 from __future__ import annotations
 
 import codecs
+import encodings
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from encodings.aliases import aliases
 
 from skserve.errors import BadRequest, UnsupportedMediaType
 
@@ -54,6 +56,11 @@ def preferences(accept: str) -> list[str]:
 
     Raises BadRequest for a header that does not parse.
     """
+    return [name for name, quality in _ranges(accept) if quality > 0]
+
+
+def _ranges(accept: str) -> list[tuple[str, float]]:
+    """Return the media ranges of an Accept header and their quality, best first."""
     ranges = []
     for part in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', accept):
         if not part.strip():
@@ -62,42 +69,74 @@ def preferences(accept: str) -> list[str]:
             media = MediaType.parse(part)
             quality = float(media.parameters.get("q", "1"))
         except ValueError:
-            raise BadRequest(
-                f"Accept {accept!r} cannot be read.", "Send media types separated by commas."
-            ) from None
-        if quality > 0:
-            ranges.append((-quality, media.name))
-    return [name for _, name in sorted(ranges, key=lambda one: one[0])]
+            raise _unreadable(accept) from None
+        if not 0 <= quality <= 1:  # nan is not either
+            raise _unreadable(accept)
+        ranges.append((media.name, quality))
+    return sorted(ranges, key=lambda one: -one[1])
+
+
+def _unreadable(accept: str) -> BadRequest:
+    return BadRequest(
+        f"Accept {accept[:200]!r} cannot be read.",
+        "Send media types separated by commas, with a q from 0 to 1.",
+    )
 
 
 def negotiate(accept: str, offered: Iterable[str], default: str) -> str | None:
     """Choose the best of `offered` for an Accept header, or None where none fits.
 
-    `default` answers an absent header and `*/*`. Among types that `type/*` allows, the default
-    comes first, then the order of `offered`.
+    `default` answers an absent header and `*/*`. Among types that a wildcard allows, the default
+    comes first, then the order of `offered`. A type refused by name (q=0) is never chosen; one
+    refused by `type/*` is chosen only where it is asked for by name.
     """
-    names = [default, *offered]
-    wanted = preferences(accept)
-    if not wanted:
-        return None if accept.strip(", ") else default
-    for one in wanted:
-        if one in ("*/*", "*"):
-            return default
-        for name in names:
-            if name == one or (one.endswith("/*") and name.startswith(one[:-1])):
+    ranges = _ranges(accept)
+    if not ranges:
+        return default
+    refused = [one for one, quality in ranges if quality == 0]
+    for one, quality in ranges:
+        for name in (default, *offered):
+            if quality > 0 and _covers(one, name) and not _refused(name, one, refused):
                 return name
     return None
 
 
+def _covers(one: str, name: str) -> bool:
+    return one in (name, "*/*") or (one.endswith("/*") and name.startswith(one[:-1]))
+
+
+def _refused(name: str, wanted: str, refused: list[str]) -> bool:
+    """Whether a range as narrow as the `wanted` one, or narrower, refuses `name`."""
+    return any(_covers(one, name) and _width(one) <= _width(wanted) for one in refused)
+
+
+def _width(one: str) -> int:
+    return one.count("*")
+
+
+# What people write tables in. Other codecs of Python are not for strangers: punycode takes time
+# quadratic in the body, unicode_escape and utf-7 make surrogates, zip makes much of little.
+_CHARSETS = {
+    *("ascii", "utf_8", "utf_8_sig", "latin_1", "mac_roman", "koi8_r", "koi8_u", "kz1048"),
+    *("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"),
+    *(f"iso8859_{part}" for part in range(1, 17) if part != 12),
+    *(f"cp{page}" for page in (437, 850, 852, 855, 858, 866, 874, *range(1250, 1259))),
+    *("shift_jis", "cp932", "euc_jp", "euc_kr", "cp949", "gb2312", "gbk", "gb18030"),
+    *("big5", "big5hkscs", "cp950", "tis_620"),
+}
+
+
+def _codec(charset: str) -> codecs.CodecInfo:
+    # Not by codecs.lookup alone: it imports a module, and remembers for good each unknown name.
+    name = encodings.normalize_encoding(charset).lower()
+    if aliases.get(name, name) not in _CHARSETS:
+        raise UnsupportedMediaType(f"charset {charset[:40]!r} is not read here.", "Send UTF-8.")
+    return codecs.lookup(name)
+
+
 def text_of(body: bytes, kind: MediaType) -> str:
     """Decode a body by its charset, UTF-8 where it names none; a byte order mark is dropped."""
-    charset = kind.parameters.get("charset", "utf-8")
-    try:
-        codec = codecs.lookup(charset)
-    except (LookupError, ValueError):
-        codec = None
-    if codec is None or not codec._is_text_encoding:
-        raise UnsupportedMediaType(f"charset {charset!r} is not known.", "Send UTF-8.")
+    codec = _codec(kind.parameters.get("charset", "utf-8"))
     try:
         text = codec.decode(body)[0]
     except UnicodeError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,10 +19,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from skserve import archive
-from skserve.artifact import installed
+from skserve.artifact import installed, readable
 from skserve.config import Config
 from skserve.errors import StartError
 
@@ -31,6 +33,11 @@ DEFAULT_PROGRAM = "inference.py"
 
 # A model must meet the versions it was saved by, whatever a script's requirements ask for.
 HELD = ("scikit-learn", "numpy", "scipy", "joblib")
+
+# The lines of a requirements.txt that say where pip may look.
+_INDEX_OPTION = re.compile(
+    r"^\s*((?:-i|-f|--(?:index-url|extra-index-url|find-links|trusted-host|no-index))\b.*)", re.M
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,15 @@ class Source:
     library: Path | None = None
 
 
+@readable()
 def fetch(directory: Path, config: Config) -> Source | None:
     """Find the user's code for the model in `directory`, bring it here, install what it needs.
 
     Returns None where there is no code, which is fine unless SAGEMAKER_PROGRAM names some.
     """
     program = (config.program or DEFAULT_PROGRAM).removesuffix(".py") + ".py"
+    if not config.program and not config.submit_directory:
+        _mention_unused(directory / archive.CODE_FOLDER)
     for folder in _candidates(directory, config):
         if (folder / program).is_file():
             return Source(folder, program, _install(folder))
@@ -58,6 +68,17 @@ def fetch(directory: Path, config: Config) -> Source | None:
             "say where the script is."
         )
     return None
+
+
+def _mention_unused(code: Path) -> None:
+    """Say that a code folder is passed over: a script of another name is a common slip."""
+    if not code.is_dir() or (code / DEFAULT_PROGRAM).is_file():
+        return
+    scripts = ", ".join(sorted(path.name for path in code.glob("*.py"))) or "no .py file"
+    log.info(
+        "%s/ has no %s; it holds %s. Name the script with SAGEMAKER_PROGRAM.",
+        *(code.name, DEFAULT_PROGRAM, scripts),
+    )
 
 
 def _candidates(directory: Path, config: Config) -> list[Path]:
@@ -140,28 +161,43 @@ def _install(folder: Path) -> Path | None:
 def _pip(wanted: Path, held: Path, target: Path, where: list[str]) -> str | None:
     """Resolve, then install what the image lacks. Returns the line that failed, or None.
 
-    In two steps, because `pip install --target` alone would bring a second numpy.
+    In two steps, because `pip install --target` alone would bring a second numpy. The second step
+    takes the very files that the first one chose, by URL and hash: no name is looked up again. It
+    keeps the options for the indexes' passwords and for what builds a source distribution.
     """
     quiet = ["--no-input", "--disable-pip-version-check", "--no-cache-dir"]
     brief = ["--retries", "0", "--timeout", "4"]  # fail while somebody is still watching
-    resolve = ["install", "--dry-run", "--report", str(target / "report.json")]
     options = [*quiet, *brief, *where]
-    done = _run_pip([*resolve, *options, "-r", str(wanted), "-c", str(held)], wanted.parent)
+    report = target / "report.json"
+    resolve = ["install", "--dry-run", "--report", str(report), "-c", str(held), *options]
+    done = _run_pip([*resolve, "-r", str(wanted)], wanted.parent)
     if done.returncode:
         return _reason(done.stdout + done.stderr)
-    report = json.loads((target / "report.json").read_text())
-    needed = [
-        f"{one['metadata']['name']}=={one['metadata']['version']}"
-        if "vcs_info" not in one["download_info"] and "dir_info" not in one["download_info"]
-        else one["download_info"]["url"]
-        for one in report["install"]
-    ]
-    if not needed:
+    found = json.loads(report.read_text())["install"]
+    if not found:
         return None
-    done = _run_pip(
-        ["install", "--no-deps", "--target", str(target), *options, *needed], wanted.parent
-    )
+    chosen = target / "chosen.txt"
+    lines = [*_INDEX_OPTION.findall(wanted.read_text("utf-8", "replace")), *map(_pinned, found)]
+    chosen.write_text("\n".join(lines))
+    install = ["install", "--no-deps", "--target", str(target), *options, "-r", str(chosen)]
+    done = _run_pip(install, wanted.parent)
     return _reason(done.stdout + done.stderr) if done.returncode else None
+
+
+def _pinned(entry: dict[str, Any]) -> str:
+    """Write one distribution of pip's report as a requirement for that very file.
+
+    The hash is part of the URL: with `--hash`, pip would ask for one of folders and clones too.
+    """
+    origin = entry["download_info"]
+    url, parts = origin["url"], []
+    if vcs := origin.get("vcs_info"):
+        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    if digest := origin.get("archive_info", {}).get("hashes", {}).get("sha256"):
+        parts.append(f"sha256={digest}")
+    if folder := origin.get("subdirectory"):
+        parts.append(f"subdirectory={folder}")
+    return f"{entry['metadata']['name']} @ {url}" + ("#" + "&".join(parts) if parts else "")
 
 
 def _run_pip(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -34,6 +34,15 @@ class Table:
     spelled: bool = False
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What a decoder made of a body; `enveloped` bodies get an enveloped answer."""
+
+    table: Table
+    method: str | None = None
+    enveloped: bool = False
+
+
 def conform(table: Table, schema: Schema) -> Any:
     """Make the X of `schema` from `table`.
 
