@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from decimal import Decimal
 
 import pytest
 
@@ -185,3 +186,29 @@ def test_one_line_of_the_log_says_what_a_request_cost(client, caplog):
     assert line["bytes_in"] == len(ROW)
     assert line["id"] == "me"
     assert {"decode_ms", "predict_ms", "encode_ms", "total_ms"} <= set(line)
+
+
+@pytest.mark.parametrize("path", ["/", "/ping", "/invocations"])
+def test_options_are_answered_with_the_description(client, path):
+    answer = client.options(path)
+
+    assert answer.content_type == "application/json"
+    assert answer.json == client.get("/").json
+
+
+def test_a_description_that_json_cannot_say_is_still_an_answer():
+    registry = Failing(Reply(b""))
+    registry.describe = lambda: {"values": (Decimal("1.5"), "\ud800")}
+    app = create_app(registry, Config(), Bodies(1 << 20))
+
+    answer = app.test_client().get("/")
+
+    assert answer.status_code == 200
+    assert answer.json == {"values": ["1.5", "\ud800"]}
+
+
+def test_an_error_whose_text_is_no_text_is_still_an_answer():
+    answer = failing(BadRequest("column \ud800")).post("/invocations", data="[]")
+
+    assert answer.status_code == 400
+    assert answer.json["error"]["code"] == "bad_request"

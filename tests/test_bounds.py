@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skserve.bounds import Bodies, Slots
-from skserve.errors import NotReady, Overloaded, TimedOut
+from skserve.errors import ModelFault, NotReady, Overloaded, TimedOut
 from skserve.registry import Single
 from skserve.telemetry import begin, note
 
@@ -49,10 +49,12 @@ def test_a_prediction_too_long_is_given_up_and_its_slot_counted_as_lost():
         slots.run(gate.wait)
     assert single.hung()
     assert not single.ready()
-    with pytest.raises(TimedOut, match="No prediction slot was free"):
+    with pytest.raises(Overloaded, match="Every prediction of this worker hangs"):
         slots.run(gate.wait)
 
     gate.set()
+    while slots.hung:
+        time.sleep(0.01)
     assert slots.run(lambda: 7) == 7
     assert single.ready()
 
@@ -91,3 +93,37 @@ def test_bodies_are_bounded_all_together():
         pass
     with bodies.hold(100):
         pass
+
+
+def test_who_waits_behind_predictions_that_all_hang_is_answered_at_once():
+    slots, gate = Slots(1, 4, timeout=0.5), threading.Event()
+    with ThreadPoolExecutor(3) as callers:
+        stuck = callers.submit(slots.run, gate.wait)
+        time.sleep(0.3)
+        waiting = [callers.submit(slots.run, lambda: 7) for _ in range(2)]
+
+        assert isinstance(stuck.exception(1), TimedOut)
+        began = time.perf_counter()
+        assert [type(one.exception(1)) for one in waiting] == [Overloaded, Overloaded]
+        assert time.perf_counter() - began < 0.1
+        gate.set()
+
+
+def test_a_slot_that_is_not_free_in_time_is_said():
+    slots, gate = Slots(2, 4, timeout=0.5), threading.Event()
+    with ThreadPoolExecutor(3) as callers:
+        running = [callers.submit(slots.run, lambda: gate.wait(0.4)) for _ in range(2)]
+        time.sleep(0.05)
+        blocked = [callers.submit(slots.run, lambda: gate.wait(0.45)) for _ in range(1)]
+        with pytest.raises(TimedOut, match="longer than"):
+            blocked[0].result(2)
+        assert [one.result(1) for one in running] == [False, False]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), SystemExit("x"), KeyboardInterrupt()])
+def test_what_would_end_the_server_is_a_fault_of_the_model(error):
+    slots = Slots(1, 0, timeout=1)
+
+    with pytest.raises(ModelFault, match=f"tried to end the server .{type(error).__name__}"):
+        slots.run(lambda: (_ for _ in ()).throw(error))
+    assert slots.run(lambda: 7) == 7

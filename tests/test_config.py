@@ -34,6 +34,8 @@ def test_the_command_line_wins_over_the_environment():
         ("SKSERVE_VERSION_POLICY", "Error", "version_policy", "error"),
         ("SKSERVE_SKOPS_TRUSTED", "a.B, c.D ,", "skops_trusted", ("a.B", "c.D")),
         ("AWS_REGION", "eu-west-1", "region", "eu-west-1"),
+        ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "Application/JSON", "accept", "application/json"),
+        ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/csv; charset=utf-8", "accept", "text/csv"),
     ],
 )
 def test_a_setting_is_parsed(name, value, field, expected):

@@ -16,6 +16,7 @@ from skserve.codec import Call, Reply
 from skserve.config import Config
 from skserve.errors import HookError, ModelFault, ServeError, StartError
 from skserve.model import Model
+from skserve.script import finish
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
@@ -267,3 +268,121 @@ def test_returning_none_is_said(model_with_script):
 
     with pytest.raises(ServeError, match="returned None"):
         ask(model, json.dumps(ROWS), "application/json")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("input_fn", "body, kind"),
+        ("predict_fn", "data, model"),
+        ("output_fn", "prediction, accept"),
+        ("transform_fn", "model, body, kind, accept"),
+    ],
+)
+def test_sys_exit_in_a_function_is_a_failed_request(model_with_script, function, arguments):
+    script = ALONE.format(function=function, arguments=arguments, body="raise SystemExit(3)")
+    model = load(model_with_script(script))
+
+    with pytest.raises(ModelFault, match=f"The script's {function} failed"):
+        ask(model, json.dumps(ROWS), "application/json")
+
+
+def test_sys_exit_in_model_fn_stops_the_start_with_a_sentence(model_with_script):
+    script = "import sys\ndef model_fn(model_dir): sys.exit(0)"
+
+    with pytest.raises(StartError, match="model_fn failed: SystemExit: 0 .inference.py, line 2"):
+        load(model_with_script(script))
+
+
+@pytest.mark.parametrize("body", ["return data", "yield data"])
+def test_an_async_function_is_refused_at_load(model_with_script, body):
+    script = f"async def predict_fn(data, model): {body}"
+
+    with pytest.raises(StartError, match="predict_fn in inference.py is async"):
+        load(model_with_script(script))
+
+
+PLAIN = """
+import numpy as np
+def predict_fn(data, model):
+    return {returned}
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "answer"),
+    [
+        ("{'a': np.array([1, 2]), 'b': float('nan')}", {"a": [1, 2], "b": None}),
+        ("'ok'", "ok"),
+        ("7", 7),
+        ("np.float64(1.5)", 1.5),
+        ("[[1], [2, 3]]", [[1], [2, 3]]),
+        ("(np.array([[0.5]]), np.array([[3]]))", [[[0.5]], [[3]]]),
+        ("[np.array([1, 2]), np.array([3])]", [[1, 2], [3]]),
+        ("np.array([1, 2])", [1, 2]),
+        ("__import__('pandas').DataFrame({'a': [1], 'b': ['x']})", [[1, "x"]]),
+        ("2**70", 2**70),
+        ("{np.float64(1): 2}", {"1.0": 2}),
+    ],
+)
+def test_what_predict_fn_returns_leaves_as_the_json_of_it(model_with_script, returned, answer):
+    model = load(model_with_script(PLAIN.format(returned=returned)))
+
+    reply = ask(model, json.dumps(ROWS), "application/json")
+
+    assert json.loads(reply.body) == answer
+    assert repr(json.loads(reply.body)) == repr(answer)  # 3 is not 3.0
+
+
+@pytest.mark.parametrize(
+    ("returned", "answer"),
+    [
+        ("[1, 2]", {"predictions": [1, 2]}),
+        ("np.array([1, 2])", {"predictions": [1, 2]}),
+        ("{'mine': 1}", {"mine": 1}),
+    ],
+)
+def test_an_envelope_is_put_around_rows_alone(model_with_script, returned, answer):
+    model = load(model_with_script(PLAIN.format(returned=returned)))
+
+    reply = ask(model, json.dumps({"instances": ROWS}), "application/json")
+
+    assert json.loads(reply.body) == answer
+
+
+@pytest.mark.parametrize(
+    ("returned", "accept", "why"),
+    [
+        ("{'a': 1}", "text/csv", "returned a dict, which has no rows"),
+        ("'text'", "application/x-npy", "returned a str, which has no rows"),
+        ("None", "application/json", "returned None"),
+        ("{1, 2}", "application/json", "cannot be written as JSON: it holds a set"),
+        ("(i for i in data)", "application/json", "it holds a generator"),
+        ("[1j]", "application/json", "it holds a complex"),
+    ],
+)
+def test_what_cannot_be_written_is_said(model_with_script, returned, accept, why):
+    model = load(model_with_script(PLAIN.format(returned=returned)))
+
+    with pytest.raises(ModelFault, match=why):
+        ask(model, json.dumps(ROWS), "application/json", accept)
+
+
+def test_numbers_in_csv_are_spelled_as_numbers(model_with_script):
+    model = load(model_with_script(PLAIN.format(returned="[[np.float64(1.5), 'x']]")))
+    objects = "np.array([[np.float64(1.5), 'x']], dtype=object)"
+
+    assert ask(model, CSV, "text/csv", "text/csv").body == b"1.5,x\n"
+    reply = finish(eval(objects), "text/csv", hooks.Context("/"))
+    assert reply.body == b"1.5,x\n"
+
+
+def test_what_the_model_refuses_of_input_fn_is_not_the_callers_fault(model_with_script):
+    model = load(model_with_script("def input_fn(body, kind): return [[1.0, 2.0]]"))
+
+    with pytest.raises(ModelFault, match="failed on what the script's input_fn returned"):
+        ask(model, json.dumps(ROWS), "application/json")
+
+
+def test_the_context_has_an_empty_manifest():
+    assert hooks.Context("/").manifest == {}

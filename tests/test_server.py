@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,8 +14,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from skserve import server as server_module
+from skserve.config import Config
+from skserve.errors import StartError
 from tests.conftest import Server, serving, start, wait_until_ready
 
+ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 SLEEPY = """
 import time
@@ -91,7 +96,9 @@ def test_a_prediction_that_takes_too_long_is_a_504_and_its_worker_is_replaced(
 def test_sigterm_answers_every_accepted_request(model_with_script, tmp_path):
     folder = model_with_script(SLEEPY.format(seconds=0.05))
     with (
-        serving(folder, tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="2") as server,
+        serving(
+            folder, tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="2", SKSERVE_QUEUE="300"
+        ) as server,
         ThreadPoolExecutor(200) as callers,
     ):
         answers = [callers.submit(server.post, ROW) for _ in range(200)]
@@ -337,3 +344,127 @@ def test_root_is_given_up_only_where_the_model_stays_readable(models, tmp_path):
     with serving(private, tmp_path / "log", SKSERVE_USER="nobody") as server:
         assert server.post(ROW).json() == [0]
     assert "nobody cannot read" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_sys_exit_in_a_script_ends_neither_the_worker_nor_the_server(
+    model_with_script, tmp_path, status
+):
+    script = f"import sys\ndef predict_fn(data, model): sys.exit({status})"
+    with serving(model_with_script(script), tmp_path / "log", **ONE) as server:
+        before = children(server)
+        for _ in range(2):
+            answer = server.post(ROW)
+            assert answer.status_code == 500
+            assert answer.json()["error"]["code"] == "model_error"
+        assert children(server) == before
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_thread_that_a_script_left_does_not_keep_the_process(model_with_script, tmp_path, daemon):
+    script = "import threading, time\n"
+    script += f"threading.Thread(target=time.sleep, args=(60,), daemon={daemon}).start()\n"
+    folder = model_with_script(script + "def model_fn(model_dir): raise KeyError('x')")
+    began = time.monotonic()
+    server = start(folder, tmp_path / "log")
+
+    assert server.process.wait(20) == 1
+    assert time.monotonic() - began < 15
+    assert "skserve: The script's model_fn failed: KeyError" in server.log.read_text()
+
+
+def test_a_server_stops_though_a_script_left_a_thread(model_with_script, tmp_path):
+    script = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"
+    with serving(model_with_script(script), tmp_path / "log", **ONE) as server:
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 10
+
+
+def test_who_waits_behind_a_hung_prediction_is_answered(model_with_script, tmp_path):
+    settings = {**ONE, "SAGEMAKER_MODEL_SERVER_TIMEOUT": "2"}
+    folder = model_with_script(SLEEPY.format(seconds=60))
+    with (
+        serving(folder, tmp_path / "log", **settings) as server,
+        ThreadPoolExecutor(4) as callers,
+    ):
+        stuck = callers.submit(server.post, ROW)
+        time.sleep(1)
+        waiting = [callers.submit(server.post, ROW) for _ in range(3)]
+
+        assert stuck.result().status_code == 504
+        for one in waiting:
+            assert one.result().status_code == 503
+            assert one.result().headers["Retry-After"] == "1"
+            assert one.result().json()["error"]["code"] == "overloaded"
+
+
+@pytest.mark.parametrize(
+    ("script", "preload"),
+    [
+        ("def model_warmup_fn(model_dir, model): raise KeyError('cold')", "on"),
+        ("def model_fn(model_dir): raise KeyError('cold')", "off"),
+        ("def model_fn(model_dir): raise SystemExit(0)", "off"),
+    ],
+)
+def test_workers_that_cannot_start_end_the_process_with_one_sentence(
+    model_with_script, tmp_path, script, preload
+):
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "3", "SKSERVE_PRELOAD": preload}
+    server = start(model_with_script(script), tmp_path / "log", **settings)
+
+    assert server.process.wait(20) == 1
+    log = server.log.read_text()
+    assert log.count("skserve: The script's model_") == 1
+    assert "Traceback" not in log
+    assert "HaltServer" not in log
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="made unreadable for another user")
+@pytest.mark.parametrize("unreadable", ["model.joblib", "."])
+def test_what_cannot_be_read_is_one_sentence(models, tmp_path, monkeypatch, unreadable):
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / unreadable))
+
+    monkeypatch.setattr(server_module.Model, "load", denied)
+    with pytest.raises(StartError, match="cannot be read: Permission denied"):
+        server_module._preloaded(Config(model_dir=tmp_path), None)
+    monkeypatch.setattr(server_module.source, "fetch", denied)
+    monkeypatch.setattr(server_module.telemetry, "configure", lambda *_: None)
+    monkeypatch.setattr(server_module.signal, "signal", lambda *_: None)
+    with pytest.raises(StartError, match="cannot be read: Permission denied"):
+        server_module.serve(Config(model_dir=tmp_path, user="root"))
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_the_code_is_fetched_once_for_all_workers(model_with_script, tmp_path, preload):
+    script = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"
+    folder = model_with_script(script, requirements__txt="joblib\n")
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2", "SKSERVE_PRELOAD": preload}
+    with serving(folder, tmp_path / "log", **settings) as server:
+        assert server.post(ROW).json() == [0]
+        assert (tmp_path / "log").read_text().count("requirements.txt installed") == 1
+
+
+def test_a_head_without_end_is_refused_without_a_thread(models, tmp_path):
+    with serving(models("iris"), tmp_path / "log", **ONE) as server, connect(server) as client:
+        client.settimeout(5)
+        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (70 << 10))
+        said = b""
+        while part := client.recv(4096):
+            said += part
+        assert said.startswith(b"HTTP/1.1 431 ")
+        assert json.loads(said.split(b"\r\n\r\n")[1])["error"]["code"] == "head_too_large"
+        assert server.ping() == 200
+
+
+def test_chunks_that_are_none_are_the_callers_fault(models, tmp_path):
+    with serving(models("iris"), tmp_path / "log", **ONE) as server, connect(server) as client:
+        client.settimeout(5)
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n[[")
+        said = b""
+        while part := client.recv(4096):
+            said += part
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert b"not chunked as HTTP says" in said
+    assert "Traceback" not in (tmp_path / "log").read_text()

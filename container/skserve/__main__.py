@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import sys
+import traceback
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from skserve.config import NATIVE_THREADS, Config
 from skserve.errors import StartError
@@ -42,5 +45,19 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
         return 1
 
 
+def end(status: int) -> NoReturn:
+    """End the process now: Python itself would wait for every thread that a script has left."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    try:
+        end(main(sys.argv[1:], os.environ))
+    except SystemExit as ending:  # gunicorn's master and workers, in order
+        atexit._run_exitfuncs()
+        end(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
+    except BaseException:
+        traceback.print_exc()
+        end(1)

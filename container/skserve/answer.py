@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.errors import ModelFault, TooLarge
+from skserve.errors import ModelFault, NotAcceptable, TooLarge
 from skserve.methods import METHODS
 
 # What a sparse answer may weigh as a plain table, in bytes. A text model's `transform` has a column
@@ -64,7 +64,7 @@ class Answer:
         values = self.parts[0]
         if len(self.parts) > 1:
             if len({part.shape for part in self.parts}) > 1:
-                raise TooLarge(
+                raise NotAcceptable(
                     "The outputs differ in shape and fit no single array.", "Ask for JSON."
                 )
             values = np.stack(self.parts, axis=1)

@@ -19,7 +19,7 @@ from skserve import telemetry
 from skserve.bounds import Bodies
 from skserve.codec import Call, Reply
 from skserve.config import Config
-from skserve.encoders import dumps
+from skserve.encoders import dumps_anyway
 from skserve.errors import (
     BadRequest,
     Overloaded,
@@ -43,6 +43,7 @@ MESSAGE_LIMIT = 1400
 def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
     """Make the WSGI application over `registry`; `bodies` bounds the memory of what is read."""
     app = Flask("skserve", static_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer is an empty HTML page
 
     @app.route("/ping", methods=["GET", "HEAD", "POST"])
     def ping() -> Response:
@@ -63,9 +64,12 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
         record.write(status=response.status_code, bytes_out=response.content_length)
         return response
 
-    @app.route("/", methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
+    @app.route("/", methods=["GET", "HEAD"])
+    @app.route("/", methods=["OPTIONS"])
+    @app.route("/ping", methods=["OPTIONS"])
+    @app.route("/invocations", methods=["OPTIONS"])
     def describe() -> Response:
-        return Response(dumps(registry.describe()), content_type=JSON)
+        return Response(dumps_anyway(registry.describe()), content_type=JSON)
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
@@ -93,6 +97,12 @@ def _body(bodies: Bodies, limit: int) -> Iterator[bytes]:
             body = request.get_data(cache=False)
         except (ClientDisconnected, OSError):
             body = None
+        except (HTTPException, MemoryError):
+            raise
+        except Exception as error:  # gunicorn's own words for chunks that are none
+            raise BadRequest(
+                "The body is not chunked as HTTP says.", "Send it again, or with a Content-Length."
+            ) from error
         if body is None or len(body) < (length or 0):
             raise BadRequest("The body ended before it was whole.", "Send it again.")
         if len(body) > limit:
@@ -152,4 +162,4 @@ def _failed(error: Exception, request_id: str) -> Response:
     if len(message) > MESSAGE_LIMIT:
         message = message[:MESSAGE_LIMIT] + "..."
     body = {"code": code, "message": message, "hint": hint, "request_id": request_id}
-    return Response(dumps({"error": body}), status, headers, content_type=JSON)
+    return Response(dumps_anyway({"error": body}), status, headers, content_type=JSON)

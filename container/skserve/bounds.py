@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from skserve.errors import Overloaded, TimedOut
+from skserve.errors import ModelFault, Overloaded, TimedOut
 
 T = TypeVar("T")
 
@@ -27,12 +26,19 @@ class Slots:
 
     def __init__(self, running: int, waiting: int, timeout: float, native_threads: int = 1) -> None:
         self._places = threading.BoundedSemaphore(running + waiting)
-        self._timeout = timeout
+        self.timeout = timeout
         self._pool = ThreadPoolExecutor(
             running, "predict", initializer=_limit_native_threads, initargs=(native_threads,)
         )
-        self.stuck = 0  # predictions that outlived their request
-        self.running = running
+        self._lock = threading.Lock()
+        self._asked: set[Future[Any]] = set()  # running or waiting, with somebody who waits
+        self._stuck = 0  # predictions that outlived their request
+        self._running = running
+
+    @property
+    def hung(self) -> bool:
+        """Whether every slot holds a prediction that outlived its request."""
+        return self._stuck >= self._running
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -50,32 +56,65 @@ class Slots:
             self._places.release()
 
     def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a slot. Raises TimedOut after the timeout (seconds).
+        """Run `work` in a slot. Raises TimedOut after the timeout (seconds), or Overloaded.
 
         A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
         """
-        future = self._pool.submit(contextvars.copy_context().run, work)
+        with self._lock:
+            if self.hung:
+                raise _hangs()
+            future = self._pool.submit(contextvars.copy_context().run, work)
+            self._asked.add(future)
         try:
-            return future.result(self._timeout)
-        except FutureTimeout:
-            if future.done():
-                raise  # the work itself raised TimeoutError
-            raise self._timed_out(future) from None
+            future.exception(self.timeout)
+        except CancelledError:
+            raise _hangs() from None
+        except TimeoutError:
+            self._give_up(future)
+        finally:
+            with self._lock:
+                self._asked.discard(future)
+        return _outcome(future)
 
-    def _timed_out(self, future: Future[T]) -> TimedOut:
+    def _give_up(self, future: Future[T]) -> None:
+        """Raise TimedOut for a request whose time is up, unless it ends at this very moment."""
         if future.cancel():
-            return TimedOut(
-                f"No prediction slot was free within {self._timeout:g} s.", "Send fewer at a time."
+            raise TimedOut(
+                f"No prediction slot was free within {self.timeout:g} s.", "Send fewer at a time."
             )
-        self.stuck += 1
-        future.add_done_callback(lambda _: self._came_back())
-        return TimedOut(
-            f"The prediction took longer than {self._timeout:g} s.",
+        if future.done():
+            return
+        with self._lock:
+            self._stuck += 1
+            # Whoever waits is answered now: this worker is replaced before a slot comes free.
+            for one in self._asked if self.hung else ():
+                one.cancel()
+        future.add_done_callback(self._came_back)
+        raise TimedOut(
+            f"The prediction took longer than {self.timeout:g} s.",
             "Send fewer rows, or raise SAGEMAKER_MODEL_SERVER_TIMEOUT.",
         )
 
-    def _came_back(self) -> None:
-        self.stuck -= 1
+    def _came_back(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._stuck -= 1
+
+
+def _outcome(future: Future[T]) -> T:
+    """Return or raise what the work did. Nothing that it raises ends the thread of the server."""
+    try:
+        return future.result()
+    except Exception:
+        raise
+    except BaseException as error:
+        raise ModelFault(
+            f"The model tried to end the server ({type(error).__name__}).",
+            "The log has the traceback.",
+        ) from error
+
+
+def _hangs() -> Overloaded:
+    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.")
 
 
 def _limit_native_threads(count: int) -> None:

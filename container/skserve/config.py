@@ -53,6 +53,11 @@ def _model_below(text: str) -> Path:
     return Path(text) / "model"
 
 
+def _media_type(text: str) -> str:
+    """a media type"""
+    return text.split(";")[0].strip().lower()
+
+
 def _words(text: str) -> tuple[str, ...]:
     """names separated by commas"""
     return tuple(word.strip() for word in text.split(",") if word.strip())
@@ -147,7 +152,7 @@ class Config:
     accept: str = _setting(
         "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
         "application/json",
-        str,
+        _media_type,
         "Answer format where the caller names none, or `*/*`.",
         "application/json",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +12,36 @@ import numpy as np
 import orjson
 
 from skserve.answer import Answer
+from skserve.errors import ModelFault
 from skserve.media import CSV, JSON, JSON_LINES, NDJSON, NPY
 
 
 def dumps(value: Any) -> bytes:
-    """Write JSON: arrays as lists, NaN and infinity as null."""
+    """Write JSON: arrays as lists, NaN and infinity as null.
+
+    Raises ModelFault, because what is written here was made by a model or a script.
+    """
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    return orjson.dumps(value, default=_plain, option=options)
+    try:
+        return orjson.dumps(value, default=_plain, option=options)
+    except TypeError as error:
+        why = error.__cause__ or error
+    try:
+        # Python's own writes a little more: integers beyond 64 bits, halves of surrogate pairs.
+        return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise ModelFault(
+            f"The answer cannot be written as JSON: {why}.",
+            "Return lists, dicts with text as keys, arrays, numbers and text.",
+        ) from why
+
+
+def dumps_anyway(value: Any) -> bytes:
+    """Write JSON of whatever it is; what JSON has no form for is written as text."""
+    try:
+        return dumps(value)
+    except ModelFault:
+        return json.dumps(value, default=str, skipkeys=True).encode()
 
 
 def _plain(value: Any) -> Any:
@@ -26,7 +50,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+    raise TypeError(f"it holds a {type(value).__name__}")
 
 
 def _write_json(answer: Answer, enveloped: bool) -> bytes:
@@ -43,11 +67,26 @@ def _write_csv(answer: Answer, enveloped: bool) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([_cell(value) for value in row] for row in answer.cells())
-    return text.getvalue().encode()
+    return encoded(text.getvalue())
+
+
+def encoded(text: str) -> bytes:
+    """Write text as UTF-8. Raises ModelFault for half of a surrogate pair, which no text holds."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ModelFault(f"The answer is a str that is no text: {error.reason}.") from error
 
 
 def _cell(value: Any) -> Any:
-    return "nan" if value is None else repr(value) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float.__repr__(value)  # numpy's own float64 would say its name
+    if isinstance(value, dict | list | tuple | set | np.ndarray):
+        raise ModelFault(
+            f"The answer cannot be written as CSV: a cell holds a {type(value).__name__}.",
+            "Ask for JSON.",
+        )
+    return "nan" if value is None else value
 
 
 def _write_npy(answer: Answer, enveloped: bool) -> bytes:

@@ -6,15 +6,15 @@ nothing asks for it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any
 
 from skserve import codec
 from skserve.answer import Answer
 from skserve.codec import Call, Reply, Request
 from skserve.config import Config
 from skserve.encoders import ENCODERS
-from skserve.errors import BadRequest, ModelFault, StartError
+from skserve.errors import BadRequest, ModelFault, ServeError, StartError
 from skserve.methods import METHODS, find
 from skserve.schema import Schema
 from skserve.table import missing_values
@@ -53,12 +53,7 @@ class EstimatorLine:
         try:
             y = self._methods[method](request.X)
         except ValueError as error:
-            # The table has the right shape and dtypes by now, so it is the values: NaN or infinity
-            # where the model takes none, an unknown category. scikit-learn says so best.
-            raise BadRequest(
-                missing_values(request.X) + str(error),
-                "Change the values, or fit a model for them.",
-            ) from error
+            raise _refused(request, method, error) from error
         answer = Answer.of(y, method)
         if request.n_rows is not None and answer.n_rows != request.n_rows:
             raise ModelFault(
@@ -67,8 +62,8 @@ class EstimatorLine:
             )
         return answer
 
-    def encode(self, y: Any, request: Request, context: object) -> Reply:
-        return codec.encode(y if isinstance(y, Answer) else Answer.of(y), request)
+    def encode(self, y: Answer, request: Request, context: object) -> Reply:
+        return codec.encode(y, request)
 
     def check_method(self, estimator: object) -> None:
         """Raise StartError unless the estimator has the method that is to answer."""
@@ -86,3 +81,17 @@ class EstimatorLine:
                 f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {self._accept!r}; "
                 f"expected one of {', '.join(ENCODERS)}."
             )
+
+
+def _refused(request: Request, method: str, error: ValueError) -> ServeError:
+    """Make the answer to the values that the model refused."""
+    if request.n_rows is None:
+        return ModelFault(
+            f"{method} failed on what the script's input_fn returned: {error}",
+            "The log has the traceback.",
+        )
+    # The table has the right shape and dtypes by now, so it is the values: NaN or infinity where
+    # the model takes none, an unknown category. scikit-learn says so best.
+    about_missing = re.search(r"\b(NaN|infinity)\b", str(error))
+    where = missing_values(request.X) if about_missing else ""
+    return BadRequest(where + str(error), "Change the values, or fit a model for them.")

@@ -49,6 +49,10 @@ class Context:
     reply_headers: dict[str, str] = field(default_factory=dict)
 
     @property
+    def manifest(self) -> dict[str, Any]:
+        return {}
+
+    @property
     def system_properties(self) -> dict[str, Any]:
         return {"model_dir": self.model_dir, "gpu_id": None, "batch_size": 1}
 
@@ -85,7 +89,7 @@ class Hook:
             return self._called(arguments, context)
         except ServeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit in a script ends its request, not us
             raise _answer(self.name, error) from error
 
     def at_start(self, *arguments: Any, context: Context) -> Any:
@@ -94,7 +98,7 @@ class Hook:
             return self._called(arguments, context)
         except StartError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise StartError(f"The script's {self.name} failed: {_said(error)}") from error
 
     def _called(self, arguments: tuple[Any, ...], context: Context) -> Any:
@@ -178,7 +182,16 @@ def _hook(module: ModuleType, name: str) -> Hook | None:
         return None
     if not callable(function):
         raise StartError(f"{name} in {module.__name__}.py is not a function.")
+    if _is_async(function) or _is_async(getattr(function, "__call__", None)):  # noqa: B004
+        raise StartError(
+            f"{name} in {module.__name__}.py is async, and nobody here awaits it; write def, and "
+            "asyncio.run inside where it is needed."
+        )
     return Hook(name, function, _takes_context(function, name, HOOKS[name]))
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _takes_context(function: Callable[..., Any], name: str, count: int) -> bool:
@@ -202,7 +215,7 @@ def _takes_context(function: Callable[..., Any], name: str, count: int) -> bool:
     return len(places) > count and "context" in places[count].name.lower()
 
 
-def _answer(name: str, error: Exception) -> ServeError:
+def _answer(name: str, error: BaseException) -> ServeError:
     """Make the answer to an exception of the script: its own status, or a 500 that says where."""
     ours = any(one.__module__.startswith("werkzeug.") for one in type(error).__mro__)
     status = getattr(error, "code" if ours else "status_code", None)

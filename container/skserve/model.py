@@ -21,6 +21,7 @@ from skserve.encoders import ENCODERS
 from skserve.estimator import EstimatorLine
 from skserve.hooks import Context, Hooks
 from skserve.script import ScriptLine
+from skserve.source import Source
 from skserve.telemetry import stage
 
 
@@ -38,9 +39,12 @@ class Model:
     saved_with: str | None
 
     @classmethod
-    def load(cls, directory: Path, config: Config) -> Model:
-        """Load what `directory` holds and choose its line. Raises StartError."""
-        script = hooks.load(source.fetch(directory, config))
+    def load(cls, directory: Path, config: Config, code: Source | None = None) -> Model:
+        """Load what `directory` holds and choose its line. Raises StartError.
+
+        `code` is the user's code where it has been fetched already.
+        """
+        script = hooks.load(code or source.fetch(directory, config))
         path, context, saved_with = str(directory), Context(str(directory)), None
         with artifact.main_classes(script.lookup if script else None):
             if script.pre_model_fn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -29,9 +30,11 @@ class Single:
     def __init__(self, slots: Slots, model: Model | None = None) -> None:
         self._slots = slots
         self._model = model
+        self._filled = threading.Event()
 
     def fill(self, model: Model) -> None:
         self._model = model
+        self._filled.set()
 
     def ready(self) -> bool:
         """Whether a prediction could run now: a model is loaded and not every slot hangs."""
@@ -39,7 +42,7 @@ class Single:
 
     def hung(self) -> bool:
         """Whether every slot holds a prediction that outlived its request."""
-        return self._slots.stuck >= self._slots.running
+        return self._slots.hung
 
     def place(self) -> AbstractContextManager[None]:
         """Hold a place for one request. Raises Overloaded."""
@@ -53,6 +56,12 @@ class Single:
         return self._loaded().describe()
 
     def _loaded(self) -> Model:
+        """Return the model; while it loads, wait for it as for a slot. Raises NotReady.
+
+        Another worker may be ready already, so that this one is asked before it is.
+        """
+        if self._model is None:
+            self._filled.wait(self._slots.timeout)
         if self._model is None:
             raise NotReady("The model is still loading.", "GET /ping says when it is ready.")
         return self._model

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from skserve import codec
 from skserve.answer import Answer
 from skserve.codec import Call, Reply, Request
 from skserve.config import Config
-from skserve.encoders import ENCODERS, dumps
+from skserve.encoders import ENCODERS, dumps, encoded
 from skserve.errors import ModelFault
 from skserve.estimator import EstimatorLine
 from skserve.hooks import Context, Hooks
@@ -59,12 +61,15 @@ class ScriptLine:
     def encode(self, y: Any, request: Request, context: Context) -> Reply:
         if self._script.transform_fn:
             return finish(y, request.accept, context)
-        if not self._script.output_fn:
+        if self._script.output_fn:
+            y = y.plain() if isinstance(y, Answer) else y
+            y = self._script.output_fn(y, request.accept, context=context)
+            return finish(y, request.accept, context)
+        if isinstance(y, Answer):
             return self._own.encode(y, request, context)
-        y = y.plain() if isinstance(y, Answer) else y
-        return finish(
-            self._script.output_fn(y, request.accept, context=context), request.accept, context
-        )
+        media_type = context.media_type or request.accept
+        body = _written(y, request.accept, request.enveloped)
+        return Reply(body, media_type, context.status or 200, dict(context.reply_headers))
 
     def _answer_type(self, call: Call) -> str:
         """Ours can be refused here; what an output_fn can write only the script knows."""
@@ -96,15 +101,32 @@ def _body(result: Any, media_type: str) -> bytes:
     if isinstance(result, bytes | bytearray | memoryview):
         return bytes(result)
     if isinstance(result, str):
-        return result.encode()
-    if result is None:
-        raise ModelFault("The script returned None.", "Return bytes, str, or something to encode.")
+        return encoded(result)
     name = media_type.split(";")[0].strip().lower()
     if name not in ENCODERS:
         raise ModelFault(
             f"The script returned {type(result).__name__}, which cannot be written as {name}.",
             f"Return bytes or str, or ask for one of {', '.join(ENCODERS)}.",
         )
-    if name == JSON and isinstance(result, dict | list):
-        return dumps(result)
-    return ENCODERS[name](Answer.of(result), False)
+    return _written(result, name)
+
+
+def _written(value: Any, name: str, enveloped: bool = False) -> bytes:
+    """Write what a script returned: tables in rows; in JSON all else as it is, as AWS's image does.
+
+    The body of a request may ask for an envelope; a dict or a text is one of the script's own.
+    """
+    if value is None:
+        raise ModelFault("The script returned None.", "Return bytes, str, or something to encode.")
+    table = isinstance(value, np.ndarray) or any(
+        hasattr(value, method) for method in ("to_numpy", "toarray")
+    )
+    if name == JSON and not table:
+        listed = enveloped and isinstance(value, list | tuple)
+        return dumps({"predictions": value} if listed else value)
+    if isinstance(value, dict | str | bytes):
+        raise ModelFault(
+            f"The script returned a {type(value).__name__}, which has no rows to write as {name}.",
+            "Return an array or a list, or ask for JSON.",
+        )
+    return ENCODERS[name](Answer.of(value), enveloped)

@@ -9,31 +9,29 @@ thread, and the workers give each of their threads its share.
 from __future__ import annotations
 
 import gc
-import itertools
 import logging
 import os
-import pwd
+import select
 import signal
-import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from skserve import __version__, telemetry
+from skserve import __version__, privileges, source, telemetry
 from skserve.app import create_app
 from skserve.bounds import Bodies, Slots
 from skserve.config import MIB, Config
 from skserve.errors import StartError
 from skserve.model import Model
 from skserve.registry import Single
-from skserve.worker import Worker
+from skserve.source import Source
+from skserve.worker import Master, Worker
 
 log = logging.getLogger("skserve")
 
@@ -74,10 +72,13 @@ class Plan:
 
 def serve(config: Config) -> NoReturn:
     """Serve the model of `config` until SIGTERM. Raises StartError; ends the process otherwise."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # PID 1 would ignore it until gunicorn
+    # PID 1 would ignore it until gunicorn; a script could catch what is raised.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     telemetry.configure(config.log_level, config.log_format)
-    _give_up_root(config)
-    model = _preloaded(config)
+    privileges.give_up_root(config)
+    with _failures_said(config):
+        code = source.fetch(config.model_dir, config)
+    model = _preloaded(config, code)
     scripted = model is None or bool(model.script)
     plan = Plan.make(config, scripted, _resident())
     log.info(
@@ -92,17 +93,46 @@ def serve(config: Config) -> NoReturn:
     )
     gc.collect()
     gc.freeze()  # a collection in a worker would write to, and so copy, every shared page
-    _Gunicorn(config, plan, model).run()
+    _Gunicorn(config, plan, model, code).run()
     raise AssertionError("gunicorn ends the process")
+
+
+@contextmanager
+def _failures_said(config: Config) -> Iterator[None]:
+    """Turn what the user's files may do while they are read into StartErrors."""
+    try:
+        yield
+    except OSError as error:
+        raise StartError(
+            f"{error.filename or config.model_dir} cannot be read: {error.strerror or error}."
+        ) from error
+    except SystemExit as error:
+        raise StartError("The model ended the program while it was loaded (sys.exit).") from error
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """gunicorn's view of us: its settings, and the application of each worker."""
 
-    def __init__(self, config: Config, plan: Plan, model: Model | None) -> None:
-        self._config, self._plan, self._model = config, plan, model
+    def __init__(
+        self, config: Config, plan: Plan, model: Model | None, code: Source | None
+    ) -> None:
+        self._config, self._plan, self._model, self._code = config, plan, model, code
         self._registry: Single | None = None
+        self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
+
+    def run(self) -> None:
+        """Run until gunicorn ends. Raises StartError in the master if a worker could not start."""
+        master = os.getpid()
+        try:
+            Master(self).run()
+        except SystemExit:
+            os.set_blocking(self._said, False)
+            with suppress(BlockingIOError):
+                if os.getpid() == master:
+                    sentences = os.read(self._said, select.PIPE_BUF).split(b"\0")
+                    raise StartError(sentences[0].decode()) from None
+            raise
 
     def load_config(self) -> None:
         config, plan = self._config, self._plan
@@ -146,14 +176,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         """Load or warm up in the worker, which answers /ping with 503 meanwhile."""
         assert self._registry is not None
         try:
-            model = self._model or Model.load(self._config.model_dir, self._config)
-            model.warm_up()
+            with _failures_said(self._config):
+                model = self._model or Model.load(self._config.model_dir, self._config, self._code)
+                model.warm_up()
         except StartError as error:
-            log.error("%s", error)
-            os._exit(Arbiter.WORKER_BOOT_ERROR)  # gunicorn then stops instead of starting another
+            os.write(self._say, str(error).encode(errors="replace")[: select.PIPE_BUF - 1] + b"\0")
+            os._exit(Master.WORKER_BOOT_ERROR)  # gunicorn then stops instead of starting another
         except BaseException:
             log.exception("The model cannot be loaded.")
-            os._exit(Arbiter.WORKER_BOOT_ERROR)
+            os._exit(Master.WORKER_BOOT_ERROR)
         self._registry.fill(model)
 
 
@@ -170,12 +201,13 @@ def _worker_exit(arbiter: Any, worker: Worker) -> None:
         os._exit(0)
 
 
-def _preloaded(config: Config) -> Model | None:
+def _preloaded(config: Config, code: Source | None) -> Model | None:
     """Load the model here, before the fork, unless told not to or its script prevents it."""
     if not config.preload:
         return None
     before = _threads_and_sockets()
-    model = Model.load(config.model_dir, config)
+    with _failures_said(config):
+        model = Model.load(config.model_dir, config, code)
     left = _threads_and_sockets() - before
     if not (model.script and left):
         return model
@@ -204,51 +236,3 @@ def _resident() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _give_up_root(config: Config) -> None:
-    """Become SKSERVE_USER if started as root, and if they can read the model and the program."""
-    if os.geteuid() != 0 or config.user == "root":
-        return
-    try:
-        user = pwd.getpwnam(config.user)
-    except KeyError:
-        raise StartError(f"SKSERVE_USER is {config.user}, who does not exist here.") from None
-    unreadable = _unreadable_to(user, config.model_dir)
-    if unreadable:
-        log.info("%s cannot read %s, so root serves.", config.user, unreadable)
-        return
-    _become(user)
-
-
-def _become(user: pwd.struct_passwd) -> None:
-    os.setgroups([])
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
-
-
-def _unreadable_to(user: pwd.struct_passwd, tree: Path) -> str:
-    """Return the first path that `user` cannot read, or nothing: a child that became them looks."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            _become(user)
-            program = (Path(__file__), Path(os.__file__), Path(numpy.__file__))
-            first = _first_unreadable(itertools.chain(program, [tree], tree.rglob("*")))
-            os.write(writer, os.fsencode(first)[:4096])
-        finally:
-            os._exit(0)  # never return into the program that was forked
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        path = os.fsdecode(answer.read())
-    os.waitpid(child, 0)
-    return path
-
-
-def _first_unreadable(paths: Iterable[Path]) -> str:
-    for path in paths:
-        readable = os.access(path, os.R_OK)
-        if not readable or (path.is_dir() and not os.access(path, os.X_OK)):
-            return str(path)
-    return ""

@@ -3,12 +3,15 @@
 gunicorn parses, reads and writes. Ours is what happens around that, so that no client holds a
 thread, or the poller, without a complete request in a place of its own (`bounds.Slots`):
 
-- a connection waits in the poller until the head of its request is there;
+- a connection waits in the poller until the head of its request is there, or is too long;
 - a client that stops in the middle of a body or of an answer loses its connection after a while;
 - a connection is closed by the poller too, which throws away what a refused client still sends;
 - a worker whose predictions all hang says so and is replaced.
 
 `/ping` needs nothing else, because there are more threads than places.
+
+All this overrides methods of gunicorn's gthread worker that are its own business and may change in
+any release, so requirements pin gunicorn to exactly one; read them again before raising the pin.
 """
 
 from __future__ import annotations
@@ -20,9 +23,12 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 # Seconds without a byte before a client in the middle of something is given up.
@@ -32,8 +38,32 @@ STALL = 20
 # the rest of a body that was refused, and so to read why.
 LINGER = 5
 
-# Bytes of a head at which a thread reads it after all; gunicorn itself refuses what is too long.
+# Bytes in which a head must end.
 HEAD_LIMIT = 64 << 10
+
+_HEAD_END = b"\r\n\r\n"
+_REFUSAL = (
+    b'{"error":{"code":"head_too_large","message":"The head of the request has more than %d bytes.'
+    b'","hint":"Send fewer or shorter headers."}}' % HEAD_LIMIT
+)
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_REFUSAL), _REFUSAL)
+)
+
+
+class Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, which stops only once where several workers fail to start."""
+
+    _halting = False
+
+    def reap_workers(self) -> None:
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not self._halting:
+                self._halting = True
+                raise
 
 
 class Connection(TConn):  # type: ignore[misc]
@@ -79,12 +109,40 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         )
 
     def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        if _has_head(conn):
+        if self._has_head(conn, self.pending_conns):
             super().on_pending_socket_readable(conn, client)
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        if _has_head(conn):
+        if self._has_head(conn, self.keepalived_conns):
             super().on_client_socket_readable(conn, client)
+
+    def _has_head(self, conn: Connection, waiting: deque[Connection]) -> bool:
+        """Whether gunicorn can read the head of a request without waiting for more of it.
+
+        If not, the kernel is told to wake us when there is more than we have seen. A head that has
+        not grown has ended; one that grows beyond the limit is refused here, without a thread.
+        """
+        try:
+            head = conn.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
+        except OSError:
+            return True
+        complete = _HEAD_END in head or len(head) in (0, conn.seen)
+        too_long = not complete and len(head) == HEAD_LIMIT
+        before, conn.seen = conn.seen, 0 if complete or too_long else len(head)
+        if conn.seen != before:
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.seen + 1)
+        if too_long:
+            self._refuse(conn, waiting)
+        return complete
+
+    def _refuse(self, conn: Connection, waiting: deque[Connection]) -> None:
+        """Answer from the poller: so few bytes fit into an empty socket without waiting."""
+        self.poller.unregister(conn.sock)
+        waiting.remove(conn)
+        self.nr_conns -= 1
+        with suppress(OSError):
+            conn.sock.send(_TOO_LONG)
+        conn.close(graceful=True)
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Keep the connection if the body was read, or is here to be thrown away; else close it."""
@@ -148,20 +206,3 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self.alive and self.app.hung():
             self.log.error("Every prediction of this worker hangs; it is replaced.")
             self.alive = False
-
-
-def _has_head(conn: Connection) -> bool:
-    """Whether gunicorn can read the head of a request without waiting for more of it.
-
-    If not, the kernel is told to wake us when there is more than we have seen. A head that has not
-    grown has ended, and one longer than any is gunicorn's to refuse.
-    """
-    try:
-        head = conn.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
-    except OSError:
-        return True
-    complete = b"\r\n\r\n" in head or len(head) in (0, conn.seen, HEAD_LIMIT)
-    before, conn.seen = conn.seen, 0 if complete else len(head)
-    if conn.seen != before:
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.seen + 1)
-    return complete

@@ -1,0 +1,89 @@
+"""Giving root up before a byte of the model is read.
+
+SageMaker starts containers as root. Whoever serves needs none of it, unless only root can read the
+model; then root serves, and the log says why.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pwd
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy
+
+from skserve.config import Config
+from skserve.errors import StartError
+
+log = logging.getLogger("skserve")
+
+
+def give_up_root(config: Config) -> None:
+    """Become SKSERVE_USER if started as root, and if they can read the model and the program."""
+    if os.geteuid() != 0 or config.user == "root":
+        return
+    try:
+        user = pwd.getpwnam(config.user)
+    except KeyError:
+        raise StartError(f"SKSERVE_USER is {config.user}, who does not exist here.") from None
+    obstacle = _obstacle(user, [config.model_dir, *_local_code(config)])
+    if obstacle:
+        log.info("%s, so root serves.", obstacle)
+        return
+    _become(user)
+
+
+def _local_code(config: Config) -> list[Path]:
+    """Return what SAGEMAKER_SUBMIT_DIRECTORY names here, if it does not name something in S3."""
+    where = config.submit_directory or "s3://"
+    path = Path(unquote(where.removeprefix("file://")))
+    return [] if where.startswith("s3://") else [path.parent if path.suffix == ".py" else path]
+
+
+def _become(user: pwd.struct_passwd) -> None:
+    os.setgroups([])
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+
+
+def _obstacle(user: pwd.struct_passwd, trees: list[Path]) -> str:
+    """Say why `user` cannot serve, or nothing: a child that becomes them looks what they can read.
+
+    Where the child cannot become them (a container without the capabilities) this process cannot.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _become(user)
+            program = (Path(__file__), Path(os.__file__), Path(numpy.__file__))
+            below = (tree.rglob("*") for tree in trees)
+            first = _first_unreadable(itertools.chain(program, trees, *below))
+            os.write(writer, os.fsencode(first)[:4096])
+            os._exit(0)
+        finally:
+            os._exit(1)  # never return into the program that was forked
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        path = os.fsdecode(answer.read())
+    if os.waitpid(child, 0)[1]:
+        return f"root may not become {user.pw_name} here"
+    return path and f"{user.pw_name} cannot read {path}"
+
+
+def _first_unreadable(paths: Iterable[Path]) -> str:
+    for path in paths:
+        try:
+            folder = stat.S_ISDIR(path.stat().st_mode)
+        except FileNotFoundError:
+            continue  # a dangling link, or what is missed later by those who need it
+        except OSError:
+            return str(path)
+        if not os.access(path, os.R_OK | (os.X_OK if folder else 0)):
+            return str(path)
+    return ""
