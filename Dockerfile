@@ -38,7 +38,7 @@ RUN python -m venv --without-pip --system-site-packages /opt/venv \
  && /opt/venv/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check \
       --root-user-action ignore --no-compile --no-index --no-deps /wheels/*.whl \
  && /opt/venv/bin/python -m pip check
-# 42 MB that nothing here can use: the libraries' own tests, and what only a compiler or a type
+# 50 MB that nothing here can use: the libraries' own tests, and what only a compiler or a type
 # checker reads. Shared objects stay as they were published. Stripping them would save 13 MB, but
 # then they could no longer be compared with the wheels.
 RUN cd /opt/venv/lib/python3*/site-packages \
