@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 SKLEARN ?= 1.9
+PYTHON_VERSION ?= 3.13
 IMAGE ?= skserve
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -33,7 +34,8 @@ soak: $(VENV)/dev  ## the tests that take minutes
 	$(RUN) -m pytest -m soak
 
 image:  ## build the image: make image SKLEARN=1.5
-	docker build --build-arg SKLEARN=$(SKLEARN) --tag $(IMAGE):$(SKLEARN) .
+	docker build --build-arg SKLEARN=$(SKLEARN) --build-arg PYTHON_VERSION=$(PYTHON_VERSION) \
+	  --tag $(IMAGE):$(SKLEARN) .
 
 clean:  ## remove what the words above made here
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,9 +2,11 @@
 
 usage: python benchmarks/footprint.py [IMAGE]      (needs Docker; root, to read other users' maps)
 
-Start is from `docker run` to the first 200 on /ping. Memory is PSS: each page counted once over the
-processes that share it, summed over the container, after every worker has answered. A large model
-is set against a tiny one in the same run, so that what it adds is a ratio of its size.
+Start is from `docker run` to the first 200 on /ping, beside a container that only loads the same
+model with joblib: most of a start is Python importing scikit-learn. Memory is PSS: each page
+counted once over the processes that share it, summed over the container, after every worker has
+answered. A large model is set against a tiny one in the same run, so that what it adds is a ratio
+of its size.
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ def main(image: str) -> None:
         X = np.random.default_rng(0).normal(size=(ROWS, COLUMNS))
         save(NearestNeighbors(algorithm="brute").fit(X), large)
         Path(scratch).chmod(0o755)
-        print(f"{'model':8}{'workers':>8}{'ready s':>9}{'PSS MiB':>9}{'of its size':>13}")
+        print(
+            f"{'model':8}{'workers':>8}{'ready s':>9}{'load s':>8}{'PSS MiB':>9}{'of its size':>13}"
+        )
         for workers in (2, 4):
             start, tiny = measure(image, wine, workers, wines[0])
-            print(f"{'wine':8}{workers:8}{start:9.2f}{tiny:9.0f}")
+            print(f"{'wine':8}{workers:8}{start:9.2f}{bare_load(image, wine):8.2f}{tiny:9.0f}")
             start, held = measure(image, large, workers, X[0])
             added = (held - tiny) * 2**20 / X.nbytes
-            print(f"{'432 MB':8}{workers:8}{start:9.2f}{held:9.0f}{added:12.2f} x")
+            load = bare_load(image, large)
+            print(f"{'432 MB':8}{workers:8}{start:9.2f}{load:8.2f}{held:9.0f}{added:12.2f} x")
 
 
 def save(model: object, folder: Path) -> None:
@@ -51,6 +56,15 @@ def save(model: object, folder: Path) -> None:
     joblib.dump(model, folder / "model.joblib")
     folder.chmod(0o755)
     (folder / "model.joblib").chmod(0o644)
+
+
+def bare_load(image: str, model: Path) -> float:
+    """Return the seconds of a container that does nothing but load the model."""
+    command = ["docker", "run", "--rm", "-v", f"{model}:/opt/ml/model:ro", "--entrypoint", "python"]
+    load = "import joblib; joblib.load('/opt/ml/model/model.joblib')"
+    began = time.perf_counter()
+    subprocess.run([*command, image, "-c", load], check=True)
+    return time.perf_counter() - began
 
 
 def measure(image: str, model: Path, workers: int, row: np.ndarray) -> tuple[float, float]:
