@@ -20,6 +20,7 @@ import requests
 
 ROOT = Path(__file__).parent.parent
 START_LIMIT = 60  # seconds
+IMAGE = "skserve-test:1.9"
 
 
 @dataclass
@@ -124,6 +125,20 @@ def servers(
     yield server
     for context, _ in running.values():
         context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """Build the image once."""
+    done = subprocess.run(
+        ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return IMAGE
 
 
 @pytest.fixture

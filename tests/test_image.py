@@ -18,11 +18,10 @@ import pytest
 import requests
 from sklearn.datasets import load_wine
 
-from tests.conftest import ROOT, free_port
+from tests.conftest import free_port
 from tests.test_source import wheel
 
 BASE = "python:3.13-slim"
-IMAGE = "skserve-test:1.9"
 WINES = load_wine().data
 STRICT = ("--user", "10001", "--read-only", "--tmpfs", "/tmp", "--network", "none")
 SIZE_LIMIT = 330 << 20  # bytes on top of the base
@@ -44,20 +43,6 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.skipif(not required() and not engine(), reason="no Docker engine answers here"),
 ]
-
-
-@pytest.fixture(scope="session")
-def image() -> str:
-    """Build the image once."""
-    done = subprocess.run(
-        ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return IMAGE
 
 
 @dataclass
