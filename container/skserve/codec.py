@@ -18,6 +18,7 @@ from skserve.errors import BadRequest, NotAcceptable, UnsupportedMediaType
 from skserve.media import CSV, FORM, JSON
 from skserve.schema import Schema
 from skserve.table import conform
+from skserve.telemetry import note
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def decode(call: Call, schema: Schema, accept: str) -> Request:
         raise BadRequest(
             f"This model has no method {method!r}.", f"It has {', '.join(schema.methods)}."
         )
+    note(rows=len(X))
     return Request(X, accept, len(X), method, decoded.enveloped)
 
 

@@ -18,7 +18,6 @@ from skserve.errors import BadRequest, ModelFault, ServeError, StartError
 from skserve.methods import METHODS, find
 from skserve.schema import Schema
 from skserve.table import missing_values
-from skserve.telemetry import note
 
 
 class EstimatorLine:
@@ -43,9 +42,7 @@ class EstimatorLine:
 
     def decode(self, call: Call, context: object) -> Request:
         accept = codec.answer_type(call.accept, self._accept)
-        request = codec.decode(call, self.schema, accept)
-        note(rows=request.n_rows)
-        return request
+        return codec.decode(call, self.schema, accept)
 
     def predict(self, request: Request, context: object) -> Answer:
         method = request.method or self.method
