@@ -60,7 +60,7 @@ class Plan:
     def make(cls, config: Config, scripted: bool, resident: int) -> Plan:
         """Fit `config` to the machine; `resident` is what this process holds now, in bytes.
 
-        workers x threads x native threads stay within the CPUs, but for one of each.
+        workers x native threads stay within the CPUs; `scripted` models run one thread a worker.
         """
         free = config.machine.memory * 0.9 - resident
         affordable = max(1, int(free / WORKER_MEMORY))
@@ -79,8 +79,7 @@ def serve(config: Config) -> NoReturn:
     with _failures_said(config):
         code = source.fetch(config.model_dir, config)
     model = _preloaded(config, code)
-    scripted = model is None or bool(model.script)
-    plan = Plan.make(config, scripted, _resident())
+    plan = Plan.make(config, code is not None, _resident())
     log.info(
         "skserve %s: %s, %d workers x %d threads x %d native on %.1f CPUs and %.1f GiB",
         __version__,
