@@ -84,7 +84,7 @@ def _refused(request: Request, method: str, error: ValueError) -> ServeError:
     """Make the answer to the values that the model refused."""
     if request.n_rows is None:
         return ModelFault(
-            f"{method} failed on what the script's input_fn returned: {error}",
+            f"{method} failed on what the script's input_fn returned.",
             "The log has the traceback.",
         )
     # The table has the right shape and dtypes by now, so it is the values: NaN or infinity where
