@@ -21,16 +21,18 @@ from hypothesis import strategies as st
 from skserve import codec
 from skserve.answer import Answer
 from skserve.codec import Call, Request
+from skserve.config import Config
 from skserve.decoders import DECODERS
 from skserve.encoders import ENCODERS, dumps_anyway
 from skserve.errors import ModelFault, NotAcceptable, ServeError, TooLarge
+from skserve.estimator import EstimatorLine
 from skserve.media import CSV, JSON, JSON_LINES, NPY
 from skserve.schema import Column, Schema
 from tests import zoo
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=64)
 NUMBERS = Schema(n_features=3, columns=(Column(),) * 3)
-NAMED = Schema(n_features=3, columns=(Column(),) * 3, names=("a", "b", "c"), frames=False)
+NAMED = Schema(n_features=3, columns=(Column(),) * 3, names=("a", "b", "c"))
 
 
 def written(rows: list[list[float]], content_type: str) -> bytes:
@@ -237,14 +239,11 @@ def test_a_rows_answer_is_the_same_alone_and_among_others(name, seed, count):
     rng = np.random.default_rng(seed)
     make = CELLS.get(name, lambda rng: rng.normal(size=schema.n_features).round(3).tolist())
     rows = [make(rng) for _ in range(count)]
-    method = schema.methods[0]
+    line = EstimatorLine.of(model, None, Config())
 
     def answers(rows: list[Any]) -> list[Any]:
-        from skserve.methods import find
-
         body = json.dumps({"instances": rows}, default=lambda one: one.item()).encode()
-        X = codec.decode(Call(body, JSON), schema, JSON).X
-        return list(Answer.of(find(model, method)(X), method).cells())
+        return list(line.predict(line.decode(Call(body, JSON), None), None).cells())
 
     together, alone = answers(rows), [answers([row])[0] for row in rows]
 

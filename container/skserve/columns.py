@@ -110,7 +110,7 @@ def _of_routes(routes: list[Any], count: int, names: Names) -> list[Column]:
     for _, step, chosen in routes:
         if isinstance(step, str) and step == "drop":
             continue
-        found.append(_placed(step, _places(chosen, count, names), count, names))
+        found.append(_placed(step, places(chosen, count, names), count, names))
     return _merged([[UNUSED] * count, *found])
 
 
@@ -214,7 +214,7 @@ def _stronger(one: Column, other: Column) -> Column:
     return one if one.values or not other.values else other
 
 
-def _places(chosen: Any, count: int, names: Names) -> list[int]:
+def places(chosen: Any, count: int, names: Names) -> list[int]:
     """Resolve a ColumnTransformer's columns (names, numbers, a slice, a mask) to positions."""
     known = list(names or ())
     if isinstance(chosen, slice):

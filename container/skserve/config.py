@@ -191,6 +191,13 @@ class Config:
         "Method that answers, such as `predict_proba`.",
         "`predict`, or what the model has instead",
     )
+    accelerate: str = _setting(
+        "SKSERVE_ACCELERATE",
+        "auto",
+        _choice({"auto": "auto", "off": "off", "require": "require"}),
+        "Faster ways to the same answers: `auto`, `off`, or `require` (do not start without).",
+        "auto",
+    )
     version_policy: str = _setting(
         "SKSERVE_VERSION_POLICY",
         "warn",

@@ -112,9 +112,7 @@ def _csv_cells(rows: Iterator[list[str]], names: tuple[str, ...] | None, schema:
     for block in chain((first, second), blocks):
         width = done[0].shape[1] if done else schema.n_features
         try:
-            values = conform(
-                Table(block, names, spelled=True), replace(schema, n_features=width, frames=False)
-            )
+            values = conform(Table(block, names, spelled=True), replace(schema, n_features=width))
         except BadRequest as error:
             raise BadRequest(_counted_from(before, error.message), error.hint) from None
         done.append(values[1:] if done else values)

@@ -7,9 +7,11 @@ nothing asks for it.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from skserve import codec
+from skserve.accelerate import accelerate
 from skserve.answer import Answer
 from skserve.codec import Call, Reply, Request
 from skserve.config import Config
@@ -17,17 +19,19 @@ from skserve.encoders import ENCODERS
 from skserve.errors import BadRequest, ModelFault, ServeError, StartError
 from skserve.methods import METHODS, find
 from skserve.schema import Schema
-from skserve.table import missing_values
+from skserve.table import missing_values, named
 
 
 class EstimatorLine:
     """Decode a table, ask one method of the estimator, encode its answer."""
 
-    def __init__(self, estimator: object, config: Config, frames: bool = True) -> None:
-        """`frames` gives X names where the estimator was fitted with them."""
-        self.schema = replace(Schema.of(estimator), frames=frames)
+    def __init__(self, estimator: object, config: Config) -> None:
+        self.schema = schema = Schema.of(estimator)
+        # Numbers travel as an array, and get their names where scikit-learn itself is asked.
         self._methods = {
-            name: method for name in METHODS if (method := find(estimator, name)) is not None
+            name: named(own, schema) if schema.numeric else own
+            for name in METHODS
+            if (own := find(estimator, name)) is not None
         }
         self.method = config.method or next(iter(self._methods), None)
         self._accept = config.accept
@@ -37,6 +41,7 @@ class EstimatorLine:
         """Make the line of a model without a script. Raises StartError if it cannot answer."""
         line = cls(estimator, config)
         line.check_method(estimator)
+        line.accelerate(estimator, config.accelerate)
         line.check_accept()
         return line
 
@@ -50,7 +55,7 @@ class EstimatorLine:
         try:
             y = self._methods[method](request.X)
         except ValueError as error:
-            raise _refused(request, method, error) from error
+            raise _refused(request, method, self.schema.names, error) from error
         answer = Answer.of(y, method)
         if request.n_rows is not None and answer.n_rows != request.n_rows:
             raise ModelFault(
@@ -71,6 +76,22 @@ class EstimatorLine:
             has = ", ".join(self._methods)
             raise StartError(f"SKSERVE_METHOD is {self.method}, but {kind} has only: {has}.")
 
+    def accelerate(self, estimator: object, mode: str) -> None:
+        """Put fast paths in the place of methods. Raises StartError if `mode` requires what is not.
+
+        Only where X is numbers: text and mixed tables are slow for reasons of their own.
+        """
+        fast: dict[str, Callable[[Any], Any]] = {}
+        if mode != "off" and self.schema.numeric and self.schema.n_features:
+            fast = accelerate(estimator, self._methods, self.schema.n_features)
+        if mode == "require" and self.method not in fast:
+            raise StartError(
+                f"SKSERVE_ACCELERATE is require, but {self.method} of this "
+                f"{type(estimator).__name__} has no fast path; with auto it is served as "
+                "scikit-learn does it."
+            )
+        self._methods |= fast
+
     def check_accept(self) -> None:
         """Raise StartError unless the default format can be written."""
         if self._accept not in ENCODERS:
@@ -80,7 +101,9 @@ class EstimatorLine:
             )
 
 
-def _refused(request: Request, method: str, error: ValueError) -> ServeError:
+def _refused(
+    request: Request, method: str, names: Sequence[str] | None, error: ValueError
+) -> ServeError:
     """Make the answer to the values that the model refused."""
     if request.n_rows is None:
         return ModelFault(
@@ -90,5 +113,5 @@ def _refused(request: Request, method: str, error: ValueError) -> ServeError:
     # The table has the right shape and dtypes by now, so it is the values: NaN or infinity where
     # the model takes none, an unknown category. scikit-learn says so best.
     about_missing = re.search(r"\b(NaN|infinity)\b", str(error))
-    where = missing_values(request.X) if about_missing else ""
+    where = missing_values(request.X, names) if about_missing else ""
     return BadRequest(where + str(error), "Change the values, or fit a model for them.")

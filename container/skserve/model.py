@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skserve import artifact, hooks, source
+from skserve.accelerate.jobs import limit_jobs
 from skserve.codec import Call, Reply
 from skserve.config import Config
 from skserve.decoders import DECODERS
@@ -39,10 +40,13 @@ class Model:
     saved_with: str | None
 
     @classmethod
-    def load(cls, directory: Path, config: Config, code: Source | None = None) -> Model:
+    def load(
+        cls, directory: Path, config: Config, code: Source | None = None, jobs: int = 1
+    ) -> Model:
         """Load what `directory` holds and choose its line. Raises StartError.
 
-        `code` is the user's code where it has been fetched already.
+        `code` is the user's code where it has been fetched already. `jobs` is how many threads one
+        prediction may use.
         """
         script = hooks.load(code or source.fetch(directory, config))
         path, context, saved_with = str(directory), Context(str(directory)), None
@@ -53,6 +57,7 @@ class Model:
                 estimator = script.model_fn.at_start(path, context=context)
             else:
                 estimator, saved_with = artifact.load(directory, config)
+        limit_jobs(estimator, jobs)
         line = (ScriptLine if script else EstimatorLine).of(estimator, script, config)
         return cls(directory, estimator, script, line, saved_with)
 

@@ -20,7 +20,6 @@ class Schema:
     """What one fitted model takes and can do.
 
     `n_features` is None where the model does not say; `text` models take a list of strings.
-    `frames` says that X is a DataFrame whenever the model was fitted with names.
     """
 
     n_features: int | None = None
@@ -29,7 +28,6 @@ class Schema:
     text: bool = False
     classes: tuple[Any, ...] | None = None
     methods: tuple[str, ...] = ()
-    frames: bool = True
 
     @classmethod
     def of(cls, estimator: object) -> Schema:

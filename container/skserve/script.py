@@ -32,10 +32,10 @@ class ScriptLine:
     @classmethod
     def of(cls, estimator: Any, script: Hooks, config: Config) -> ScriptLine:
         """Make the line of a model with a script. Raises StartError if it cannot answer."""
-        # A predict_fn gets arrays, as in AWS's image, unless a column holds text.
-        own = EstimatorLine(estimator, config, frames=script.predict_fn is None)
+        own = EstimatorLine(estimator, config)
         if not (script.predict_fn or script.transform_fn):
             own.check_method(estimator)
+            own.accelerate(estimator, config.accelerate)
         if not (script.output_fn or script.transform_fn):
             own.check_accept()
         return cls(estimator, script, own, config.accept)

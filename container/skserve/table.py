@@ -59,7 +59,7 @@ def conform(table: Table, schema: Schema) -> Any:
         return _from_cells(table, schema)
     _check_width(1, table.rows.shape[1], schema)
     if schema.numeric:
-        return _framed(table.rows.astype(np.float64, copy=False), schema)
+        return table.rows.astype(np.float64, copy=False)
     return _from_cells(replace(table, rows=table.rows.tolist()), schema)
 
 
@@ -126,9 +126,9 @@ def _from_cells(table: Table, schema: Schema) -> Any:
     columns = schema.columns or (NUMBER,) * width
     cells = [_converted(table, schema, at, column) for at, column in enumerate(columns)]
     if schema.numeric:
-        return _framed(np.array(cells, dtype=np.float64).T.copy(), schema)
+        return np.array(cells, dtype=np.float64).T.copy()
     if schema.names is not None:
-        import pandas as pd  # half a second and 40 MB: only for models that need it
+        import pandas as pd
 
         return pd.DataFrame(
             {
@@ -157,13 +157,21 @@ def _width(table: Table, schema: Schema) -> int:
     return width
 
 
-def _framed(values: NDArray[np.float64], schema: Schema) -> Any:
-    """Give the columns their names where the model was fitted with names."""
-    if schema.names is None or not schema.frames:
-        return values
-    import pandas as pd
+def named(method: Callable[[Any], Any], schema: Schema) -> Callable[[Any], Any]:
+    """Return `method` with the names of the columns given to arrays, if the model knows names."""
+    names = schema.names
+    if names is None:
+        return method
 
-    return pd.DataFrame(values, columns=list(schema.names))
+    def ask(X: Any) -> Any:
+        plain = isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == len(names)
+        if not plain:
+            return method(X)
+        import pandas as pd  # half a second and 40 MB: only for models that need it
+
+        return method(pd.DataFrame(X, columns=list(names)))
+
+    return ask
 
 
 def _documents(table: Table) -> list[str]:
@@ -281,8 +289,8 @@ def quoted(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(repr(name) for name in names[:most]) + more
 
 
-def missing_values(X: Any) -> str:
-    """Name the columns of X that hold NaN, as a sentence to put before scikit-learn's own."""
+def missing_values(X: Any, names: Sequence[str] | None) -> str:
+    """Name the first cell of X that holds none, as a sentence to put before scikit-learn's own."""
     values = X.to_numpy() if hasattr(X, "to_numpy") else X
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 2:
         return ""
@@ -290,6 +298,6 @@ def missing_values(X: Any) -> str:
     if len(bad) == 0:
         return ""
     row, at = (int(place) for place in bad[0])
-    names = list(getattr(X, "columns", range(1, values.shape[1] + 1)))
+    column = repr(names[at]) if names else str(at + 1)
     kind = "missing" if np.isnan(values[row, at]) else "infinite"
-    return f"Row {row + 1}, column {names[at]!r} is {kind}. "
+    return f"Row {row + 1}, column {column} is {kind}. "

@@ -1,0 +1,283 @@
+"""The fast paths answer as the estimators do; `test_accelerate_*.py` has the larger families."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import linear_model as lm
+from sklearn import preprocessing as pp
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import BaggingRegressor, RandomForestClassifier, VotingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.svm import SVC, LinearSVC, LinearSVR
+
+from skserve.accelerate import accelerate, compose, proof
+from skserve.accelerate.jobs import limit_jobs
+from skserve.accelerate.kernel import Declined
+from skserve.config import Config
+from skserve.errors import StartError
+from skserve.estimator import EstimatorLine
+from skserve.methods import METHODS, find
+
+rng = np.random.default_rng(0)
+X = rng.normal(3, 2, (120, 4)) * [1, 10, 0.1, 1000]
+REAL = X @ [1, -0.2, 3, 0.001] + rng.normal(size=120)
+REALS = np.column_stack([REAL, -REAL, REAL**2])
+COUNTS = rng.poisson(3, 120)
+TWO = (np.median(REAL) < REAL).astype(int)
+NAMES = np.array(["red", "white", "rosé"])[np.digitize(REAL, np.quantile(REAL, [0.3, 0.7]))]
+SMALL = X / [1, 10, 0.1, 1000]
+HOLES = np.where(rng.random(X.shape) < 0.2, np.nan, X)
+
+# What the table must cover, and the methods each must accelerate.
+REGRESSORS = {
+    "LinearRegression": lm.LinearRegression(),
+    "Ridge": lm.Ridge(),
+    "RidgeCV": lm.RidgeCV(),
+    "Lasso": lm.Lasso(alpha=0.5),
+    "LassoCV": lm.LassoCV(cv=3),
+    "ElasticNet": lm.ElasticNet(),
+    "ElasticNetCV": lm.ElasticNetCV(cv=3),
+    "BayesianRidge": lm.BayesianRidge(),
+    "ARDRegression": lm.ARDRegression(),
+    "HuberRegressor": lm.HuberRegressor(max_iter=1000),
+    "Lars": lm.Lars(),
+    "LassoLars": lm.LassoLars(),
+    "OrthogonalMatchingPursuit": lm.OrthogonalMatchingPursuit(n_nonzero_coefs=2),
+    "QuantileRegressor": lm.QuantileRegressor(alpha=0.01),
+    "SGDRegressor": lm.SGDRegressor(random_state=0),
+    "TheilSenRegressor": lm.TheilSenRegressor(random_state=0, max_subpopulation=100),
+    "LinearSVR": LinearSVR(),
+}
+CLASSIFIERS = {
+    "LogisticRegression": lm.LogisticRegression(),
+    "LogisticRegressionCV": lm.LogisticRegressionCV(Cs=2, cv=2),
+    "RidgeClassifier": lm.RidgeClassifier(),
+    "RidgeClassifierCV": lm.RidgeClassifierCV(),
+    "SGDClassifier": lm.SGDClassifier(loss="log_loss", random_state=0),
+    "SGDClassifier hinge": lm.SGDClassifier(random_state=0),
+    "Perceptron": lm.Perceptron(),
+    "LinearSVC": LinearSVC(),
+    "LinearDiscriminantAnalysis": LinearDiscriminantAnalysis(),
+}
+TRANSFORMERS = {
+    "StandardScaler": pp.StandardScaler(),
+    "StandardScaler without mean": pp.StandardScaler(with_mean=False),
+    "MinMaxScaler": pp.MinMaxScaler((-1, 3), clip=True),
+    "MaxAbsScaler": pp.MaxAbsScaler(),
+    "RobustScaler": pp.RobustScaler(),
+    "SimpleImputer": SimpleImputer(strategy="median"),
+}
+
+
+def fitted() -> dict[str, object]:
+    """Return every estimator that has a kernel here, fitted in each way that matters."""
+    made: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, model in REGRESSORS.items():
+            made[name] = model.fit(SMALL, REAL)
+        for name in ("PoissonRegressor", "GammaRegressor", "TweedieRegressor"):
+            made[name] = getattr(lm, name)().fit(SMALL, COUNTS + 1)
+        for name in ("LinearRegression", "Ridge", "Lars"):
+            made[f"{name} of three"] = getattr(lm, name)().fit(SMALL, REALS)
+        made["MultiTaskLasso"] = lm.MultiTaskLasso().fit(SMALL, REALS)
+        made["Ridge of one column"] = lm.Ridge().fit(SMALL, REAL[:, None])
+        made["Lasso of float32"] = lm.Lasso().fit(SMALL.astype(np.float32), REAL)
+        for name, model in CLASSIFIERS.items():
+            for kind, y in (("two", TWO), ("text", NAMES), ("truth", TWO > 0)):
+                made[f"{name} {kind}"] = type(model)(**model.get_params()).fit(SMALL, y)
+        made["liblinear of three"] = lm.LogisticRegression(solver="liblinear").fit(SMALL, TWO)
+        for name, model in TRANSFORMERS.items():
+            made[name] = model.fit(HOLES)
+        made["Normalizer"] = pp.Normalizer().fit(X)
+        made["pipeline"] = make_pipeline(
+            SimpleImputer(), pp.StandardScaler(), lm.LogisticRegression()
+        ).fit(HOLES, NAMES)
+        made["search"] = GridSearchCV(
+            Pipeline([("s", pp.RobustScaler()), ("none", "passthrough"), ("m", lm.Ridge())]),
+            {"m__alpha": [1, 2]},
+            cv=2,
+        ).fit(X, REAL)
+        made["columns"] = make_pipeline(
+            ColumnTransformer(
+                [
+                    ("a", make_pipeline(SimpleImputer(), pp.StandardScaler()), [3, 0]),
+                    ("b", "passthrough", slice(1, 2)),
+                    ("c", "drop", [False, False, True, False]),
+                ]
+            ),
+            lm.Ridge(),
+        ).fit(np.where(np.arange(4) == 1, X, HOLES), REAL)
+    return made
+
+
+FITTED = fitted()
+
+
+def own_and_fast(model: object) -> list[tuple[str, object, object]]:
+    pairs = [(name, find(model, name), compose.kernel(model, name)) for name in METHODS]
+    return [(name, own, fast) for name, own, fast in pairs if own is not None and fast is not None]
+
+
+def same(fast: object, own: object) -> bool:
+    assert isinstance(fast, np.ndarray)
+    assert isinstance(own, np.ndarray)
+    assert (fast.shape, fast.dtype) == (own.shape, own.dtype)
+    if own.dtype.kind == "f":
+        largest = np.abs(own[np.isfinite(own)]).max(initial=1.0)
+        return np.allclose(fast, own, rtol=1e-12, atol=1e-12 * largest, equal_nan=True)
+    return bool((fast == own).all())
+
+
+@pytest.mark.parametrize("name", FITTED)
+@given(data=st.data())
+@settings(max_examples=8, deadline=None)
+def test_a_kernel_answers_as_the_estimator_does(name, data):
+    model = FITTED[name]
+    count = data.draw(st.sampled_from([1, 2, 50]))
+    seed = data.draw(st.integers(0, 10**6))
+    scale = data.draw(st.sampled_from([0.0, 1.0, 1e-300, 1e6]))
+    rows = np.random.default_rng(seed).normal(3, 2, (count, model.n_features_in_)) * scale
+    if data.draw(st.booleans()):
+        rows[0, 0] = data.draw(st.sampled_from([np.nan, np.inf, 1e300, -0.0]))
+    pairs = own_and_fast(model)
+    assert pairs
+    for method, own, fast in pairs:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                answer = fast(rows)
+            except (Declined, ValueError):
+                continue
+            assert same(answer, own(rows)), method
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_kernel_answers_ordinary_rows_and_is_proved(name):
+    model = FITTED[name]
+    rows = proof.probe(model, model.n_features_in_)
+    for _, own, fast in own_and_fast(model):
+        fast(rows)  # declines nothing here
+        assert proof.holds(fast, own, rows)
+
+
+def test_kernels_leave_what_they_are_given_as_it_is():
+    for model in FITTED.values():
+        rows = proof.probe(model, model.n_features_in_)
+        before = rows.copy()
+        for _, _, fast in own_and_fast(model):
+            fast(rows)
+        assert (rows == before).all()
+
+
+WRONG = {
+    "a path that is off by a millionth": lambda own: lambda rows: own(rows) * (1 + 1e-6),
+    "a path that answers float32": lambda own: lambda rows: own(rows).astype(np.float32),
+    "a path that answers another shape": lambda own: lambda rows: own(rows)[:, None],
+    "a path that is wrong for one row alone": lambda own: lambda rows: own(rows) + (len(rows) == 1),
+    "a path that refuses": lambda own: lambda rows: own(np.full(rows.shape, np.nan)),
+    "a path that answers what is refused": lambda own: lambda rows: own(np.nan_to_num(rows)),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_a_wrong_path_is_not_used(wrong, monkeypatch, caplog):
+    model = FITTED["Ridge"]
+    monkeypatch.setitem(compose.KERNELS, "Ridge", lambda model, name: wrong(model.predict))
+
+    with caplog.at_level(logging.INFO, "skserve"):
+        assert accelerate(model, {"predict": model.predict}, 4) == {}
+
+    assert "differs from scikit-learn's and is not used" in caplog.text
+    assert "accelerated nothing; as scikit-learn does it: predict" in caplog.text
+
+
+def test_a_builder_that_fails_on_an_older_pickle_leaves_the_estimator_alone():
+    model = lm.LogisticRegression().fit(SMALL, TWO)
+    del model.classes_
+
+    assert accelerate(model, {"predict_proba": model.predict_proba}, 4) == {}
+
+
+def test_a_subclass_is_never_accelerated():
+    class Ridge(lm.Ridge):
+        def predict(self, X):
+            return np.full(len(X), 42.0)
+
+    model = Ridge().fit(SMALL, REAL)
+    wrapped = make_pipeline(pp.StandardScaler(), model).fit(X, REAL)
+
+    assert compose.kernel(model, "predict") is None
+    line = EstimatorLine.of(wrapped, None, Config())
+    assert line._methods["predict"](X[:2]).tolist() == [42.0, 42.0]
+
+
+def test_what_is_declined_is_asked_of_the_estimator():
+    model = FITTED["LinearRegression"]
+    (fast,) = accelerate(model, {"predict": model.predict}, 4).values()
+
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        fast(np.full((1, 4), np.nan))
+    assert same(fast(np.asfortranarray(SMALL)), model.predict(SMALL))
+    assert fast(SMALL.astype(np.float32)).dtype == model.predict(SMALL.astype(np.float32)).dtype
+    assert fast(SMALL.tolist()).tolist() == model.predict(SMALL).tolist()
+
+
+def test_require_stops_the_start_where_there_is_no_fast_path():
+    svc = SVC().fit(SMALL, TWO)
+
+    with pytest.raises(StartError, match="SKSERVE_ACCELERATE is require, but predict of this SVC"):
+        EstimatorLine.of(svc, None, Config(accelerate="require"))
+    EstimatorLine.of(FITTED["Ridge"], None, Config(accelerate="require"))
+    EstimatorLine.of(svc, None, Config(accelerate="auto"))
+
+
+def test_off_asks_the_estimator():
+    line = EstimatorLine.of(FITTED["Ridge"], None, Config(accelerate="off"))
+
+    assert line._methods["predict"] == FITTED["Ridge"].predict
+
+
+def test_a_pipeline_with_a_step_of_its_own_is_accelerated_around_it():
+    model = make_pipeline(pp.StandardScaler(), PCA(2), lm.Ridge()).fit(X, REAL)
+
+    (fast,) = accelerate(model, {"predict": model.predict}, 4).values()
+
+    assert same(fast(X), model.predict(X))
+    assert same(fast(X[:1]), model.predict(X[:1]))
+
+
+def test_a_transformer_told_to_return_frames_does():
+    scaler = pp.StandardScaler().set_output(transform="pandas").fit(X)
+
+    assert accelerate(scaler, {"transform": scaler.transform}, 4) == {}
+
+
+def test_jobs_are_brought_down_everywhere(tmp_path):
+    forest = RandomForestClassifier(2, n_jobs=-1)
+    model = make_pipeline(
+        pp.StandardScaler(),
+        VotingClassifier([("a", forest), ("b", lm.LogisticRegression())], n_jobs=4),
+    ).fit(X, TWO)
+    search = GridSearchCV(BaggingRegressor(lm.Ridge(), 2, n_jobs=8), {"n_estimators": [2]}, cv=2)
+    joblib.dump([model, search.fit(X, REAL)], tmp_path / "m")
+    model, search = joblib.load(tmp_path / "m")
+
+    limit_jobs([model, search], 2)
+
+    assert model[1].n_jobs == model[1].estimators_[0].n_jobs == 2
+    assert search.best_estimator_.n_jobs == 2
+    assert search.n_jobs is None
+    limit_jobs(model, 1)
+    assert model[1].estimators_[0].n_jobs == 1
