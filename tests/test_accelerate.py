@@ -54,7 +54,7 @@ REGRESSORS = {
     "Lars": lm.Lars(),
     "LassoLars": lm.LassoLars(),
     "OrthogonalMatchingPursuit": lm.OrthogonalMatchingPursuit(n_nonzero_coefs=2),
-    "QuantileRegressor": lm.QuantileRegressor(alpha=0.01),
+    "QuantileRegressor": lm.QuantileRegressor(alpha=0.01, solver="highs"),
     "SGDRegressor": lm.SGDRegressor(random_state=0),
     "TheilSenRegressor": lm.TheilSenRegressor(random_state=0, max_subpopulation=100),
     "LinearSVR": LinearSVR(),

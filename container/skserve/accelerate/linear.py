@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.accelerate.kernel import Builder, Kernel, finite
+from skserve.accelerate.kernel import Builder, Declined, Kernel, finite
 from skserve.methods import look
 
 
@@ -88,8 +88,8 @@ def _one_against_rest(estimator: Any) -> Kernel | None:
         if p.ndim == 1:
             return np.stack([1 - p, p], axis=1)
         total = p.sum(axis=1)
-        nowhere = total == 0
-        p[nowhere], total[nowhere] = 1, p.shape[1]
+        if not total.all():
+            raise Declined  # no class at all: each version has an answer of its own
         p /= total[:, None]
         return p
 
