@@ -7,6 +7,7 @@ For many rows its own loop over one tree is the fastest there is, and is what is
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -23,7 +24,7 @@ Rows = NDArray[np.floating[Any]]
 
 # Measured on one core, 100 trees: a step of all trees costs 5 us and 8 ns for each tree and row; a
 # call of one tree 3 to 6 us, and 2 to 20 ns for each row and step. They meet between 60 and 100
-# rows, and for one row at about ten trees.
+# rows; for one row, at about ten trees. A walk of more steps than there are trees does not pay.
 MOST_ROWS = 64
 FEWEST_TREES = 10
 
@@ -88,7 +89,8 @@ class Grove:
         self._missing_right = laid_out((~tree.missing_left for tree in trees), False)
         self._child = np.where(leaf[order], np.arange(len(order)), place[left[order]])
         self._leaf = (np.cumsum(leaf) - 1)[order].astype(np.int32)
-        self._values = np.concatenate([tree.values[tree.leaf] for tree in trees])
+        # Plus 0.0, for sums that scikit-learn starts at 0.0 are never -0.0.
+        self._values = np.concatenate([tree.values[tree.leaf] for tree in trees]) + 0.0
 
         # Who has the longest way goes first: each step is one of the first few trees.
         self._roots = np.argsort(-depths, kind="stable")
@@ -97,7 +99,8 @@ class Grove:
         # For one row it is cheaper to look at all nodes of a level than to ask where each tree is,
         # while a level is not much wider than the trees are many.
         near = list(itertools.takewhile(lambda one: len(one) < 1000 + 2 * len(trees), levels))
-        self._near, self._near_nodes = len(near), sum(map(len, near))
+        self._near = min(len(near), len(self._walking))
+        self._near_feature = feature[: sum(map(len, near))].astype(np.intp)
 
     def values(self, X: Rows, missing: bool) -> NDArray[np.float64]:
         """Return what each tree says of each row: (n_trees, n_rows, width).
@@ -108,8 +111,8 @@ class Grove:
         flat, offsets = X.ravel(), np.arange(0, n_rows * width, width)
         at, done = self._roots, 0
         if n_rows == 1:
-            near = slice(self._near_nodes)
-            jump = self._child[near] + self._right(flat[self._feature[near]], near, missing)
+            near = slice(len(self._near_feature))
+            jump = self._child[near] + self._right(flat[self._near_feature], near, missing)
             done = self._near
             for _ in range(done):
                 at = jump[at]
@@ -159,10 +162,9 @@ def as_single(X: NDArray[np.float64], nan: bool) -> tuple[NDArray[np.float32], b
 
     Raises Declined for what they refuse: infinity, what is infinite in float32, NaN if not `nan`.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = X.astype(np.float32)
-        if np.isfinite(np.add.reduce(single, axis=None)):
-            return single, False
+    single = X.astype(np.float32)
+    if np.isfinite(np.add.reduce(single, axis=None)):
+        return single, False
     if not nan or np.isinf(single).any():
         raise Declined
     return single, True
@@ -198,16 +200,18 @@ class _Forest:
         members = look(estimator, "estimators_")
         self._trees = [one.tree_ for one in ([estimator] if members is None else members)]
         self._counts = counts
-        # Before scikit-learn 1.4 a classifier's tree keeps weights of samples, not their parts.
-        self._weights = look(estimator, "classes_") is not None and any(
-            (np.abs(tree.value.sum(axis=2) - 1) > 1e-6).any() for tree in self._trees
-        )
+        # Up to scikit-learn 1.3 a classifier's tree keeps weights of samples, not their parts.
+        version: str = sys.modules["sklearn"].__version__
+        self._weights = look(estimator, "classes_") is not None and version.startswith("1.3.")
         self._nan = _accepts_nan(estimator)
-        nodes, width = sum(tree.node_count for tree in self._trees), sum(counts)
-        self._most = min(MOST_ROWS, MOST_VALUES // (len(self._trees) * width))
+        self._most = min(MOST_ROWS, MOST_VALUES // (len(self._trees) * sum(counts)))
+        pays = (
+            len(self._trees) >= max(FEWEST_TREES, *(one.max_depth for one in self._trees))
+            and sum(one.node_count for one in self._trees) <= MOST_NODES
+        )
         self._grove = (
             Grove([nodes_of(one, self._columns(one.value)) for one in self._trees], np.float32)
-            if self._most and len(self._trees) >= FEWEST_TREES and nodes <= MOST_NODES
+            if pays
             else None
         )
 
