@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.accelerate import boosting, columnwise, linear, trees
+from skserve.accelerate import boosting, columnwise, linear, neighbours, trees
 from skserve.accelerate.kernel import Builder, Declined, Kernel
 from skserve.columns import places
 from skserve.methods import fitted_steps, look
@@ -100,6 +100,7 @@ KERNELS: dict[str, Builder] = {
     **boosting.KERNELS,
     **columnwise.KERNELS,
     **linear.KERNELS,
+    **neighbours.KERNELS,
     **trees.KERNELS,
     "ColumnTransformer": _column_transformer,
     "GridSearchCV": _search,
