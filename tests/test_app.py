@@ -39,7 +39,7 @@ class Failing:
     def place(self):
         return contextlib.nullcontext()
 
-    def invoke(self, call):
+    def invoke(self, call, here=False):
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome

@@ -26,7 +26,8 @@ LAYERS = [
     {"script"},
     {"model"},
     {"registry"},
-    {"app", "worker"},
+    {"app"},
+    {"worker"},
     {"server"},
     {"__main__"},
 ]

@@ -257,18 +257,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_clients_that_never_finish_a_body_are_bounded_and_ping_goes_on(models, tmp_path):
+@pytest.mark.parametrize(("size", "status"), [(15, 200), (100_000, 503)])
+def test_clients_that_never_finish_a_body_are_bounded_and_ping_goes_on(
+    models, tmp_path, size, status
+):
+    """A small body is waited for without a thread, so it costs nobody anything."""
     settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_QUEUE": "3", "SKSERVE_THREADS": "1"}
     with serving(models("iris"), tmp_path / "log", **settings) as server:
         slow = [connect(server) for _ in range(60)]
         for one in slow:
-            one.sendall(HEAD + b"Content-Length: 15\r\n\r\n5")
+            one.sendall(HEAD + b"Content-Length: %d\r\n\r\n5" % size)
         time.sleep(0.5)
 
         began = time.perf_counter()
         assert server.ping() == 200
         assert time.perf_counter() - began < 1
-        assert server.post(ROW).status_code == 503
+        assert server.post(ROW).status_code == status
 
         for one in slow:
             one.close()

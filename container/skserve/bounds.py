@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ class Slots:
         finally:
             with self._lock:
                 self._asked.discard(future)
-        return _outcome(future)
+        return safely(future.result)
 
     def _give_up(self, future: Future[T]) -> None:
         """Raise TimedOut for a request whose time is up, unless it ends at this very moment."""
@@ -100,10 +101,10 @@ class Slots:
             self._stuck -= 1
 
 
-def _outcome(future: Future[T]) -> T:
+def safely(work: Callable[[], T]) -> T:
     """Return or raise what the work did. Nothing that it raises ends the thread of the server."""
     try:
-        return future.result()
+        return work()
     except Exception:
         raise
     except BaseException as error:
@@ -126,6 +127,43 @@ def _limit_native_threads(count: int) -> None:
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(count)
+
+
+class Pace:
+    """Knows for which sizes of body the answers are cheap: less work than a hand-over to a thread.
+
+    A size is what `int.bit_length` says of it. It is cheap after a few cheap answers in a row, and
+    an answer that was not takes as many more as it was dearer.
+    """
+
+    CHEAP = 2e-3  # seconds of work
+    PROOF = 4  # answers
+    # A thread may have to wait for a processor or for the interpreter: waiting counts this much
+    # less than work, so that only an answer that waits by itself, say for a disk, is dear for that.
+    PATIENCE = 20
+
+    def __init__(self) -> None:
+        self._missing = [self.PROOF] * 17  # bodies below 64 KiB
+
+    def cheap(self, size: int) -> bool:
+        """Whether a body of `size` bytes was lately answered at little cost."""
+        step = size.bit_length()
+        return step < len(self._missing) and not self._missing[step]
+
+    def watch(self, size: int, work: Callable[[], T]) -> T:
+        """Learn from the answer to a body of `size` bytes, which `work` makes in this thread."""
+        step = size.bit_length()
+        if step >= len(self._missing):
+            return work()
+        began, worked = time.perf_counter(), time.thread_time()
+        answer = work()
+        waited = (time.perf_counter() - began) / self.PATIENCE
+        cost = max(time.thread_time() - worked, waited) / self.CHEAP
+        if cost > 1:
+            self._missing[step] = int(cost * self.PROOF)
+        elif self._missing[step]:
+            self._missing[step] -= 1
+        return answer
 
 
 class Bodies:

@@ -7,7 +7,9 @@ The formats themselves are two tables, `DECODERS` and `ENCODERS`. The caller's f
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from skserve import media
@@ -32,7 +34,7 @@ class Call:
     content_type: str = ""
     accept: str = ""
     attributes: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def content_type(call: Call) -> media.MediaType:
         ) from None
 
 
+@lru_cache(256)  # callers say few different things, and all of them every time
 def answer_type(accept: str, default: str) -> str:
     """Choose the format of the answer. Raises NotAcceptable where none fits."""
     chosen = media.negotiate(accept, ENCODERS, default)

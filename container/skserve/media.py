@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from encodings.aliases import aliases
+from functools import lru_cache
 
 from skserve.errors import BadRequest, UnsupportedMediaType
 
@@ -33,6 +34,7 @@ class MediaType:
     parameters: dict[str, str]
 
     @classmethod
+    @lru_cache(256)
     def parse(cls, text: str) -> MediaType:
         """Read one media type. Raises ValueError where it is not one."""
         match = _TYPE.match(text)

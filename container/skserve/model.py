@@ -63,7 +63,8 @@ class Model:
 
     def invoke(self, call: Call) -> Reply:
         """Answer one call. Raises ServeError; anything else is a bug."""
-        context = Context(str(self.directory), call.headers)
+        headers = dict(call.headers) if self.script else {}  # nobody else asks for them
+        context = Context(str(self.directory), headers)
         with stage("decode"):
             request = self.line.decode(call, context)
         with stage("predict"):

@@ -6,7 +6,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from skserve.bounds import Slots
+from skserve.bounds import Pace, Slots, safely
 from skserve.codec import Call, Reply
 from skserve.errors import NotReady
 from skserve.model import Model
@@ -19,7 +19,9 @@ class Registry(Protocol):
 
     def place(self) -> AbstractContextManager[None]: ...
 
-    def invoke(self, call: Call) -> Reply: ...
+    def cheap(self, size: int) -> bool: ...
+
+    def invoke(self, call: Call, here: bool = False) -> Reply: ...
 
     def describe(self) -> dict[str, object]: ...
 
@@ -31,6 +33,7 @@ class Single:
         self._slots = slots
         self._model = model
         self._filled = threading.Event()
+        self._pace = Pace()
 
     def fill(self, model: Model) -> None:
         self._model = model
@@ -48,9 +51,21 @@ class Single:
         """Hold a place for one request. Raises Overloaded."""
         return self._slots.place()
 
-    def invoke(self, call: Call) -> Reply:
+    def cheap(self, size: int) -> bool:
+        """Whether a body of `size` bytes may be answered by the thread that answers /ping.
+
+        Never where a script may do whatever it likes.
+        """
+        return self._model is not None and not self._model.script and self._pace.cheap(size)
+
+    def invoke(self, call: Call, here: bool = False) -> Reply:
+        """Answer a call in a slot, or `here` in this thread."""
         model = self._loaded()
-        return self._slots.run(lambda: model.invoke(call))
+
+        def work() -> Reply:
+            return self._pace.watch(len(call.body), lambda: model.invoke(call))
+
+        return safely(work) if here else self._slots.run(work)
 
     def describe(self) -> dict[str, object]:
         return self._loaded().describe()

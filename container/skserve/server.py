@@ -145,6 +145,10 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACE,
             "keepalive": KEEP_ALIVE,
             "control_socket_disable": True,
+            # Nothing that a proxy adds is believed, so nobody has to be told from a proxy.
+            "forwarded_allow_ips": "*",
+            "secure_scheme_headers": {},
+            "forwarder_headers": "",
             # Who we are now: gunicorn's own default is who we were when it was imported.
             "user": os.geteuid(),
             "group": os.getegid(),
@@ -170,6 +174,12 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def hung(self) -> bool:
         return self._registry is not None and self._registry.hung()
+
+    def cheap(self, line: bytes, size: int) -> bool:
+        """Whether the poller may answer a request itself; `line` is its method and path."""
+        if line == b"post /invocations":
+            return self._registry is not None and self._registry.cheap(size)
+        return line in (b"get /ping", b"head /ping", b"post /ping")
 
     def _load_here(self) -> None:
         """Load or warm up in the worker, which answers /ping with 503 meanwhile."""

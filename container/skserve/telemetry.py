@@ -11,32 +11,45 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 log = logging.getLogger("skserve")
 _requests = logging.getLogger("skserve.requests")
 
 
+class Response(Protocol):
+    """What is said of an answer."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def content_length(self) -> int | None: ...
+
+
 @dataclass
 class Record:
-    """The facts of one request: `stages` in milliseconds, `facts` such as rows and bytes."""
+    """The facts of one request: `stages` in seconds, `facts` such as rows and bytes."""
 
     request_id: str
     began: float = field(default_factory=time.perf_counter)
     stages: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def write(self, **facts: Any) -> None:
+    def write(self, response: Response) -> None:
         """Write the line."""
         if not _requests.isEnabledFor(logging.INFO):
             return
-        total = (time.perf_counter() - self.began) * 1e3
-        line = {**facts, **self.facts, **self.stages, "total_ms": round(total, 2)}
+        line = {"status": response.status_code, "bytes_out": response.content_length, **self.facts}
+        total = time.perf_counter() - self.began
+        for name, seconds in (*self.stages.items(), ("total", total)):
+            line[f"{name}_ms"] = round(seconds * 1e3, 2)
         line["id"] = self.request_id
-        _requests.info("request", extra={"facts": line})
+        # Not by `info`, which would walk the stack for the name of this very function.
+        record = logging.LogRecord(_requests.name, logging.INFO, __file__, 0, "request", None, None)
+        record.facts = line
+        _requests.handle(record)
 
 
 _current: contextvars.ContextVar[Record | None] = contextvars.ContextVar("record", default=None)
@@ -56,21 +69,37 @@ def note(**facts: Any) -> None:
         record.facts.update(facts)
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+class stage:  # noqa: N801 - it reads as the function it would be if that were not slower
     """Time a part of the current request."""
-    record = _current.get()
-    if record is None:
-        yield
-        return
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        record.stages[f"{name}_ms"] = round((time.perf_counter() - began) * 1e3, 2)
+
+    __slots__ = ("_began", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        record = _current.get()
+        if record is not None:
+            record.stages[self._name] = time.perf_counter() - self._began
 
 
-class _Text(logging.Formatter):
+class _Clock(logging.Formatter):
+    """Spells each second once."""
+
+    _spelled: tuple[int, str] = (0, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        second, text = self._spelled
+        if second != int(record.created):
+            text = super().formatTime(record, datefmt)
+            self._spelled = int(record.created), text
+        return text
+
+
+class _Text(_Clock):
     """`2026-01-31 12:00:00 INFO [7] message`, with a request's facts as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -82,7 +111,7 @@ class _Text(logging.Formatter):
         return super().format(record)
 
 
-class _Json(logging.Formatter):
+class _Json(_Clock):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,14 +1,16 @@
-"""The gunicorn worker: its gthread with a bound on what slow and silent clients can hold.
+"""The gunicorn worker: its gthread, whose poller waits for requests and answers the cheap ones.
 
 gunicorn parses, reads and writes. Ours is what happens around that, so that no client holds a
-thread, or the poller, without a complete request in a place of its own (`bounds.Slots`):
+thread, or the poller, without a request in a place of its own (`bounds.Slots`):
 
-- a connection waits in the poller until the head of its request is there, or is too long;
+- a connection waits in the poller until the head of its request is there, and the body too where it
+  is small; a head that is too long is refused;
+- a whole request whose answer is known to be cheap is answered by the poller itself: to hand it to
+  a thread costs more than the answer. What the kernel does not take of it at once, a thread sends;
+- everything else gets a thread, and there are more threads than places, so `/ping` never waits;
 - a client that stops in the middle of a body or of an answer loses its connection after a while;
 - a connection is closed by the poller too, which throws away what a refused client still sends;
 - a worker whose predictions all hang says so and is replaced.
-
-`/ping` needs nothing else, because there are more threads than places.
 
 All this overrides methods of gunicorn's gthread worker that are its own business and may change in
 any release, so requirements pin gunicorn to exactly one; read them again before raising the pin.
@@ -23,13 +25,18 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from gunicorn import http
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.http import wsgi
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+
+from skserve.app import HERE
 
 # Seconds without a byte before a client in the middle of something is given up.
 STALL = 20
@@ -38,10 +45,12 @@ STALL = 20
 # the rest of a body that was refused, and so to read why.
 LINGER = 5
 
-# Bytes in which a head must end.
-HEAD_LIMIT = 64 << 10
+# Bytes in which a head must end, and in a body that the poller waits for.
+HEAD_LIMIT = BODY_LIMIT = 64 << 10
+
 
 _HEAD_END = b"\r\n\r\n"
+_LENGTH = b"\r\ncontent-length:"
 _REFUSAL = (
     b'{"error":{"code":"head_too_large","message":"The head of the request has more than %d bytes.'
     b'","hint":"Send fewer or shorter headers."}}' % HEAD_LIMIT
@@ -67,16 +76,64 @@ class Master(Arbiter):  # type: ignore[misc]
 
 
 class Connection(TConn):  # type: ignore[misc]
-    """gunicorn's connection, which leaves its slow farewell to `linger`."""
+    """gunicorn's connection, with what the poller has read of its next request."""
 
-    seen = 0  # bytes of an incomplete head, as of the last look
+    parser: Any  # gunicorn's, untyped
+    buffer = b""
+    searched = 0  # bytes of the buffer in which no head ends
+    behind = False  # the buffer may hold a whole request already: look before reading more
+    used = False  # since it last came to the front of the kept-alive ones
+    waiting: Any = None  # the deque of those that wait in the poller, while it is one of them
     linger: Callable[[socket.socket], None]
 
+    def init(self) -> None:
+        if self.parser is None:
+            self.initialized = True
+            self.parser = http.get_parser(self.cfg, self.sock, self.client)
+
     def close(self, graceful: bool = False) -> None:
+        """Close at once, or leave the slow farewell to `linger`."""
         if graceful:
             self.linger(self.sock)
         else:
             super().close()
+
+
+class Outbox:
+    """Stands for a socket while the poller answers: keeps what the kernel does not take at once."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self.rest = b""
+
+    def sendall(self, data: bytes) -> None:
+        if not self.rest:
+            with suppress(BlockingIOError):
+                data = data[self._client.send(data) :]
+        self.rest += data
+
+    def setblocking(self, flag: bool) -> None:
+        """Do nothing: it never blocks."""
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+
+class Response(wsgi.Response):  # type: ignore[misc]
+    """gunicorn's response, which sends a head and a short body in one piece."""
+
+    headers_sent: bool  # gunicorn's, untyped
+
+    def write(self, arg: bytes) -> None:
+        size = len(arg)
+        whole = size == self.response_length and not (self.headers_sent or self._omits_body)
+        if not whole or size > BODY_LIMIT:
+            super().write(arg)
+            return
+        self.headers_sent, self.sent = True, size
+        own = [f"{name}: {value}\r\n" for name, value in self.headers]
+        head = "".join([*self.default_headers(), *own, "\r\n"])
+        self.sock.sendall(head.encode("latin-1") + arg)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -87,66 +144,215 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.leaving: deque[tuple[float, socket.socket]] = deque()
+        self._notified = 0.0
+        # gunicorn looks every setting up in two dictionaries, some thirty times a request.
+        self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Before a stopping worker closes its door, let in whoever already stands there."""
+        stopping = not enabled and not self.alive and self._accepting
+        if stopping:
+            for listener in self.sockets:
+                known = -1
+                while known != self.nr_conns:
+                    known = self.nr_conns
+                    self.accept(listener)
+        super().set_accept_enabled(enabled)
+        if enabled:
+            limit = struct.pack("ll", STALL, 0)
+            for listener in self.sockets:  # the sockets that it accepts inherit these
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        if stopping:
+            for listener in self.sockets:
+                listener.close()
+
+    # ------------------------------------------------------------------- connections in the poller
 
     def accept(self, listener: Any) -> None:
-        """Take a new connection; it gets a thread when a head is there."""
+        """Take a new connection; what becomes of it depends on what it says."""
         try:
             client, address = listener.accept()
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 return
             raise
-        limit = struct.pack("ll", STALL, 0)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         conn = Connection(self.cfg, client, address, listener.getsockname())
         conn.linger = self._linger
-        conn.timeout = time.monotonic() + STALL
         self.nr_conns += 1
-        self.pending_conns.append(conn)
-        self.poller.register(
-            conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
-        )
+        conn.timeout = time.monotonic() + STALL
+        self._wait(conn, self.pending_conns)
 
-    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        if self._has_head(conn, self.pending_conns):
-            super().on_pending_socket_readable(conn, client)
+    def _wait(self, conn: Connection, among: deque[Connection]) -> None:
+        """Let the poller tell when the client says something."""
+        conn.waiting = among
+        among.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._readable, conn))
 
-    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        if self._has_head(conn, self.keepalived_conns):
-            super().on_client_socket_readable(conn, client)
-
-    def _has_head(self, conn: Connection, waiting: deque[Connection]) -> bool:
-        """Whether gunicorn can read the head of a request without waiting for more of it.
-
-        If not, the kernel is told to wake us when there is more than we have seen. A head that has
-        not grown has ended; one that grows beyond the limit is refused here, without a thread.
-        """
-        try:
-            head = conn.sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
-        except OSError:
-            return True
-        complete = _HEAD_END in head or len(head) in (0, conn.seen)
-        too_long = not complete and len(head) == HEAD_LIMIT
-        before, conn.seen = conn.seen, 0 if complete or too_long else len(head)
-        if conn.seen != before:
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.seen + 1)
-        if too_long:
-            self._refuse(conn, waiting)
-        return complete
-
-    def _refuse(self, conn: Connection, waiting: deque[Connection]) -> None:
-        """Answer from the poller: so few bytes fit into an empty socket without waiting."""
+    def _leave(self, conn: Connection) -> None:
         self.poller.unregister(conn.sock)
-        waiting.remove(conn)
+        if conn.waiting is not None:
+            conn.waiting.remove(conn)
+        conn.waiting = None
+
+    def _drop(self, conn: Connection, graceful: bool = True) -> None:
+        """Close a connection that waits in the poller."""
+        self._leave(conn)
         self.nr_conns -= 1
+        conn.close(graceful)
+
+    def _readable(self, conn: Connection, client: socket.socket) -> None:
+        if conn.behind:
+            self._advance(conn)
+            return
+        try:
+            said = client.recv(HEAD_LIMIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if said:
+            conn.buffer += said
+            self._advance(conn)
+        elif conn.buffer:
+            self._hand_on(conn)  # gunicorn knows what to say to half a request
+        else:
+            self._drop(conn, graceful=False)
+
+    def _advance(self, conn: Connection) -> None:
+        """Answer the request at the start of the buffer, hand it on, or wait for more of it."""
+        conn.behind = False
+        end = conn.buffer.find(_HEAD_END, conn.searched)
+        if end < 0:
+            conn.searched = max(0, len(conn.buffer) - len(_HEAD_END) + 1)
+            if len(conn.buffer) >= HEAD_LIMIT:
+                self._refuse(conn)
+            return
+        conn.searched = end
+        head = conn.buffer[: end + 2].lower()
+        length = _body_length(head)
+        if length is None:
+            self._hand_on(conn)
+        elif len(conn.buffer) >= (size := end + len(_HEAD_END) + length):
+            line = head[: head.find(b" ", head.find(b" ") + 1)]
+            if self.app.cheap(line, length):
+                self._answer(conn, size)
+            else:
+                self._hand_on(conn)
+
+    def _refuse(self, conn: Connection) -> None:
+        """Answer from the poller: so few bytes fit into an empty socket without waiting."""
         with suppress(OSError):
             conn.sock.send(_TOO_LONG)
-        conn.close(graceful=True)
+        self._drop(conn)
+
+    def _hand_on(self, conn: Connection) -> None:
+        """Let a thread answer."""
+        self._leave(conn)
+        self._give(conn, len(conn.buffer))
+        self.enqueue_req(conn)
+
+    def _give(self, conn: Connection, size: int) -> None:
+        """Give gunicorn's parser the first `size` bytes."""
+        conn.init()
+        conn.parser.unreader.unread(conn.buffer[:size])
+        conn.buffer, conn.searched, conn.data_ready = conn.buffer[size:], 0, True
+
+    def _answer(self, conn: Connection, size: int) -> None:
+        """Answer the first `size` bytes here and now, without ever waiting for the client."""
+        self._give(conn, size)
+        client = conn.sock
+        outbox = conn.sock = Outbox(client)
+        try:
+            keep = self.handle(conn)
+        finally:
+            conn.sock = client
+        if outbox.rest:
+            self._leave(conn)
+            self._submit(conn, partial(self._send, conn, outbox.rest, keep))
+        elif not keep:
+            self._drop(conn)
+        else:
+            conn.used = True
+            if conn.waiting is self.pending_conns:
+                self.pending_conns.remove(conn)
+                conn.set_timeout()
+                self.keepalived_conns.append(conn)
+                conn.waiting = self.keepalived_conns
+            if conn.buffer:  # in turn with the other connections
+                conn.behind = True
+                self.method_queue.defer(self._next, conn)
+
+    def _next(self, conn: Connection) -> None:
+        """Look at what a client sent behind the request that was just answered."""
+        if conn.behind and conn.waiting is not None and conn.sock.fileno() >= 0:
+            self._advance(conn)
+
+    # ------------------------------------------------------------------------ requests in a thread
+
+    def enqueue_req(self, conn: Connection) -> None:
+        self._submit(conn, partial(self.handle, conn))
+
+    def _submit(self, conn: Connection, work: Callable[[], bool]) -> None:
+        done = self.tpool.submit(work)
+        done.add_done_callback(lambda one: self.method_queue.defer(self.finish_request, conn, one))
+
+    def _send(self, conn: Connection, rest: bytes, keep: bool) -> bool:
+        """Send the rest of an answer to a slow reader."""
+        conn.sock.setblocking(True)
+        conn.sock.sendall(rest)
+        return keep
+
+    def finish_request(self, conn: Connection, done: Future[bool]) -> None:
+        """Keep a connection whose request was answered, or close it. Called by the poller."""
+        if done.exception() is not None or not done.result():
+            self.nr_conns -= 1
+            conn.close(graceful=True)
+            return
+        conn.sock.setblocking(False)
+        conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+        conn.buffer = conn.parser.unreader.take_buffered()
+        self._wait(conn, self.keepalived_conns)
+        if conn.buffer:
+            self._advance(conn)
+
+    def handle_request(self, req: Any, conn: Connection) -> bool:
+        """Run the application. As gunicorn's, without its hooks, clock and access log."""
+        here = isinstance(conn.sock, Outbox)
+        resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg, Response)
+        environ["wsgi.multithread"] = True
+        environ[HERE] = here
+        if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+            resp.force_close()
+        try:
+            answer = self.wsgi(environ, resp.start_response)
+            try:
+                for part in answer:
+                    resp.write(part)
+                resp.close()
+            finally:
+                if hasattr(answer, "close"):
+                    answer.close()
+        except OSError:
+            raise
+        except (Exception, SystemExit):
+            if resp.headers_sent:  # too late for a 500
+                self.log.exception("Error handling request")
+                raise StopIteration from None
+            raise
+        return not resp.should_close()
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Keep the connection if the body was read, or is here to be thrown away; else close it."""
-        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.02))
+        if not keepalive:
+            return False
+        here = isinstance(conn.sock, Outbox)  # then all of it is in the buffer
+        deadline = None if here else time.monotonic() + 0.02
+        return bool(conn.parser.finish_body(deadline))
+
+    # ------------------------------------------------------------------------------- farewells
 
     def _linger(self, client: socket.socket) -> None:
         """Close our side, and the whole when the client has closed its own or time is up."""
@@ -171,6 +377,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self.poller.unregister(client)
             client.close()
 
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close idle connections; those used since they came to the front go to the end once."""
+        kept, now = self.keepalived_conns, time.monotonic()
+        while self.alive and kept and kept[0].used and kept[0].timeout <= now:
+            conn = kept.popleft()
+            conn.used = False
+            conn.set_timeout()
+            kept.append(conn)
+        super().murder_keepalived(force)
+
     def murder_pending(self) -> None:
         super().murder_pending()
         now = time.monotonic()
@@ -181,20 +397,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 self.poller.unregister(client)
                 client.close()
 
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Before a stopping worker closes its door, let in whoever already stands there."""
-        stopping = not enabled and not self.alive and self._accepting
-        if stopping:
-            for listener in self.sockets:
-                known = -1
-                while known != self.nr_conns:
-                    known = self.nr_conns
-                    self.accept(listener)
-        super().set_accept_enabled(enabled)
-        if stopping:
-            for listener in self.sockets:
-                listener.close()
-
     def _cap_keepalive(self, deadline: float) -> None:
         """Wait for connections that never said anything no longer than for kept-alive ones."""
         super()._cap_keepalive(deadline)
@@ -202,7 +404,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.timeout = min(conn.timeout, deadline)
 
     def notify(self) -> None:
+        """Tell the master that the poller is alive: once a second is often enough."""
+        now = time.monotonic()
+        if now < self._notified + 1 and self.alive:
+            return
+        self._notified = now
         super().notify()
         if self.alive and self.app.hung():
             self.log.error("Every prediction of this worker hangs; it is replaced.")
             self.alive = False
+
+
+def _body_length(head: bytes) -> int | None:
+    """Return the bytes in the body of a small request; None where gunicorn has to find out.
+
+    Only a first look at a head in lower case: gunicorn's parser decides what it says.
+    """
+    if b"\r\ntransfer-encoding" in head or b"\r\nexpect" in head:
+        return None
+    at = head.find(_LENGTH)
+    if at < 0:
+        return 0
+    at += len(_LENGTH)
+    said = head[at : head.index(b"\r\n", at)].strip()
+    return int(said) if said.isdigit() and len(said) < 8 and int(said) <= BODY_LIMIT else None
