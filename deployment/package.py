@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -25,11 +24,8 @@ from typing import Any, BinaryIO, cast
 
 from deployment.errors import Refused
 from skserve import archive
+from skserve.archive import MANIFEST, RECORD, sha256
 
-MANIFEST = "skserve-manifest.json"
-# What `skserve`'s own save leaves beside the model, and which of its keys the manifest repeats.
-RECORD = "skserve.json"
-RECORDED = ("numpy", "joblib", "python", "feature_names", "n_features", "sample")
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", "__pycache__", ".git", ".venv")
 _CHUNK = 1 << 20
 # Level 6 is gzip's own default: level 9 takes three times as long for about one percent.
@@ -65,7 +61,10 @@ def pack(source: Path, target: Path, code: Path | None = None, choice: str = "")
         return verify(source, choice)
     files = _collect(source, code)
     chosen = _model_of(sorted(files), lambda name: files[name].read_bytes(), choice, str(source))
-    manifest = _manifest(files, chosen)
+    try:
+        manifest = archive.manifest(files, chosen)
+    except ValueError as error:
+        raise Refused(f"{files[RECORD]} is not JSON: {error}", "save the model again") from None
     with target.open("wb") as out:
         _write(out, files, manifest)
     return verify(target, choice)
@@ -167,31 +166,8 @@ def _defines_model_fn(source: bytes) -> bool:
     return False
 
 
-def _manifest(files: Mapping[str, Path], chosen: str | None) -> dict[str, Any]:
-    manifest: dict[str, Any] = {"format": 1}
-    if chosen is not None:
-        manifest["model"] = chosen
-        manifest["sha256"] = _sha256(files[chosen].open("rb"))
-        manifest["scikit_learn"] = archive.pickled_with(files[chosen])
-    if RECORD in files:
-        try:
-            record = json.loads(files[RECORD].read_bytes())
-        except ValueError as error:
-            raise Refused(f"{files[RECORD]} is not JSON: {error}", "save the model again") from None
-        manifest |= {key: record[key] for key in RECORDED if key in record}
-    return manifest
-
-
-def _sha256(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    with stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _write(out: BinaryIO, files: Mapping[str, Path], manifest: Mapping[str, Any]) -> None:
-    text = json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n"
+    text = archive.manifest_text(manifest)
     with (
         gzip.GzipFile("", "wb", _LEVEL, out, mtime=0) as zipped,
         tarfile.open(fileobj=cast(BinaryIO, zipped), mode="w", format=tarfile.PAX_FORMAT) as tar,
@@ -256,7 +232,7 @@ def _unpack(path: Path, scratch: Path, content: dict[str, bytes]) -> list[str]:
 
 
 def _stream_digest(path: Path) -> str:
-    return _sha256(cast(BinaryIO, gzip.open(path, "rb")))
+    return sha256(cast(BinaryIO, gzip.open(path, "rb")))
 
 
 def _flat(path: Path, names: list[str]) -> None:
@@ -279,7 +255,7 @@ def _check_model(path: Path, model: Path, chosen: str, manifest: dict[str, Any])
     """Compare the model with the manifest, or make one for an archive that has none."""
     if not model.is_file():
         return  # a choice that has another ending: the loader's matter
-    digest = _sha256(model.open("rb"))
+    digest = sha256(model.open("rb"))
     if manifest.get("sha256", digest) != digest:
         raise Refused(
             f"{chosen} in {path} is not the file that its manifest describes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import pickle
@@ -13,12 +15,14 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import skops.io
 from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import NearestNeighbors
 
-from skserve import artifact
+from skserve import archive, artifact
 from skserve.config import Config
 from skserve.errors import StartError
 from skserve.model import Model
@@ -217,3 +221,20 @@ def test_what_cannot_answer_is_refused_at_the_start(tmp_path):
         Model.load(tmp_path, Config(accept="text/html"))
     with pytest.raises(StartError, match=r"SKSERVE_METHOD is transform, but LinearRegression has"):
         Model.load(tmp_path, Config(method="transform"))
+
+
+def test_a_saved_model_can_be_mapped_and_says_what_saved_it(tmp_path):
+    frame = pd.DataFrame(np.arange(8.0).reshape(4, 2), columns=["acid", "sugar"])
+    path = artifact.save(NearestNeighbors().fit(frame), tmp_path, sample=[0.0, 1.0])
+
+    loaded, saved = artifact.load(tmp_path, CONFIG)
+    mapped = joblib.load(path, mmap_mode="r")
+    manifest = json.loads((tmp_path / archive.MANIFEST).read_text())
+    assert loaded.n_features_in_ == 2
+    assert isinstance(mapped._fit_X, np.memmap)
+    assert manifest["scikit_learn"] == saved == sklearn.__version__
+    assert manifest["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (manifest["feature_names"], manifest["sample"]) == (["acid", "sugar"], [0.0, 1.0])
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(
+        ["model.joblib", archive.RECORD, archive.MANIFEST]
+    )

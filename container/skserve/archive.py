@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
+import json
 import lzma
 import mmap
 import re
@@ -17,11 +19,17 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 MODEL_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
 CODE_FOLDER = "code"
+# What the archive holds and by which versions it was saved: written last, read by deploy.py.
+MANIFEST = "skserve-manifest.json"
+# What our own save leaves beside the model, and which of its keys the manifest repeats.
+RECORD = "skserve.json"
+RECORDED = ("numpy", "joblib", "python", "feature_names", "n_features", "sample")
 
 _KEY = b"_sklearn_version"
 # After the key come the opcodes that memoize it, then those of a string: its length, or a newline.
@@ -83,6 +91,36 @@ def pickled_with(path: Path) -> str | None:
             with opener(path, "rb") as stream:
                 return _last_version(iter(lambda: stream.read(_CHUNK), b""))
     return _mapped_version(path) if head else None
+
+
+def manifest(files: Mapping[str, Path], chosen: str | None) -> dict[str, Any]:
+    """Return the manifest of `files`, by their names in the archive; `chosen` is the model.
+
+    Raises ValueError where the record beside the model is not JSON.
+    """
+    made: dict[str, Any] = {"format": 1}
+    if chosen is not None:
+        made["model"] = chosen
+        made["sha256"] = sha256(files[chosen].open("rb"))
+        made["scikit_learn"] = pickled_with(files[chosen])
+    if RECORD in files:
+        record = json.loads(files[RECORD].read_bytes())
+        made |= {key: record[key] for key in RECORDED if key in record}
+    return made
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> bytes:
+    """Return the content of a manifest file."""
+    return json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def sha256(stream: BinaryIO) -> str:
+    """Return the digest of what is left of `stream`, in hex, and close it."""
+    digest = hashlib.sha256()
+    with stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _mapped_version(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Loading the one model file of a directory, and saying plainly why it does not load.
+"""Loading the one model file of a directory, saying plainly why it does not load, and saving one.
 
 A joblib file is code: it is loaded because the owner of the endpoint put it there. What fails while
 it loads is nearly always a matter of versions, so the known failures are told as one sentence that
@@ -7,6 +7,7 @@ names the version to build the image with. All errors are `StartError`.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -24,6 +25,8 @@ from skserve.config import Config
 from skserve.errors import StartError
 
 log = logging.getLogger("skserve")
+
+SAVED_AS = "model.joblib"
 
 Lookup = Callable[[str], Any]  # finds a class by name in the user's code, or raises AttributeError
 
@@ -59,6 +62,38 @@ def load(directory: Path, config: Config) -> tuple[Any, str | None]:
         except Exception as error:
             raise StartError(_explained(path, saved, error)) from error
     return estimator, saved
+
+
+def save(estimator: Any, directory: Path, sample: Any = None) -> Path:
+    """Save a fitted estimator into `directory`, with its record and manifest; return its file.
+
+    Uncompressed, so that serving can map it into memory. A file appears under its name once it is
+    complete. `sample` is one row as JSON spells it. Raises OSError where it cannot be written.
+    """
+    import joblib
+
+    record = {
+        "numpy": installed("numpy"),
+        "joblib": installed("joblib"),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "feature_names": _names_of(estimator),
+        "n_features": getattr(estimator, "n_features_in_", None),
+        "sample": sample,
+    }
+    path, beside = directory / SAVED_AS, directory / archive.RECORD
+    partial = directory / f".{SAVED_AS}.partial"
+    joblib.dump(estimator, partial)
+    partial.replace(path)
+    known = {key: value for key, value in record.items() if value is not None}
+    beside.write_text(json.dumps(known, indent=1) + "\n")
+    described = archive.manifest({SAVED_AS: path, archive.RECORD: beside}, SAVED_AS)
+    (directory / archive.MANIFEST).write_bytes(archive.manifest_text(described))
+    return path
+
+
+def _names_of(estimator: Any) -> list[str] | None:
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
 
 
 @readable()

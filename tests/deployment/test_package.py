@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from deployment import package
 from deployment.errors import Refused
+from skserve import archive
 from tests.deployment.conftest import save_model
 
 
@@ -67,7 +68,7 @@ def test_digests_are_equal_exactly_for_equal_content(
 def test_it_is_flat_and_carries_a_manifest(model: Path, tmp_path: Path) -> None:
     packed = package.pack(model, tmp_path / "a.tar.gz")
 
-    assert names(packed.path) == ["model.joblib", package.MANIFEST]
+    assert names(packed.path) == ["model.joblib", archive.MANIFEST]
     assert packed.manifest["model"] == "model.joblib"
     assert packed.manifest["scikit_learn"] == packed.sklearn == "1.9.1"
     assert len(packed.manifest["sha256"]) == 64
@@ -75,7 +76,7 @@ def test_it_is_flat_and_carries_a_manifest(model: Path, tmp_path: Path) -> None:
 
 def test_what_skserve_recorded_beside_the_model_is_repeated(model: Path, tmp_path: Path) -> None:
     record = {"numpy": "2.4.6", "python": "3.13.1", "feature_names": ["a", "b"], "secret": 1}
-    (tmp_path / package.RECORD).write_text(json.dumps(record))
+    (tmp_path / archive.RECORD).write_text(json.dumps(record))
 
     packed = package.pack(model, tmp_path / "a.tar.gz")
 
@@ -94,7 +95,7 @@ def test_litter_stays_out_and_links_are_followed(model: Path, tmp_path: Path) ->
 
     packed = package.pack(folder, tmp_path / "a.tar.gz")
 
-    assert names(packed.path) == ["code/inference.py", "model.joblib", package.MANIFEST]
+    assert names(packed.path) == ["code/inference.py", "model.joblib", archive.MANIFEST]
     with tarfile.open(packed.path) as tar:
         assert all(member.isfile() for member in tar)
 
@@ -197,7 +198,7 @@ def test_a_model_changed_after_packing_is_noticed(model: Path, tmp_path: Path) -
     with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as tar:
         tar.add(model, "model.joblib")
         text = json.dumps(dict(packed.manifest)).encode()
-        member = tarfile.TarInfo(package.MANIFEST)
+        member = tarfile.TarInfo(archive.MANIFEST)
         member.size = len(text)
         tar.addfile(member, io.BytesIO(text))
 
