@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import time
 import tracemalloc
 from decimal import Decimal
 from typing import Any
@@ -336,3 +337,62 @@ def test_a_description_is_written_whatever_it_holds():
     read = json.loads(dumps_anyway({"values": values, ("a", "b"): 1}))
 
     assert read["values"] == ["1.5", "\ud800", "{1}", "2", 2**70]
+
+
+def test_an_npy_of_doubles_is_not_copied():
+    body = written([[1.0, 2.0, 3.0]] * 2, NPY)
+
+    X = codec.decode(Call(body, NPY), NUMBERS, JSON).X
+
+    assert np.shares_memory(X, np.frombuffer(body, np.uint8))
+    for other in (np.asfortranarray(np.ones((2, 3))), np.ones((2, 3), ">f8"), np.ones((2, 3), int)):
+        stream = io.BytesIO()
+        np.save(stream, other)
+        X = codec.decode(Call(stream.getvalue(), NPY), NUMBERS, JSON).X
+        assert (X.dtype, X.flags.c_contiguous, X.tolist()) == (float, True, [[1.0] * 3] * 2)
+
+
+@pytest.mark.parametrize("cell", ["", '"1.5"', "5.", "+1", "nan", "-0"])
+def test_a_long_csv_with_odd_cells_is_read_at_the_speed_of_c(cell):
+    plain = b"1.5,0.1,2.25\n" * 40_000
+    odd = plain.replace(b"2.25", cell.encode())
+    took = {}
+    for body in (plain, odd) * 3:
+        began = time.process_time()
+        codec.decode(Call(body, CSV), NUMBERS, JSON)
+        took[body] = min(took.get(body, math.inf), time.process_time() - began)
+
+    assert took[odd] < 10 * took[plain]  # 30 times and more, cell by cell
+
+
+@pytest.mark.parametrize("content_type", [JSON, JSON_LINES])
+def test_null_among_numbers_is_missing(content_type):
+    rows = [[1.5, None, 3], [None, 2**63, -1]]
+    body = "\n".join(map(json.dumps, rows)) if content_type == JSON_LINES else json.dumps(rows)
+
+    X = codec.decode(Call(body.encode(), content_type), NUMBERS, JSON).X
+
+    assert np.array_equal(X, np.array(rows, dtype=float), equal_nan=True)
+
+
+@given(
+    rows=st.lists(st.lists(st.floats(width=64), min_size=2, max_size=2), min_size=1, max_size=5),
+    whole=st.booleans(),
+)
+def test_numbers_in_csv_read_back_equal_with_nan_and_infinity(rows, whole):
+    parts = (np.array(rows), np.arange(len(rows))) if whole else (np.array(rows),)
+    body = ENCODERS[CSV](Answer(parts), False).decode()
+
+    read = [[float(cell) for cell in line] for line in csv.reader(io.StringIO(body))]
+    back = [line[:2] for line in read]
+    assert str(back) == str(rows)  # the sign of a zero counts, and nan is nan
+    assert [line[2:] for line in read] == [[n] if whole else [] for n in range(len(rows))]
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 2, 2), (3, 0), (0,), (0, 2)])
+def test_json_lines_has_one_line_for_each_row(shape):
+    values = np.arange(math.prod(shape), dtype=float).reshape(shape)
+
+    lines = ENCODERS[JSON_LINES](Answer.of(values), False).splitlines()
+
+    assert [json.loads(line) for line in lines] == values.tolist()

@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skserve import hooks
 from skserve.codec import Call, Reply
@@ -386,3 +390,19 @@ def test_what_the_model_refuses_of_input_fn_is_not_the_callers_fault(model_with_
 
 def test_the_context_has_an_empty_manifest():
     assert hooks.Context("/").manifest == {}
+
+
+def test_a_script_may_write_into_what_it_is_given(model_with_script):
+    script = "def predict_fn(data, model):\n    data[:, 0] = 7\n    return data[:, 0]"
+
+    reply = ask(load(model_with_script(script)), npy(ROWS), "application/x-npy")
+
+    assert json.loads(reply.body) == [7, 7]
+
+
+def test_a_model_may_work_in_place(tmp_path):
+    model = make_pipeline(StandardScaler(copy=False), LinearRegression()).fit(np.eye(4), range(4))
+    expected = model.predict(np.array(ROWS)).tolist()
+    joblib.dump(model, tmp_path / "model.joblib")
+
+    assert json.loads(ask(load(tmp_path), npy(ROWS), "application/x-npy").body) == expected

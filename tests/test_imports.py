@@ -40,7 +40,7 @@ DOORS = {
     "skops": {"artifact"},
     "boto3": {"source"},
     "botocore": {"source"},
-    "orjson": {"decoders", "encoders"},
+    "orjson": {"decoders", "delimited", "encoders"},
     "pandas": {"table"},
     "threadpoolctl": {"bounds"},
     "sklearn": set(),

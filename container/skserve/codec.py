@@ -6,7 +6,6 @@ The formats themselves are two tables, `DECODERS` and `ENCODERS`. The caller's f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -124,7 +123,7 @@ def hook_body(body: bytes, kind: media.MediaType) -> str | bytes:
 
 def _attribute(attributes: str, name: str) -> str | None:
     """Find `name=value` among pairs split on comma or semicolon; other text is the caller's own."""
-    for pair in re.split("[,;]", attributes):
+    for pair in attributes.replace(";", ",").split(","):
         key, equals, value = pair.partition("=")
         if equals and key.strip() == name:
             return value.strip()

@@ -106,9 +106,11 @@ def _rows(rows: list[Any], schema: Schema) -> Table:
 
 
 def _numbers(rows: list[Any], ndim: int) -> list[Any] | NDArray[Any]:
-    """Make an array of rows that hold numbers alone; others stay lists, to be read cell by cell."""
+    """Make an array of rows of numbers and null; others stay lists, to be read cell by cell."""
     try:
         values = np.asarray(rows)
+        if values.dtype == object and set(map(type, values.flat)) <= {int, float, type(None)}:
+            values = values.astype(np.float64)
     except (ValueError, OverflowError):
         return rows
     return values if values.dtype.kind in "iuf" and values.ndim == ndim else rows
@@ -199,8 +201,12 @@ def _npy(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     values = np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     if dtype.kind == "U":
         _check_characters(np.frombuffer(body, dtype.byteorder + "u4", offset=start))
-    rows: Any = values.astype(np.float64, order="C") if dtype.kind in "biuf" else values.tolist()
-    if dtype.kind == "S":
+    rows: Any
+    if dtype.kind in "biuf":
+        rows = np.require(values, np.float64, ["C", "A"])  # no copy where the body is such already
+    elif dtype.kind == "U":
+        rows = values.tolist()
+    else:
         rows = np.char.decode(values, "utf-8", "replace").tolist()
     return Decoded(Table(rows, flat=len(shape) == 1 and not schema.text))
 

@@ -1,61 +1,68 @@
 """CSV: plain numbers at the speed of C, and whatever else there is cell by cell.
 
-The fast way must give exactly what the careful one would; a property test compares them.
+The fast way must give exactly what the careful one would; a property test compares them. Both go
+block by block, so that few cells are Python objects at the same time.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import chain
+from contextlib import suppress
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from skserve.errors import BadRequest
-from skserve.media import MediaType, text_of
+from skserve.media import MediaType, utf8_of
 from skserve.schema import Schema
-from skserve.table import Decoded, Table, conform
+from skserve.table import Decoded, Table, joined
 
 csv.field_size_limit(1 << 31)  # the body has a limit of its own; a long text is not an error
 
+Names = tuple[str, ...] | None
+
+# Bytes of plain numbers, or else cells, that are Python objects at one time. With more of them
+# parsing is slower, because the objects no longer fit into the processor's cache.
+_BLOCK = 1 << 17
+
 
 def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
-    """Read plain numbers at the speed of C, and whatever else there is cell by cell."""
-    text = text_of(body, kind)
+    """Read a table of any cells, with a header where there is one."""
+    data = utf8_of(body, kind)
     header = kind.parameters.get("header", "").lower()
     if header not in ("", "present", "absent"):
         raise BadRequest(f"header={header} is not known.", "Send header=present or header=absent.")
     try:
-        lines, names = _opened(text, header, schema)
+        start, names = _opened(data, header, schema)
         kept = names if schema.names else None  # a model without names skips the header
-        numbers = _csv_numbers(text, lines, kept) if schema.numeric else None
-        if numbers is not None:
-            table = Table(numbers, kept)
+        if schema.numeric:
+            table = joined(_blocks(data, start, kept, schema), schema)
         else:
-            lines, _ = _opened(text, header, schema)
-            table = _csv_cells(_csv_rows(lines, schema), kept, schema)
+            table = Table(list(_records(data, start, schema)), kept, spelled=True)
     except csv.Error as error:
         raise BadRequest(f"The body is not CSV: {error}.", "Close every double quote.") from None
     if names is None and len(table.rows) == 1 and not schema.text:
-        table = replace(table, rows=table.rows[0], flat=True)
+        table = table._replace(rows=table.rows[0], flat=True)
     return Decoded(table)
 
 
-def _opened(text: str, header: str, schema: Schema) -> tuple[Iterator[str], tuple[str, ...] | None]:
-    """Return the lines of the data, and the cells of the header where there is one."""
+def _opened(data: bytes, header: str, schema: Schema) -> tuple[int, Names]:
+    """Return where the data starts, and the cells of the header where there is one."""
+    if header != "present" and (header or not schema.names):
+        return 0, None
+    taken = 0
 
-    def lines() -> Iterator[str]:  # a StringIO would take four bytes for each character
-        return io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8", newline="")
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for line in io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""):
+            taken += len(line.encode())
+            yield line
 
-    rest = lines()
-    first = next(csv.reader(rest, strict=True), [])
-    if header == "present" or (not header and _is_header(first, schema)):
-        return rest, tuple(first)
-    return lines(), None
+    first = next(csv.reader(lines(), strict=True), [])
+    return (taken, tuple(first)) if header or _is_header(first, schema) else (0, None)
 
 
 def _is_header(cells: list[str], schema: Schema) -> bool:
@@ -70,71 +77,127 @@ def _is_header(cells: list[str], schema: Schema) -> bool:
     return named > 0 and named * 2 >= len(cells)
 
 
-# numpy skips blank lines, which are rows of a one-column table and a mistake in others. It also
-# takes four control characters for blanks, unlike Python.
-_ODD = ("\n\n", "\n\r", "\r\r", "\x1c", "\x1d", "\x1e", "\x1f")
+def _blocks(data: bytes, start: int, names: Names, schema: Schema) -> Iterator[Table]:
+    """Cut the records into tables: of numbers where they are plain, else of cells.
+
+    Where a record ends is only sure without quotes, or after a block that was plain all through;
+    so from the first block on that has quotes and is not plain, the csv module does the cutting.
+    """
+    quotes = data.find(b'"', start) >= 0
+    if not quotes and b"\r" in data:
+        data = data[start:].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        start = 0
+    row, width = 1, schema.n_features
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + _BLOCK) + 1 or data.find(b"\n", start) + 1
+        block = data[start : end or len(data)]
+        numbers = _plain(block, width)
+        if numbers is not None:
+            yield Table(numbers, names, first=row)
+            row, width = row + len(numbers), numbers.shape[1]
+        elif quotes:
+            yield from _cut(_records(data, start, schema, row), names, row)
+            return
+        else:
+            cells = list(_records(block, 0, schema, row))
+            yield Table(cells, names, spelled=True, first=row)
+            row += len(cells)
+        start += len(block)
 
 
-def _csv_numbers(
-    text: str, lines: Iterator[str], names: tuple[str, ...] | None
-) -> NDArray[np.float64] | None:
-    """Parse a table of plain numbers, (n_rows, n_columns), or None: then cells are looked at."""
-    first = next(lines, None)
-    if first is None or text.startswith(("\r", "\n")) or any(odd in text for odd in _ODD):
+def _plain(block: bytes, width: int | None) -> NDArray[np.float64] | None:
+    """Parse records of plain or missing numbers, (n_rows, width); None where there is more."""
+    block = block.replace(b"\r\n", b"\n") if b"\r" in block else block
+    if not block.endswith(b"\n"):
+        block += b"\n"
+    width = width or block.count(b",", 0, block.index(b"\n")) + 1
+    try:
+        numbers = _as_json(block, width)
+        return _as_numerals(block, width) if numbers is None else numbers
+    except (ValueError, TypeError):
+        return None
+
+
+def _as_json(block: bytes, width: int) -> NDArray[np.float64] | None:
+    """Parse numbers as JSON knows them, with a null after each row to tell where it ends."""
+    if b"n" in block or b'"' in block:
         return None
     try:
-        numbers = np.loadtxt(chain((first,), lines), delimiter=",", comments=None, ndmin=2)
-    except ValueError:
+        values = orjson.loads(b"[%b0]" % block.replace(b"\n", b",null,"))
+    except orjson.JSONDecodeError:
         return None
-    return numbers if names is None or len(names) == numbers.shape[1] else None
+    values.pop()
+    if len(values) % (width + 1):
+        return None
+    numbers = np.fromiter(values, np.float64, len(values)).reshape(-1, width + 1)
+    nulls = np.isnan(numbers)
+    if np.count_nonzero(nulls) != len(numbers) or not nulls[:, -1].all():
+        return None
+    return _signed(numbers[:, :-1], block)
 
 
-def _csv_rows(lines: Iterator[str], schema: Schema) -> Iterator[list[str]]:
-    for number, row in enumerate(csv.reader(lines, strict=True), 1):
-        if not row and schema.n_features not in (None, 1) and not schema.text:
+def _signed(numbers: NDArray[np.float64], block: bytes) -> NDArray[np.float64] | None:
+    """Return the numbers, unless there is a -0: an integer in JSON, and those have but one zero."""
+    if not numbers.all() and (b"-0," in block or b"-0\n" in block):
+        return None
+    return numbers
+
+
+# What numbers are written with, as far as Python's `float` reads them.
+_NUMERALS = b"0123456789.+-eEINFAinfa"
+
+
+def _as_numerals(block: bytes, width: int) -> NDArray[np.float64] | None:
+    """Parse what else is a number to Python (+1, .5, 1., 01, nan), is missing, or is quoted."""
+    n_rows, quotes = block.count(b"\n"), b'"' in block
+    besides = block.translate(None, _NUMERALS + (b'"' if quotes else b" "))
+    if len(besides) != n_rows * width or besides != (b"," * (width - 1) + b"\n") * n_rows:
+        return None
+    cells = _filled(block.replace(b"\n", b","))
+    if quotes:  # tight around whole cells, or it is no JSON, or fewer cells
+        if len(orjson.loads(b"[%b]" % cells)) != n_rows * width:
+            return None
+        block = block.replace(b'"', b"")
+        cells = _filled(block.replace(b"\n", b","))
+    with suppress(orjson.JSONDecodeError):
+        values = orjson.loads(b"[%b]" % cells)
+        numbers = np.fromiter(values, np.float64, n_rows * width).reshape(n_rows, width)
+        if _signed(numbers, block) is not None:
+            return numbers
+    spelled = cells.replace(b"null", b"nan").split(b",")
+    return np.fromiter(map(float, spelled), np.float64).reshape(n_rows, width)
+
+
+def _filled(cells: bytes) -> bytes:
+    """Write null where there is nothing before a comma; the last one ends the cells."""
+    cells = b"," + cells
+    commas = np.frombuffer(cells, np.uint8) == ord(",")
+    gaps = (np.flatnonzero(commas[:-1] & commas[1:]) + 1).tolist()
+    ends = [*gaps, len(cells)]
+    return b"null".join(map(cells.__getitem__, map(slice, [0, *gaps], ends)))[1:-1]
+
+
+def _records(data: bytes, start: int, schema: Schema, row: int = 1) -> Iterator[list[str]]:
+    """Read the records from `start` on; `row` is the number of the first."""
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    lines = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    for number, cells in enumerate(csv.reader(lines, strict=True), row):
+        if not cells and schema.n_features not in (None, 1) and not schema.text:
             raise BadRequest(f"Row {number} is a blank line.", "Leave no line empty.")
-        yield row or [""]  # a blank line of a one-column table is a missing value
+        yield cells or [""]  # a blank line of a one-column table is a missing value
 
 
-_BLOCK = 200_000  # cells that are strings at the same time; one takes some 60 bytes
-
-
-def _csv_cells(rows: Iterator[list[str]], names: tuple[str, ...] | None, schema: Schema) -> Table:
-    """Make a table of cells; a long one of numbers is converted block by block, to save memory."""
-    if not schema.numeric:
-        return Table(list(rows), names, spelled=True)
-    blocks = _blocks(rows)
-    first, second = next(blocks), next(blocks, None)
-    if second is None:
-        return Table(first, names, spelled=True)
-    done: list[NDArray[np.float64]] = []
-    before = 0
-    for block in chain((first, second), blocks):
-        width = done[0].shape[1] if done else schema.n_features
-        try:
-            values = conform(Table(block, names, spelled=True), replace(schema, n_features=width))
-        except BadRequest as error:
-            raise BadRequest(_counted_from(before, error.message), error.hint) from None
-        done.append(values[1:] if done else values)
-        before += len(block) - 1
-    return Table(np.concatenate(done), names and schema.names)
-
-
-def _blocks(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    """Split rows; each block but the first starts with the last row before it, which did fit.
-
-    So what is said of a first line alone, that it may be a header, is said of no other.
-    """
+def _cut(records: Iterator[list[str]], names: Names, row: int) -> Iterator[Table]:
+    """Cut records into tables of so many cells; `row` is the number of the first."""
     block: list[list[str]] = []
     cells = 0
-    for row in rows:
-        block.append(row)
-        cells += len(row)
+    for record in records:
+        block.append(record)
+        cells += len(record)
         if cells >= _BLOCK:
-            yield block
-            block, cells = [row], 0
-    yield block
-
-
-def _counted_from(before: int, message: str) -> str:
-    return re.sub(r"^Row (\d+)", lambda row: f"Row {int(row[1]) + before}", message)
+            yield Table(block, names, spelled=True, first=row)
+            row += len(block)
+            block, cells = [], 0
+    if block:
+        yield Table(block, names, spelled=True, first=row)

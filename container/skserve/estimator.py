@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from skserve import codec
 from skserve.accelerate import accelerate
 from skserve.answer import Answer
@@ -53,7 +55,7 @@ class EstimatorLine:
         method = request.method or self.method
         assert method is not None  # checked at load
         try:
-            y = self._methods[method](request.X)
+            y = self._ask(method, request.X)
         except ValueError as error:
             raise _refused(request, method, self.schema.names, error) from error
         answer = Answer.of(y, method)
@@ -63,6 +65,15 @@ class EstimatorLine:
                 "A step of the model changes the number of rows; it cannot be served row by row.",
             )
         return answer
+
+    def _ask(self, method: str, X: Any) -> Any:
+        """Call one method; on a copy where a step works in place and X is the body's own bytes."""
+        try:
+            return self._methods[method](X)
+        except ValueError:
+            if not isinstance(X, np.ndarray) or X.flags.writeable:
+                raise
+            return self._methods[method](X.copy())
 
     def encode(self, y: Answer, request: Request, context: object) -> Reply:
         return codec.encode(y, request)

@@ -28,7 +28,7 @@ _PARAMETER = re.compile(
 
 @dataclass(frozen=True)
 class MediaType:
-    """A media type in lower case, such as `text/csv`, and its parameters."""
+    """A media type in lower case, such as `text/csv`, and its parameters; never changed."""
 
     name: str
     parameters: dict[str, str]
@@ -128,6 +128,7 @@ _CHARSETS = {
 }
 
 
+@lru_cache(64)
 def _codec(charset: str) -> codecs.CodecInfo:
     # Not by codecs.lookup alone: it imports a module, and remembers for good each unknown name.
     name = encodings.normalize_encoding(charset).lower()
@@ -147,3 +148,9 @@ def text_of(body: bytes, kind: MediaType) -> str:
             f"The body is not {codec.name} text{where}.", "Send UTF-8, or name the charset."
         ) from None
     return text.removeprefix("\ufeff")
+
+
+def utf8_of(body: bytes, kind: MediaType) -> bytes:
+    """Return a body as UTF-8, without a byte order mark."""
+    plain = body.isascii() and _codec(kind.parameters.get("charset", "utf-8")).name == "utf-8"
+    return body if plain else text_of(body, kind).encode()

@@ -7,6 +7,7 @@ Everything is learned from the fitted estimator, never from a body. Every look a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Schema:
         columns = tuple(learn(estimator, count, names))
         return cls(count, names, columns, classes=classes, methods=methods)
 
-    @property
+    @cached_property
     def numeric(self) -> bool:
         """Whether X can be a plain float64 array."""
         return not self.text and all(one.kind in ("number", "unused") for one in self.columns)

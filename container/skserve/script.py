@@ -55,7 +55,10 @@ class ScriptLine:
         if script.transform_fn:
             return script.transform_fn(estimator, *request.X, request.accept, context=context)
         if script.predict_fn:
-            return script.predict_fn(request.X, estimator, context=context)
+            X = request.X
+            if isinstance(X, np.ndarray) and not X.flags.writeable:
+                X = X.copy()  # it is the body itself, but a script may write into what it is given
+            return script.predict_fn(X, estimator, context=context)
         return self._own.predict(request, context)
 
     def encode(self, y: Any, request: Request, context: Context) -> Reply:

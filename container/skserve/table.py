@@ -8,9 +8,10 @@ learned text and a row's answer does not depend on the rows beside it. Whatever 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +21,22 @@ from skserve.errors import BadRequest
 from skserve.schema import Schema
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows as a body spells them: lists of cells, or an array (n_rows, n_columns) of numbers.
 
     `flat` says that the body was one single list, which is one row or one column. `spelled` says
     that every cell is a string (CSV): an empty one is missing, and numbers are to be parsed.
+    `first` is the number of the first row, where a long body is cut into several tables.
     """
 
     rows: Sequence[Any] | NDArray[Any]
     names: tuple[str, ...] | None = None
     flat: bool = False
     spelled: bool = False
+    first: int = 1
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """What a decoder made of a body; `enveloped` bodies get an enveloped answer."""
 
     table: Table
@@ -57,10 +58,25 @@ def conform(table: Table, schema: Schema) -> Any:
     table = _fitted_order(_oriented(table, schema), schema)
     if not isinstance(table.rows, np.ndarray):
         return _from_cells(table, schema)
-    _check_width(1, table.rows.shape[1], schema)
+    _check_width(table.first, table.rows.shape[1], schema)
     if schema.numeric:
         return table.rows.astype(np.float64, copy=False)
-    return _from_cells(replace(table, rows=table.rows.tolist()), schema)
+    return _from_cells(table._replace(rows=table.rows.tolist()), schema)
+
+
+def joined(tables: Iterator[Table], schema: Schema) -> Table:
+    """Put together the tables that a long body of numbers was cut into; a lone one stays itself.
+
+    Each is made what `schema` says before the next one is looked at. Raises BadRequest.
+    """
+    first, second = next(tables, Table([])), next(tables, None)
+    if second is None:
+        return first
+    done: list[NDArray[np.float64]] = []
+    for table in chain((first, second), tables):
+        width = done[0].shape[1] if done else schema.n_features
+        done.append(conform(table, replace(schema, n_features=width)))
+    return Table(np.concatenate(done), first.names and schema.names)
 
 
 def _oriented(table: Table, schema: Schema) -> Table:
@@ -74,7 +90,7 @@ def _oriented(table: Table, schema: Schema) -> Table:
         rows = cells.reshape((-1, 1) if column else (1, -1))
     else:
         rows = [[cell] for cell in cells] if column else [list(cells)]
-    return replace(table, rows=rows, flat=False)
+    return table._replace(rows=rows, flat=False)
 
 
 def _fitted_order(table: Table, schema: Schema) -> Table:
@@ -102,11 +118,12 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
         )
     order = [table.names.index(name) for name in schema.names]
     if isinstance(table.rows, np.ndarray):
-        return replace(table, rows=table.rows[:, order], names=schema.names)
-    for number, row in enumerate(table.rows, 1):
+        _check_width(table.first, table.rows.shape[1], schema)
+        return table._replace(rows=table.rows[:, order], names=schema.names)
+    for number, row in enumerate(table.rows, table.first):
         _check_width(number, len(row), schema)
-    return replace(
-        table, rows=[[row[at] for at in order] for row in table.rows], names=schema.names
+    return table._replace(
+        rows=[[row[at] for at in order] for row in table.rows], names=schema.names
     )
 
 
@@ -147,7 +164,7 @@ def _width(table: Table, schema: Schema) -> int:
     first = table.rows[0]
     width = schema.n_features or (len(first) if isinstance(first, list) else 0)
     expected = replace(schema, n_features=width)
-    for number, row in enumerate(table.rows, 1):
+    for number, row in enumerate(table.rows, table.first):
         if not isinstance(row, list):
             raise BadRequest(
                 f"Row {number} is {_kind(row)}, expected a list of values.",
@@ -177,7 +194,7 @@ def named(method: Callable[[Any], Any], schema: Schema) -> Callable[[Any], Any]:
 def _documents(table: Table) -> list[str]:
     """Read the one column of a text model."""
     texts = []
-    for number, row in enumerate(table.rows, 1):
+    for number, row in enumerate(table.rows, table.first):
         cells = row if isinstance(row, list) else [row]
         if len(cells) != 1:
             raise BadRequest(
@@ -198,7 +215,7 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
     """Convert one column: a list of n_rows values."""
     convert = _CONVERTERS[column.kind]
     values = []
-    for number, row in enumerate(table.rows, 1):
+    for number, row in enumerate(table.rows, table.first):
         try:
             values.append(convert(row[at], column, table.spelled))
         except (ValueError, TypeError, OverflowError):
