@@ -1,4 +1,4 @@
-"""`python -m skserve serve`: the words that SageMaker and people start the program with."""
+"""`python -m skserve serve`, or `train`: the words that SageMaker and people start it with."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from skserve.errors import StartError
 
 def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     """Run one word and return the exit status."""
-    parser = argparse.ArgumentParser(prog="skserve", description="Serve a scikit-learn model.")
-    words = parser.add_subparsers(dest="word", required=True, metavar="serve")
+    parser = argparse.ArgumentParser(
+        prog="skserve", description="Train and serve scikit-learn models."
+    )
+    words = parser.add_subparsers(dest="word", required=True, metavar="serve|train")
     serve = words.add_parser("serve", help="answer /ping and /invocations")
     serve.add_argument("--model-dir", type=Path, help="folder of the model (default /opt/ml/model)")
     serve.add_argument("--port", type=int, help="port to listen on (default 8080)")
-    words.add_parser("train", help="not built yet")
+    words.add_parser("train", help="run the training job below /opt/ml")
+    words.add_parser("fit")  # what train runs as its child where there is no script
     given = parser.parse_args(argv)
     try:
-        if given.word == "train":
-            raise StartError("train is not built yet; this image only serves.")
+        if given.word != "serve":
+            return _train(given.word, environ)
         config = Config.from_env(environ, model_dir=given.model_dir, port=given.port)
         if config.multi_model:
             raise StartError(
@@ -43,6 +46,20 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     except StartError as error:
         print(f"skserve: {error}", file=sys.stderr)
         return 1
+
+
+def _train(word: str, environ: MutableMapping[str, str]) -> int:
+    from skserve import train
+
+    try:
+        config = Config.from_env(environ)
+    except StartError as error:  # SageMaker's users see the failure file, not this process's stderr
+        return train.refuse(str(error))
+    if word == "train":
+        return train.train(config, environ)
+    from skserve.training import fit  # it will import scikit-learn, which the parent never needs
+
+    return fit.fit(config)
 
 
 def end(status: int) -> NoReturn:

@@ -111,7 +111,7 @@ class Config:
         "SAGEMAKER_BASE_DIR",
         Path("/opt/ml/model"),
         _model_below,
-        "Root of SageMaker's layout: the model is read from `model` below it.",
+        "Root of SageMaker's layout: the model is in `model` below it.",
         "/opt/ml",
     )
     program: str | None = _setting(
@@ -176,6 +176,13 @@ class Config:
         _choice({"true": True, "1": True, "false": False, "0": False}),
         "Not built yet: `true` stops the start.",
         "false",
+    )
+    model_hosts: str = _setting(
+        "SKSERVE_MODEL_HOSTS",
+        "first",
+        _choice({"first": "first", "all": "all"}),
+        "Which hosts of a training job write the model: `first` or `all`.",
+        "first",
     )
     model_file: str | None = _setting(
         "SKSERVE_MODEL_FILE",
@@ -285,6 +292,11 @@ class Config:
         values["region"] = next(filter(None, regions), None)
         values.update({name: value for name, value in given.items() if value is not None})
         return cls(**values)  # type: ignore[arg-type]
+
+    @property
+    def base_dir(self) -> Path:
+        """The root of SageMaker's layout."""
+        return self.model_dir.parent
 
     @property
     def max_body(self) -> int:

@@ -131,7 +131,7 @@ class Hooks:
         if self.module is not None and hasattr(self.module, name):
             return getattr(self.module, name)
         for path in sorted(self.folder.glob("*.py")) if self.folder else []:
-            if _defines(path, name):
+            if defines(path, name):
                 return getattr(importlib.import_module(path.stem), name)
         raise AttributeError(f"Can't get attribute '{name}' on <module '__main__'>")
 
@@ -234,7 +234,8 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
-def _defines(path: Path, name: str) -> bool:
+def defines(path: Path, name: str) -> bool:
+    """Whether a Python file binds `name` to a function or class at its top; it is not run."""
     try:
         body = ast.parse(path.read_bytes()).body
     except (SyntaxError, ValueError, OSError):

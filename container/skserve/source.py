@@ -60,7 +60,7 @@ def fetch(directory: Path, config: Config) -> Source | None:
         _mention_unused(directory / archive.CODE_FOLDER)
     for folder in _candidates(directory, config):
         if (folder / program).is_file():
-            return Source(folder, program, _install(folder))
+            return Source(folder, program, install(folder))
     if config.program or config.submit_directory:
         where = config.submit_directory or f"{directory}/code or {directory}"
         raise StartError(
@@ -83,14 +83,17 @@ def _mention_unused(code: Path) -> None:
 
 def _candidates(directory: Path, config: Config) -> list[Path]:
     if config.submit_directory:
-        return [_local(config.submit_directory, config)]
+        return [bring(config.submit_directory, config)]
     return [directory / archive.CODE_FOLDER, directory]
 
 
-def _local(location: str, config: Config) -> Path:
-    """Return a local folder with the code at `location`; an archive is unpacked."""
+def bring(location: str, config: Config, named: str = "SAGEMAKER_SUBMIT_DIRECTORY") -> Path:
+    """Return a local folder with the code at `location`; an archive is unpacked.
+
+    `named` is the setting that gave the location, for the sentence of a StartError.
+    """
     if location.startswith("s3://"):
-        path = _download(location, config)
+        path = _download(location, config, named)
     elif location.startswith("file://"):
         path = Path(unquote(urlsplit(location).path))
     else:
@@ -98,18 +101,18 @@ def _local(location: str, config: Config) -> Path:
     if path.is_dir():
         return path
     if not path.is_file():
-        raise StartError(f"SAGEMAKER_SUBMIT_DIRECTORY is {location}, which does not exist.")
+        raise StartError(f"{named} is {location}, which does not exist.")
     if path.suffix == ".py":
         return path.parent
     target = Path(tempfile.mkdtemp(prefix="skserve-code-"))
     try:
         archive.extract(path, target)
     except ValueError as error:
-        raise StartError(f"SAGEMAKER_SUBMIT_DIRECTORY is {location}, but {error}.") from error
+        raise StartError(f"{named} is {location}, but {error}.") from error
     return target
 
 
-def _download(uri: str, config: Config) -> Path:
+def _download(uri: str, config: Config, named: str) -> Path:
     """Bring one S3 object here, in seconds or with a reason."""
     import boto3  # a third of a second: only where the code is in S3
     from botocore.config import Config as BotoConfig
@@ -125,14 +128,17 @@ def _download(uri: str, config: Config) -> Path:
         client.download_file(place.netloc, place.path.lstrip("/"), str(target))
     except (BotoCoreError, ClientError, OSError, ValueError) as error:
         raise StartError(
-            f"SAGEMAKER_SUBMIT_DIRECTORY is {uri}, which cannot be downloaded: {error}. With "
-            "network isolation the code must be in the model archive, below code/."
+            f"{named} is {uri}, which cannot be downloaded: {error}. With network isolation the "
+            "code must come with the data: in the model archive, below code/, or in a channel."
         ) from error
     return target
 
 
-def _install(folder: Path) -> Path | None:
-    """Install `requirements.txt` of `folder` into a folder of its own below the temporary one."""
+def install(folder: Path) -> Path | None:
+    """Install `requirements.txt` of `folder` into a folder of its own below the temporary one.
+
+    Returns that folder, or None where there is nothing to install.
+    """
     wanted = folder / "requirements.txt"
     if not wanted.is_file():
         return None

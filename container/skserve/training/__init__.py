@@ -1,0 +1,1 @@
+"""What `train` is made of: the job, its child process, and what the child does."""

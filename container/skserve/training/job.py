@@ -1,0 +1,273 @@
+"""The training job: as SageMaker mounts it below /opt/ml, and as AWS's toolkit tells a script.
+
+All of SageMaker's files are read here, and `variables` and `arguments` spell them the way that
+scripts written for AWS's images expect, oddities included.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skserve.config import Config
+from skserve.errors import StartError
+
+log = logging.getLogger("skserve")
+
+# SageMaker shows the first 1,024 characters of the failure file as the job's FailureReason.
+MESSAGE_LIMIT = 1000
+
+# Hyperparameters that are the platform's, and so no arguments of the script.
+_CONTROL = ("sagemaker_", "_tuning_objective_metric", "default_user_module_name")
+
+_HOST = "algo-1"  # who runs where no resourceconfig.json says it
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of `train`: what was asked for, and where everything lies.
+
+    `hyperparameters` are the user's, decoded; `control` are those named `sagemaker_...`.
+    `model_dir` is where this host puts a model: a scratch folder on hosts that are to write none.
+    """
+
+    base: Path
+    model_dir: Path
+    hyperparameters: Mapping[str, Any]
+    control: Mapping[str, Any]
+    inputs: Mapping[str, Mapping[str, Any]]  # inputdataconfig.json, by channel
+    resources: Mapping[str, Any]  # resourceconfig.json
+    log_level: int
+    cpus: int
+
+    @classmethod
+    def read(cls, config: Config) -> Job:
+        """Read the job's files. Raises StartError, naming the file."""
+        base = config.base_dir
+        folder = base / "input" / "config"
+        given = {
+            name: _decoded(value) for name, value in _json(folder / "hyperparameters.json").items()
+        }
+        control = {name: value for name, value in given.items() if name.startswith(_CONTROL)}
+        resources = {"current_host": _HOST, "hosts": [_HOST]}
+        resources |= _json(folder / "resourceconfig.json")
+        first = resources["current_host"] == sorted(resources["hosts"])[0]
+        writes = first or config.model_hosts == "all"
+        return cls(
+            base=base,
+            model_dir=config.model_dir if writes else Path("/tmp/skserve-model"),
+            hyperparameters={name: given[name] for name in given if name not in control},
+            control=control,
+            inputs=_inputs(base, folder),
+            resources=resources,
+            log_level=_level(control, config),
+            cpus=max(1, int(config.machine.cpus)),
+        )
+
+    @classmethod
+    def nowhere(cls, config: Config) -> Job:
+        """Return the job of files that cannot be read: enough to say so."""
+        return cls(config.base_dir, config.model_dir, {}, {}, {}, {}, config.log_level, 1)
+
+    @property
+    def hosts(self) -> list[str]:
+        """All hosts, sorted: the first one writes the model."""
+        return sorted(self.resources["hosts"])
+
+    @property
+    def host(self) -> str:
+        """This host."""
+        return str(self.resources["current_host"])
+
+    @property
+    def first(self) -> bool:
+        """Whether this host is the one that writes the model."""
+        return self.host == self.hosts[0]
+
+    @property
+    def code(self) -> Path:
+        """Where the user's code runs."""
+        return self.base / "code"
+
+    @property
+    def output(self) -> Path:
+        """The folder for reports and plots, which becomes output.tar.gz."""
+        return self.base / "output" / "data"
+
+    @property
+    def failure(self) -> Path:
+        """The file that tells SageMaker why the job failed."""
+        return self.base / "output" / "failure"
+
+    def channel(self, name: str) -> Path:
+        """Return the folder of a channel, whether or not it exists."""
+        return self.base / "input" / "data" / name
+
+    def prepare(self) -> None:
+        """Make the folders that are written, and forget an earlier run's failure."""
+        for folder in (self.model_dir, self.output):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StartError(
+                    f"{folder} cannot be made ({error.strerror}); mount {self.base} writable for "
+                    f"user {os.geteuid()}."
+                ) from error
+        self.failure.unlink(missing_ok=True)
+
+    def fail(self, message: str, details: str = "") -> None:
+        """Say why the job failed: on stderr, and in the failure file unless a script wrote it."""
+        said = " ".join(message.split())
+        said = said if len(said) <= MESSAGE_LIMIT else said[: MESSAGE_LIMIT - 3] + "..."
+        print(f"skserve: {said}", file=sys.stderr, flush=True)
+        if self.failure.exists():
+            return
+        try:
+            self.failure.parent.mkdir(parents=True, exist_ok=True)
+            text = f"{said}\n\n{details}" if details else f"{said}\n"
+            self.failure.write_text(text, "utf-8", errors="replace")
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self.failure, error.strerror)
+
+    def arguments(self) -> list[str]:
+        """Return `--name value` for each hyperparameter, sorted by name."""
+        words = []
+        for name, value in sorted(self.hyperparameters.items()):
+            words += [f"--{name}" if len(name) > 1 else f"-{name}", _argument(value)]
+        return words
+
+    def variables(self, program: str, module_dir: str, framework: str) -> dict[str, str]:
+        """Return the SM_* variables for the script `program`, whose source was `module_dir`."""
+        values = self._values(program, module_dir, framework)
+        return {f"SM_{name.upper()}": _value(value) for name, value in values.items()}
+
+    def _values(self, program: str, module_dir: str, framework: str) -> dict[str, Any]:
+        resources, hyperparameters = self.resources, dict(self.hyperparameters)
+        channels = {name: str(self.channel(name)) for name in self.inputs}
+        groups = resources.get("instance_groups", [])
+        own = resources.get("current_group_name", "homogeneousCluster")
+        mine = [group["hosts"] for group in groups if group.get("instance_group_name") == own]
+        common: dict[str, Any] = {
+            "hosts": self.hosts,
+            "current_host": self.host,
+            "network_interface_name": resources.get("network_interface_name", "eth0"),
+            "current_instance_type": resources.get("current_instance_type", "local"),
+            "current_instance_group": own,
+            "current_instance_group_hosts": mine[0] if mine else self.hosts,
+            "instance_groups": [group["instance_group_name"] for group in groups],
+            "instance_groups_dict": {group["instance_group_name"]: group for group in groups},
+            "distribution_instance_groups": [],
+            "is_hetero": len(groups) > 1,
+            "input_dir": str(self.base / "input"),
+            "input_config_dir": str(self.base / "input" / "config"),
+            "output_dir": str(self.base / "output"),
+            "output_data_dir": str(self.output),
+            "output_intermediate_dir": str(self.base / "output" / "intermediate"),
+            "model_dir": str(self.model_dir),
+            "module_dir": module_dir,
+            "module_name": program.removesuffix(".py"),
+            "user_entry_point": program,
+            "framework_module": framework,
+            "log_level": self.log_level,
+            "num_cpus": self.cpus,
+            "num_gpus": 0,
+            "num_neurons": 0,
+            "input_data_config": dict(self.inputs),
+            "resource_config": dict(resources),
+        }
+        extra = {name: value for name, value in self.control.items() if name not in _TOOLKITS}
+        told = common | {
+            "hyperparameters": hyperparameters,
+            "channel_input_dirs": channels,
+            "additional_framework_parameters": extra,
+            "job_name": self.control.get("sagemaker_job_name"),
+            "is_master": self.first,
+            "master_hostname": self.hosts[0],
+        }
+        values = common | {
+            "channels": sorted(channels),
+            "hps": hyperparameters,
+            "user_args": self.arguments(),
+            "framework_params": extra,
+            "training_env": told,
+        }
+        values |= {f"channel_{name}": path for name, path in channels.items()}
+        return values | {f"hp_{name}": value for name, value in hyperparameters.items()}
+
+
+# Control values that AWS's toolkit keeps to itself; other sagemaker_* ones are for the framework.
+_TOOLKITS = (
+    "sagemaker_program",
+    "sagemaker_submit_directory",
+    "sagemaker_container_log_level",
+    "sagemaker_job_name",
+    "sagemaker_region",
+    "sagemaker_enable_cloudwatch_metrics",
+    "sagemaker_s3_output",
+    "_tuning_objective_metric",
+    "default_user_module_name",
+)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Read one of SageMaker's files; an absent or empty one is an empty object."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"{path} cannot be read: {error}.") from error
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise StartError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise StartError(f"{path} holds {type(found).__name__}, expected one JSON object.")
+    return found
+
+
+def _decoded(value: Any) -> Any:
+    """Decode a hyperparameter: SDKs encode values as JSON, people write plain text."""
+    try:
+        return json.loads(value)
+    except (ValueError, TypeError):
+        return value
+
+
+def _inputs(base: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return inputdataconfig.json; where a local run has none, the folders are the channels."""
+    path = folder / "inputdataconfig.json"
+    if path.exists():
+        return {name: settings or {} for name, settings in _json(path).items()}
+    data = base / "input" / "data"
+    return {one.name: {} for one in sorted(data.glob("*")) if one.is_dir()}
+
+
+def _level(control: Mapping[str, Any], config: Config) -> int:
+    level = control.get("sagemaker_container_log_level", config.log_level)
+    if isinstance(level, int):
+        return level
+    raise StartError(
+        f"The hyperparameter sagemaker_container_log_level is {level!r}; expected a number, "
+        "20 for information."
+    )
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={item}" for key, item in sorted(value.items()))
+    return str(value)
