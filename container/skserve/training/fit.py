@@ -30,6 +30,9 @@ log = logging.getLogger("skserve")
 
 TRAIN, VALIDATION = "train", "validation"
 
+# Estimators whose verbose output tells how the solver fares, and not how far it is.
+_MUTE = "sklearn.svm."
+
 
 def fit(config: Config) -> int:
     """Run the job that the hyperparameters describe; return the exit status."""
@@ -129,8 +132,8 @@ def _targets(table: Table, kind: str, channel: str) -> Any:
         y = y.astype(np.int64)  # so that the answers are 0 and 1, not 0.0 and 1.0
     if channel == TRAIN and len(set(y.tolist())) < 2:
         raise StartError(
-            f"The target {name} has the single value {y[0]!r} in all {len(y):,} rows; a classifier "
-            "needs two classes or more."
+            f"The target {name} has the single value {y.tolist()[0]!r} in all {len(y):,} rows; a "
+            "classifier needs two classes or more."
         )
     return y
 
@@ -175,6 +178,9 @@ def _talkative(estimator: Any) -> Iterator[None]:
 
     Only what is fitted in place: copies inside a fitted ensemble would talk when it serves.
     """
+    if type(estimator).__module__.startswith(_MUTE):
+        yield
+        return
     known = estimator.get_params()
     last = f"{estimator.steps[-1][0]}__verbose" if hasattr(estimator, "steps") else ""
     quiet = {name: known[name] for name in ("verbose", last) if known.get(name, True) in (False, 0)}
