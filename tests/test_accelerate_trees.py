@@ -69,6 +69,11 @@ CASES: dict[str, tuple[Any, ...]] = {
     "regression tree": (DecisionTreeRegressor(max_leaf_nodes=20), X, REAL),
     "regression tree of outputs": (DecisionTreeRegressor(max_depth=5), X, REALS),
     "regression tree of float32": (DecisionTreeRegressor(), SINGLE, REAL),
+    "regression tree of negative zeros": (
+        DecisionTreeRegressor(criterion="absolute_error"),
+        X,
+        np.where(TWO, -0.0, REAL),
+    ),
     "extra tree": (ExtraTreeClassifier(random_state=0), X, NAMES),
     "extra regression tree": (ExtraTreeRegressor(random_state=0), X, REALS),
     "forest": (RandomForestClassifier(**MANY_TREES), X, TWO),

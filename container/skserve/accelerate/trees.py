@@ -198,7 +198,8 @@ class _Forest:
     def __init__(self, estimator: Any, counts: list[int]) -> None:
         """`counts` are the classes of each output, or a 1 for each output of a regressor."""
         members = look(estimator, "estimators_")
-        self._trees = [one.tree_ for one in ([estimator] if members is None else members)]
+        self._alone = members is None
+        self._trees = [one.tree_ for one in ([estimator] if self._alone else members)]
         self._counts = counts
         # Up to scikit-learn 1.3 a classifier's tree keeps weights of samples, not their parts.
         version: str = sys.modules["sklearn"].__version__
@@ -218,15 +219,19 @@ class _Forest:
     def __call__(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the means (n_rows, width), the outputs side by side."""
         single, missing = as_single(X, self._nan)
+        if self._alone:
+            return self._one(self._trees[0], single)
         if self._grove is not None and len(X) <= self._most:
             total = in_turn(self._grove.values(single, missing))
         else:
-            shape = (len(X), len(self._counts), -1)
             total = np.zeros((len(X), sum(self._counts)))
             for tree in self._trees:
-                total += self._columns(tree.predict(single).reshape(shape))
+                total += self._one(tree, single)
         total /= len(self._trees)
         return total
+
+    def _one(self, tree: Any, single: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self._columns(tree.predict(single).reshape(len(single), len(self._counts), -1))
 
     def _columns(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn (n, n_outputs, most classes) as trees have it into (n, width)."""
