@@ -298,9 +298,53 @@ def _classifier(estimator: Any, method: str) -> Kernel | None:
     }[method]
 
 
+class _Isolation:
+    """The scores of an IsolationForest: how soon its trees set a row apart."""
+
+    def __init__(self, estimator: Any) -> None:
+        members = zip(
+            estimator.estimators_,
+            estimator.estimators_features_,
+            estimator._decision_path_lengths,
+            estimator._average_path_length_per_tree,
+            strict=True,
+        )
+        trees = []
+        for member, features, lengths, averages in members:
+            tree = nodes_of(member.tree_, (lengths + averages - 1.0)[:, None])
+            chosen = features[np.where(tree.leaf, 0, tree.feature)]
+            trees.append(tree._replace(feature=chosen))
+        average = sys.modules[type(estimator).__module__]._average_path_length
+        self._deepest = len(trees) * average([estimator._max_samples])
+        self._grove = Grove(trees, np.float32)
+
+    def __call__(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores (n_rows,). Raises Declined for more rows than a walk is good at."""
+        if len(X) > MOST_ROWS:
+            raise Declined
+        depths = in_turn(self._grove.values(*as_single(X, nan=False)))[:, 0]
+        parts = np.divide(depths, self._deepest, out=np.ones_like(depths), where=self._deepest != 0)
+        scores: NDArray[np.float64] = -(2**-parts)
+        return scores
+
+
+def _isolation(estimator: Any, method: str) -> Kernel | None:
+    nodes = sum(one.tree_.node_count for one in estimator.estimators_)
+    if method not in ("predict", "score_samples", "decision_function") or nodes > MOST_NODES:
+        return None
+    scores, offset = shared(estimator, lambda: _Isolation(estimator)), estimator.offset_
+    kernels: dict[str, Kernel] = {
+        "score_samples": scores,
+        "decision_function": lambda X: scores(X) - offset,
+        "predict": lambda X: np.where(scores(X) - offset < 0, -1, 1),
+    }
+    return kernels[method]
+
+
 KERNELS: dict[str, Builder] = {
     **dict.fromkeys(("DecisionTreeClassifier", "ExtraTreeClassifier"), _classifier),
     **dict.fromkeys(("ExtraTreesClassifier", "RandomForestClassifier"), _classifier),
     **dict.fromkeys(("DecisionTreeRegressor", "ExtraTreeRegressor"), _regressor),
     **dict.fromkeys(("ExtraTreesRegressor", "RandomForestRegressor"), _regressor),
+    "IsolationForest": _isolation,
 }
