@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skserve.bounds import Bodies, Slots
+from skserve.bounds import Bodies, Pace, Slots
 from skserve.errors import ModelFault, NotReady, Overloaded, TimedOut
 from skserve.registry import Single
 from skserve.telemetry import begin, note
@@ -127,3 +127,28 @@ def test_what_would_end_the_server_is_a_fault_of_the_model(error):
     with pytest.raises(ModelFault, match=f"tried to end the server .{type(error).__name__}"):
         slots.run(lambda: (_ for _ in ()).throw(error))
     assert slots.run(lambda: 7) == 7
+
+
+def test_a_size_is_cheap_after_a_few_cheap_answers_and_dear_after_one_that_was_not():
+    pace = Pace()
+    assert not pace.cheap(20)
+    for _ in range(Pace.PROOF):
+        pace.watch(20, lambda: 7)
+    assert pace.cheap(20)
+    assert not pace.cheap(200), "another size"
+
+    assert pace.watch(20, lambda: time.sleep(0.1)) is None
+    assert not pace.cheap(20)
+    for _ in range(Pace.PROOF):
+        pace.watch(20, lambda: 7)
+    assert not pace.cheap(20), "the dearer it was, the more it takes"
+    for _ in range(100):
+        pace.watch(20, lambda: 7)
+    assert pace.cheap(20)
+
+
+def test_a_large_body_is_never_cheap():
+    pace = Pace()
+    for _ in range(10):
+        pace.watch(1 << 20, lambda: 7)
+    assert not pace.cheap(1 << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -472,3 +473,99 @@ def test_chunks_that_are_none_are_the_callers_fault(models, tmp_path):
         assert said.startswith(b"HTTP/1.1 400 ")
         assert b"not chunked as HTTP says" in said
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def sockets(pid: int) -> int:
+    """Return the number of sockets that a process holds."""
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            found += str(descriptor.readlink()).startswith("socket:")
+        except OSError:
+            continue
+    return found
+
+
+def test_new_connections_go_to_the_worker_that_holds_fewer(models, tmp_path):
+    """No worker of two gets more than 60 %, also after one was killed with connections open."""
+    with serving(models("iris"), tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
+        for _ in range(2):
+            time.sleep(0.5)  # both are here
+            held = dict.fromkeys(children(server), 0)
+            for _ in range(5):
+                idle = {pid: sockets(pid) for pid in held}
+                clients = []
+                for _ in range(8):
+                    clients.append(connect(server))
+                    time.sleep(0.03)
+                for pid in held:
+                    held[pid] += sockets(pid) - idle[pid]
+                for one in clients[:-1]:
+                    one.close()
+                time.sleep(0.1)
+            assert sum(held.values()) > 20  # of 40, should some still be on their way out
+            assert max(held.values()) <= 0.6 * sum(held.values())
+            victim = min(held)
+            os.kill(victim, signal.SIGKILL)
+            until(lambda gone=victim: gone not in children(server))
+            until(lambda: len(children(server)) == 2)
+
+
+def test_a_connection_is_taken_though_the_less_loaded_worker_is_stopped(models, tmp_path):
+    with serving(models("iris"), tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
+        time.sleep(0.5)
+        stopped = children(server)[0]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            clients = [connect(server) for _ in range(50)]
+            began = time.perf_counter()
+            for one in clients:
+                one.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            for one in clients:
+                one.settimeout(5)
+                assert one.recv(12) == b"HTTP/1.1 200"
+            assert time.perf_counter() - began < 2
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+
+
+def test_an_answer_that_a_client_does_not_read_holds_nobody_up(models, tmp_path):
+    """Cheap requests sent by the thousand on one connection whose answers are left lying."""
+    one = HEAD + b"Content-Length: 15\r\n\r\n5.1,3.5,1.4,0.2"
+    with serving(models("iris"), tmp_path / "log", **ONE) as server, connect(server) as client:
+        for _ in range(20):
+            assert server.post(ROW).status_code == 200  # known to be cheap now
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        sent = 0
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                sent += client.send((one * 100)[sent % len(one) :])
+        began = time.perf_counter()
+        assert server.ping() == 200
+        assert server.post(ROW).json() == [0]
+        assert time.perf_counter() - began < 5  # a poller that waited would do so for `STALL`
+
+        client.setblocking(True)
+        client.settimeout(10)
+        client.sendall(one[sent % len(one) :] if sent % len(one) else b"")
+        asked = -(-sent // len(one))
+        said = b""
+        while said.count(b"HTTP/1.1 200 OK") < asked or not said.endswith(b"[0]"):
+            said += client.recv(1 << 16)
+        assert said.count(b"[0]") == asked
+
+
+def test_a_cheap_request_in_pieces_is_answered(models, tmp_path):
+    one = HEAD + b"Content-Length: 15\r\n\r\n5.1,3.5,1.4,0.2"
+    with serving(models("iris"), tmp_path / "log", **ONE) as server, connect(server) as client:
+        client.settimeout(10)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(10):
+            for place in range(0, len(one), 40):
+                client.sendall(one[place : place + 40])
+                time.sleep(0.002)
+            said = client.recv(4096)
+            assert said.startswith(b"HTTP/1.1 200 OK")
+            assert said.endswith(b"[0]"), "head and body come in one piece"

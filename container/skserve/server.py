@@ -31,7 +31,7 @@ from skserve.errors import StartError
 from skserve.model import Model
 from skserve.registry import Single
 from skserve.source import Source
-from skserve.worker import Master, Worker
+from skserve.worker import Crowd, Master, Worker
 
 log = logging.getLogger("skserve")
 
@@ -117,6 +117,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     ) -> None:
         self._config, self._plan, self._model, self._code = config, plan, model, code
         self._registry: Single | None = None
+        self.crowd = Crowd(2 * plan.workers + 8)  # twice: a reload starts the new beside the old
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
 
@@ -155,6 +156,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "logger_class": _Log,
             "proc_name": "skserve",
             "worker_exit": _worker_exit,
+            "child_exit": lambda arbiter, worker: worker.give_up_place(),
         }
         for name, value in options.items():
             self.cfg.set(name, value)

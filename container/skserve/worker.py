@@ -7,6 +7,7 @@ thread, or the poller, without a request in a place of its own (`bounds.Slots`):
   is small; a head that is too long is refused;
 - a whole request whose answer is known to be cheap is answered by the poller itself: to hand it to
   a thread costs more than the answer. What the kernel does not take of it at once, a thread sends;
+- a new connection is left to the worker that holds the fewest, if that one comes for it at once;
 - everything else gets a thread, and there are more threads than places, so `/ping` never waits;
 - a client that stops in the middle of a body or of an answer loses its connection after a while;
 - a connection is closed by the poller too, which throws away what a refused client still sends;
@@ -19,6 +20,8 @@ any release, so requirements pin gunicorn to exactly one; read them again before
 from __future__ import annotations
 
 import errno
+import mmap
+import os
 import selectors
 import socket
 import struct
@@ -44,6 +47,9 @@ STALL = 20
 # Seconds that a client has to take its answer after we have closed our side: long enough to send
 # the rest of a body that was refused, and so to read why.
 LINGER = 5
+
+# Seconds for which a new connection is left to a worker that holds fewer.
+PATIENCE = 0.01
 
 # Bytes in which a head must end, and in a body that the poller waits for.
 HEAD_LIMIT = BODY_LIMIT = 64 << 10
@@ -73,6 +79,52 @@ class Master(Arbiter):  # type: ignore[misc]
             if not self._halting:
                 self._halting = True
                 raise
+
+
+class Crowd:
+    """How many connections each worker holds and has taken, in memory that all of them see.
+
+    The master gives a worker its place before the fork and takes it back after the end, however
+    that came. A worker that takes no connections just now is absent.
+    """
+
+    ABSENT = -1
+
+    def __init__(self, size: int) -> None:
+        shared = memoryview(mmap.mmap(-1, 2 * 8 * size)).cast("q")
+        self._held, self._taken = shared[:size], shared[size:]
+        self._free = list(range(size))
+        for place in self._free:
+            self._held[place] = self.ABSENT
+
+    def join(self) -> int | None:
+        """Return a place, or None where there are more workers than anybody asked for."""
+        return self._free.pop(0) if self._free else None
+
+    def leave(self, place: int | None) -> None:
+        if place is not None:
+            self._held[place] = self.ABSENT
+            self._free.insert(0, place)
+
+    def say(self, place: int | None, held: int) -> None:
+        """Say how many connections the worker at `place` holds now, or that it is absent."""
+        if place is None:
+            return
+        if self._held[place] == self.ABSENT:
+            self._taken[place] = max(self._taken)  # it has not been spared, it was away
+        elif held > self._held[place]:
+            self._taken[place] += 1
+        self._held[place] = held
+
+    def others_first(self, place: int | None) -> bool:
+        """Whether another worker holds fewer, or as many and has taken fewer so far."""
+        if place is None:
+            return False
+        ranks = zip(self._held, self._taken, strict=True)
+        return min(one for one in ranks if one[0] != self.ABSENT) < (
+            self._held[place],
+            self._taken[place],
+        )
 
 
 class Connection(TConn):  # type: ignore[misc]
@@ -142,11 +194,30 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     alive: bool  # gunicorn's, untyped
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._held = 0
+        self._place: int | None = None
         super().__init__(*arguments, **named)
+        self._place = self.app.crowd.join()
+        self._left_since, self._share = 0.0, 1
         self.leaving: deque[tuple[float, socket.socket]] = deque()
         self._notified = 0.0
         # gunicorn looks every setting up in two dictionaries, some thirty times a request.
         self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
+
+    @property
+    def nr_conns(self) -> int:
+        """The connections of this worker, as gunicorn counts them; the others see it too."""
+        return self._held
+
+    @nr_conns.setter
+    def nr_conns(self, count: int) -> None:
+        self._held = count
+        if self._place is not None and self._accepting:
+            self.app.crowd.say(self._place, count)
+
+    def give_up_place(self) -> None:
+        """Tell the master's book that this worker has ended. Called in the master."""
+        self.app.crowd.leave(self._place)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Before a stopping worker closes its door, let in whoever already stands there."""
@@ -158,6 +229,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                     known = self.nr_conns
                     self.accept(listener)
         super().set_accept_enabled(enabled)
+        self.app.crowd.say(self._place, self._held if enabled else Crowd.ABSENT)
         if enabled:
             limit = struct.pack("ll", STALL, 0)
             for listener in self.sockets:  # the sockets that it accepts inherit these
@@ -170,7 +242,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # ------------------------------------------------------------------- connections in the poller
 
     def accept(self, listener: Any) -> None:
-        """Take a new connection; what becomes of it depends on what it says."""
+        """Take a new connection, or leave it to a worker that has less to do; see `Crowd`."""
+        if not (self.alive and self.app.crowd.others_first(self._place)):
+            self._take(listener)
+            return
+        now = time.monotonic()
+        if now - self._left_since > 2 * PATIENCE:  # the last one that was left is long gone
+            self._left_since, self._share = now, 1
+        elif now - self._left_since > PATIENCE:  # the others are busy
+            for _ in range(self._share):
+                self._take(listener)
+            self._left_since, self._share = now, 2 * self._share
+        else:
+            os.sched_yield()  # the poller comes back here at once
+
+    def _take(self, listener: Any) -> None:
+        """Take a new connection, if there is one."""
         try:
             client, address = listener.accept()
         except OSError as error:
