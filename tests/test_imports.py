@@ -28,7 +28,7 @@ LAYERS = [
     {"codec", "source"},
     {"hooks", "estimator"},
     {"script"},
-    {"model"},
+    {"model", "batching"},
     {"registry"},
     {"app"},
     {"worker"},

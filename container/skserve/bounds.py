@@ -56,7 +56,7 @@ class Slots:
         finally:
             self._places.release()
 
-    def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T], timeout: float | None = None) -> T:
         """Run `work` in a slot. Raises TimedOut after the timeout (seconds), or Overloaded.
 
         A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
@@ -67,7 +67,7 @@ class Slots:
             future = self._pool.submit(contextvars.copy_context().run, work)
             self._asked.add(future)
         try:
-            future.exception(self.timeout)
+            future.exception(self.timeout if timeout is None else timeout)
         except CancelledError:
             raise _hangs() from None
         except TimeoutError:
@@ -129,6 +129,10 @@ def _limit_native_threads(count: int) -> None:
         threadpool_limits(count)
 
 
+# Bytes in a small body: it is decoded without a slot, and may be answered by the poller.
+SMALL = 64 << 10
+
+
 class Pace:
     """Knows for which sizes of body the answers are cheap: less work than a hand-over to a thread.
 
@@ -138,12 +142,9 @@ class Pace:
 
     CHEAP = 2e-3  # seconds of work
     PROOF = 4  # answers
-    # A thread may have to wait for a processor or for the interpreter: waiting counts this much
-    # less than work, so that only an answer that waits by itself, say for a disk, is dear for that.
-    PATIENCE = 20
 
     def __init__(self) -> None:
-        self._missing = [self.PROOF] * 17  # bodies below 64 KiB
+        self._missing = [self.PROOF] * SMALL.bit_length()
 
     def cheap(self, size: int) -> bool:
         """Whether a body of `size` bytes was lately answered at little cost."""
@@ -152,18 +153,31 @@ class Pace:
 
     def watch(self, size: int, work: Callable[[], T]) -> T:
         """Learn from the answer to a body of `size` bytes, which `work` makes in this thread."""
+        cost = cost_since()
+        answer = work()
+        self.learn(size, cost())
+        return answer
+
+    def learn(self, size: int, seconds: float, alone: bool = True) -> None:
+        """Learn what an answer to a body of `size` bytes cost, or one that was made with others."""
         step = size.bit_length()
         if step >= len(self._missing):
-            return work()
-        began, worked = time.perf_counter(), time.thread_time()
-        answer = work()
-        waited = (time.perf_counter() - began) / self.PATIENCE
-        cost = max(time.thread_time() - worked, waited) / self.CHEAP
-        if cost > 1:
+            return
+        cost = seconds / self.CHEAP
+        if cost <= 1:
+            self._missing[step] = max(0, self._missing[step] - 1)
+        elif alone:  # its part in a dear one is not known
             self._missing[step] = int(cost * self.PROOF)
-        elif self._missing[step]:
-            self._missing[step] -= 1
-        return answer
+
+
+def cost_since() -> Callable[[], float]:
+    """Return a clock of the work of this thread from now on, in seconds.
+
+    A thread may have to wait for a processor or for the interpreter: waiting counts a twentieth, so
+    that only what waits by itself, say for a disk, is dear for that.
+    """
+    began, worked = time.perf_counter(), time.thread_time()
+    return lambda: max(time.thread_time() - worked, (time.perf_counter() - began) / 20)
 
 
 class Bodies:

@@ -233,6 +233,14 @@ class Config:
         "Requests one worker lets wait for a thread; a 503 above.",
         "128",
     )
+    batching: str = _setting(
+        "SKSERVE_BATCHING",
+        "auto",
+        _choice({"auto": "auto", "on": "on", "off": "off"}),
+        "Answer requests that wait at the same moment by one call: `auto` where scikit-learn's own "
+        "classes answer each row by itself, `on` where you say so of your model or `predict_fn`.",
+        "auto",
+    )
     in_flight_mb: int | None = _setting(
         "SKSERVE_IN_FLIGHT_MB",
         None,

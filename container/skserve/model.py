@@ -9,13 +9,14 @@ call `Model.invoke`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skserve import artifact, hooks, source
 from skserve.accelerate.jobs import limit_jobs
-from skserve.codec import Call, Reply
+from skserve.codec import Call, Reply, Request
 from skserve.config import Config
 from skserve.decoders import DECODERS
 from skserve.encoders import ENCODERS
@@ -24,6 +25,8 @@ from skserve.hooks import Context, Hooks
 from skserve.script import ScriptLine
 from skserve.source import Source
 from skserve.telemetry import stage
+
+Predict = Callable[[Request, Context], Any]
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,20 @@ class Model:
         line = (ScriptLine if script else EstimatorLine).of(estimator, script, config)
         return cls(directory, estimator, script, line, saved_with)
 
-    def invoke(self, call: Call) -> Reply:
-        """Answer one call. Raises ServeError; anything else is a bug."""
+    def invoke(self, call: Call, predict: Predict | None = None) -> Reply:
+        """Answer one call. Raises ServeError; anything else is a bug.
+
+        `predict` stands in for the line's own, and does its own timing.
+        """
         headers = dict(call.headers) if self.script else {}  # nobody else asks for them
         context = Context(str(self.directory), headers)
         with stage("decode"):
             request = self.line.decode(call, context)
-        with stage("predict"):
-            y = self.line.predict(request, context)
+        if predict:
+            y = predict(request, context)
+        else:
+            with stage("predict"):
+                y = self.line.predict(request, context)
         with stage("encode"):
             return self.line.encode(y, request, context)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from skserve.bounds import Pace, Slots, safely
+from skserve.batching import Batcher, joinable
+from skserve.bounds import SMALL, Pace, Slots, safely
 from skserve.codec import Call, Reply
 from skserve.errors import NotReady
 from skserve.model import Model
@@ -29,13 +31,22 @@ class Registry(Protocol):
 class Single:
     """The registry of one model: loaded before the fork, or `fill`ed later."""
 
-    def __init__(self, slots: Slots, model: Model | None = None) -> None:
+    def __init__(self, slots: Slots, model: Model | None = None, batching: str = "off") -> None:
         self._slots = slots
-        self._model = model
+        self._batching = batching
+        self._batcher: Batcher | None = None
         self._filled = threading.Event()
         self._pace = Pace()
+        self._model: Model | None = None
+        if model is not None:
+            self.fill(model)
 
     def fill(self, model: Model) -> None:
+        """Answer with `model` from now on."""
+        if self._batching != "off" and joinable(
+            model.estimator, model.line.method, model.script, self._batching
+        ):
+            self._batcher = Batcher(model.line.predict, self._slots)
         self._model = model
         self._filled.set()
 
@@ -61,11 +72,23 @@ class Single:
     def invoke(self, call: Call, here: bool = False) -> Reply:
         """Answer a call in a slot, or `here` in this thread."""
         model = self._loaded()
+        if self._batcher and not here and len(call.body) < SMALL:
+            return self._with_others(model, self._batcher, call)
 
         def work() -> Reply:
             return self._pace.watch(len(call.body), lambda: model.invoke(call))
 
         return safely(work) if here else self._slots.run(work)
+
+    def _with_others(self, model: Model, batcher: Batcher, call: Call) -> Reply:
+        """Decode and encode in this thread; only the prediction needs a slot."""
+        costs: list[tuple[float, bool]] = []
+        own = time.thread_time()
+        reply = model.invoke(call, lambda request, context: batcher(request, context, costs))
+        own = time.thread_time() - own
+        for cost, alone in costs:
+            self._pace.learn(len(call.body), own + cost, alone)
+        return reply
 
     def describe(self) -> dict[str, object]:
         return self._loaded().describe()

@@ -165,7 +165,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         """Make this worker's application. Called after the fork."""
         config, plan = self._config, self._plan
         slots = Slots(plan.threads, config.queue, config.timeout, plan.native_threads)
-        self._registry = Single(slots)
+        self._registry = Single(slots, batching=config.batching)
         if self._model is not None and not self._model.script.model_warmup_fn:
             self._registry.fill(self._model)
         else:

@@ -69,6 +69,13 @@ def note(**facts: Any) -> None:
         record.facts.update(facts)
 
 
+def spent(name: str, seconds: float) -> None:
+    """Say how long a part of the current request took, if there is a request."""
+    record = _current.get()
+    if record is not None:
+        record.stages[name] = seconds
+
+
 class stage:  # noqa: N801 - it reads as the function it would be if that were not slower
     """Time a part of the current request."""
 
@@ -81,9 +88,7 @@ class stage:  # noqa: N801 - it reads as the function it would be if that were n
         self._began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        record = _current.get()
-        if record is not None:
-            record.stages[self._name] = time.perf_counter() - self._began
+        spent(self._name, time.perf_counter() - self._began)
 
 
 class _Clock(logging.Formatter):

@@ -40,6 +40,7 @@ from gunicorn.http import wsgi
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from skserve.app import HERE
+from skserve.bounds import SMALL
 
 # Seconds without a byte before a client in the middle of something is given up.
 STALL = 20
@@ -52,7 +53,7 @@ LINGER = 5
 PATIENCE = 0.01
 
 # Bytes in which a head must end, and in a body that the poller waits for.
-HEAD_LIMIT = BODY_LIMIT = 64 << 10
+HEAD_LIMIT, BODY_LIMIT = 64 << 10, SMALL
 
 
 _HEAD_END = b"\r\n\r\n"
