@@ -21,6 +21,7 @@ declare -A pythons=(
   [serve-1.7]="3.11 3.12 3.13 3.14"
   [serve-1.8]="3.11 3.12 3.13 3.14"
   [serve-1.9]="3.11 3.12 3.13 3.14"
+  [parquet]="3.11 3.12 3.13 3.14"
   [dev]="3.11 3.12 3.13 3.14"
   [deploy]="3.11 3.12 3.13 3.14"
 )
@@ -65,8 +66,8 @@ esac
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# These two last: they take the versions of serve-1.9, and deploy those of dev.
-for name in serve-1.{3..9} dev deploy; do
+# These two last: they take the versions of serve-1.9 and parquet, and deploy those of dev.
+for name in serve-1.{3..9} parquet dev deploy; do
   echo "$name" >&2
   compile "$name" "${upgrade[@]}"
   check_wheels "$name"

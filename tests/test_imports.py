@@ -22,8 +22,9 @@ LAYERS = [
     {"accelerate.boosting"},
     {"accelerate.compose", "accelerate.proof"},
     {"accelerate"},
-    {"table"},
-    {"delimited", "encoders", "artifact"},
+    {"sparse", "table"},
+    {"arrays", "delimited", "libsvm", "recordio", "artifact"},
+    {"encoders"},
     {"decoders"},
     {"codec", "source"},
     {"hooks", "estimator"},
@@ -51,7 +52,7 @@ DOORS = {
     "pandas": {"table", "training.data"},
     "threadpoolctl": {"bounds"},
     "sklearn": {"training.recipe", "training.evaluation", "training.report", "training.fit"},
-    "scipy": {"accelerate.linear"},
+    "scipy": {"accelerate.linear", "sparse"},
 }
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")

@@ -68,9 +68,18 @@ class Answer:
                     "The outputs differ in shape and fit no single array.", "Ask for JSON."
                 )
             values = np.stack(self.parts, axis=1)
-        if values.dtype.kind != "O":
-            return values
-        return values.astype(str)
+        return _texts(values)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the parts by name: that of the method, else `values`, numbered if several."""
+        numbered = [f"values_{at}" for at in range(len(self.parts))]
+        names = self.names or (numbered if len(self.parts) > 1 else ["values"])
+        return {name: _texts(part) for name, part in zip(names, self.parts, strict=True)}
+
+
+def _texts(values: NDArray[Any]) -> NDArray[Any]:
+    """Make strings of objects, which no format of arrays holds without a pickle."""
+    return values.astype(str) if values.dtype.kind == "O" else values
 
 
 def _array(y: Any) -> NDArray[Any]:

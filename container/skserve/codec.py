@@ -79,8 +79,9 @@ def decode(call: Call, schema: Schema, accept: str) -> Request:
         raise BadRequest(
             f"This model has no method {method!r}.", f"It has {', '.join(schema.methods)}."
         )
-    note(rows=len(X))
-    return Request(X, accept, len(X), method, decoded.enveloped)
+    n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # a sparse matrix has no len
+    note(rows=n_rows)
+    return Request(X, accept, n_rows, method, decoded.enveloped)
 
 
 def encode(answer: Answer, request: Request) -> Reply:

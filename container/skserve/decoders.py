@@ -1,4 +1,4 @@
-"""The formats that are read: one function each, from bytes to a `Table`.
+"""The formats that are read: one function each, from bytes to a `Table`. JSON is read here.
 
 A decoder knows the schema only to tell a header from data and a text from a row. Whatever it cannot
 read is a `BadRequest` that says where. Nothing here unpickles, and nothing believes a size that a
@@ -7,9 +7,7 @@ body claims before the bytes are there.
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +17,24 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from skserve.arrays import read_npy, read_npz
 from skserve.delimited import read_csv
 from skserve.errors import BadRequest
-from skserve.media import CSV, JSON, JSON_LINES, NDJSON, NPY, MediaType, text_of
+from skserve.libsvm import read_libsvm
+from skserve.media import (
+    CSV,
+    JSON,
+    JSON_LINES,
+    LIBSVM,
+    NDJSON,
+    NPY,
+    NPZ,
+    RECORDIO,
+    X_LIBSVM,
+    MediaType,
+    text_of,
+)
+from skserve.recordio import read_recordio
 from skserve.schema import Schema
 from skserve.table import Decoded, Table, quoted
 
@@ -183,68 +196,6 @@ def _json_lines(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     return Decoded(Table(_numbers(rows, 2)))
 
 
-# ---------------------------------------------------------------------------------------- npy in
-
-
-def _npy(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
-    """Read an array without unpickling and without believing its header's size."""
-    shape, fortran, dtype, start = _npy_header(body)
-    held, expected = len(body) - start, math.prod((dtype.itemsize, *shape))
-    if held != expected or min(shape, default=0) < 0 or not 1 <= len(shape) <= 2:
-        raise BadRequest(
-            f"The array is said to be {shape} of {dtype.name}, {expected} bytes; "
-            f"the body holds {held}.",
-            "Send an array of one or two dimensions, whole.",
-        )
-    if dtype.itemsize == 0 or 0 in shape[1:]:  # any number of rows would fit into no bytes
-        raise BadRequest(f"The array {shape} of {dtype.name} holds rows without values.")
-    values = np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-    if dtype.kind == "U":
-        _check_characters(np.frombuffer(body, dtype.byteorder + "u4", offset=start))
-    rows: Any
-    if dtype.kind in "biuf":
-        rows = np.require(values, np.float64, ["C", "A"])  # no copy where the body is such already
-    elif dtype.kind == "U":
-        rows = values.tolist()
-    else:
-        rows = np.char.decode(values, "utf-8", "replace").tolist()
-    return Decoded(Table(rows, flat=len(shape) == 1 and not schema.text))
-
-
-_NPY_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-
-
-def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Read shape, order and dtype, and where the values start."""
-    stream = io.BytesIO(body)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version not in _NPY_HEADERS:
-            raise BadRequest(
-                f"npy version {version[0]}.{version[1]} is not read; save with numpy's default."
-            )
-        shape, fortran, dtype = _NPY_HEADERS[version](stream)
-    except BadRequest:
-        raise
-    except Exception as error:  # a bad header fails as syntax, tokens, types, memory
-        raise BadRequest(f"The body is not a .npy file: {str(error)[:200]}.") from None
-    if dtype.kind not in "biufUS":
-        raise BadRequest(
-            f"The array holds {dtype.name} values, which are not read here.",
-            "Save numbers or strings: np.save(file, X.astype(float), allow_pickle=False).",
-        )
-    return shape, fortran, dtype, stream.tell()
-
-
-def _check_characters(points: NDArray[np.uint32]) -> None:
-    """Refuse what is no character: numpy would crash on it, or make a text nobody can write."""
-    if ((points > 0x10FFFF) | ((points >= 0xD800) & (points <= 0xDFFF))).any():
-        raise BadRequest("The array holds strings that are not Unicode text.")
-
-
 Decoder = Callable[[bytes, MediaType, Schema], Decoded]
 
 DECODERS: dict[str, Decoder] = {
@@ -252,5 +203,9 @@ DECODERS: dict[str, Decoder] = {
     CSV: read_csv,
     JSON_LINES: _json_lines,
     NDJSON: _json_lines,
-    NPY: _npy,
+    NPY: read_npy,
+    NPZ: read_npz,
+    LIBSVM: read_libsvm,
+    X_LIBSVM: read_libsvm,
+    RECORDIO: read_recordio,
 }

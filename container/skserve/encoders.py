@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from skserve.answer import Answer
 from skserve.errors import ModelFault
-from skserve.media import CSV, JSON, JSON_LINES, NDJSON, NPY
+from skserve.media import CSV, JSON, JSON_LINES, NDJSON, NPY, NPZ, RECORDIO
+from skserve.recordio import write_recordio
 
 
 def dumps(value: Any) -> bytes:
@@ -118,10 +119,22 @@ def _write_npy(answer: Answer, enveloped: bool) -> bytes:
     return stream.getvalue()
 
 
+def _write_npz(answer: Answer, enveloped: bool) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **answer.arrays())  # type: ignore[arg-type]  # the names are not its options
+    return stream.getvalue()
+
+
+def _write_recordio(answer: Answer, enveloped: bool) -> bytes:
+    return write_recordio(answer.arrays())
+
+
 ENCODERS: dict[str, Callable[[Answer, bool], bytes]] = {
     JSON: _write_json,
     CSV: _write_csv,
     JSON_LINES: _write_json_lines,
     NDJSON: _write_json_lines,
     NPY: _write_npy,
+    NPZ: _write_npz,
+    RECORDIO: _write_recordio,
 }

@@ -58,6 +58,12 @@ class EstimatorLine:
             y = self._ask(method, request.X)
         except ValueError as error:
             raise _refused(request, method, self.schema.names, error) from error
+        except TypeError as error:
+            if not hasattr(request.X, "tocsr"):
+                raise
+            raise BadRequest(
+                "This model takes no sparse rows.", "Send them dense: JSON, CSV or npy."
+            ) from error
         answer = Answer.of(y, method)
         if request.n_rows is not None and answer.n_rows != request.n_rows:
             raise ModelFault(

@@ -16,6 +16,11 @@ from functools import lru_cache
 from skserve.errors import BadRequest, UnsupportedMediaType
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
+NPZ, RECORDIO = "application/x-npz", "application/x-recordio-protobuf"
+LIBSVM, X_LIBSVM = "text/libsvm", "text/x-libsvm"
+PARQUET, X_PARQUET = "application/vnd.apache.parquet", "application/x-parquet"
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
+ARROW_FILE = "application/vnd.apache.arrow.file"
 JSON_LINES, NDJSON = "application/jsonlines", "application/x-ndjson"
 FORM = "application/x-www-form-urlencoded"  # what curl says unless told otherwise
 

@@ -22,14 +22,15 @@ from skserve.schema import Schema
 
 
 class Table(NamedTuple):
-    """Rows as a body spells them: lists of cells, or an array (n_rows, n_columns) of numbers.
+    """Rows as a body spells them: lists of cells, or an array (n_rows, n_columns) of numbers, or
+    a scipy matrix of that shape, CSR.
 
     `flat` says that the body was one single list, which is one row or one column. `spelled` says
     that every cell is a string (CSV): an empty one is missing, and numbers are to be parsed.
     `first` is the number of the first row, where a long body is cut into several tables.
     """
 
-    rows: Sequence[Any] | NDArray[Any]
+    rows: Any
     names: tuple[str, ...] | None = None
     flat: bool = False
     spelled: bool = False
@@ -47,12 +48,15 @@ class Decoded(NamedTuple):
 def conform(table: Table, schema: Schema) -> Any:
     """Make the X of `schema` from `table`.
 
-    Returns (n_rows, n_features) float64, or an object array or a DataFrame of that shape where the
-    model needs one, or a list of n_rows strings for a text model.
+    Returns (n_rows, n_features) float64, dense or CSR as it came, or an object array or a
+    DataFrame of that shape where the model needs one, or a list of n_rows strings for a text model.
     Raises BadRequest for a table that is not this model's.
     """
-    if len(table.rows) == 0:
+    sparse = hasattr(table.rows, "tocsr")
+    if (table.rows.shape[0] if sparse else len(table.rows)) == 0:
         raise BadRequest("The body holds no rows.", "Send at least one row.")
+    if sparse:
+        return _sparse(table, schema)
     if schema.text:
         return _documents(table)
     table = _fitted_order(_oriented(table, schema), schema)
@@ -62,6 +66,16 @@ def conform(table: Table, schema: Schema) -> Any:
     if schema.numeric:
         return table.rows.astype(np.float64, copy=False)
     return _from_cells(table._replace(rows=table.rows.tolist()), schema)
+
+
+def _sparse(table: Table, schema: Schema) -> Any:
+    """Leave sparse rows what they are, if they can be rows of this model."""
+    if not schema.numeric:
+        raise BadRequest(
+            "The rows are sparse numbers, but the model takes text.", "Send them as JSON or CSV."
+        )
+    _check_width(table.first, table.rows.shape[1], schema)
+    return table.rows
 
 
 def joined(tables: Iterator[Table], schema: Schema) -> Table:
