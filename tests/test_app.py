@@ -132,7 +132,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(client):
 
 
 def test_a_compressed_body_is_refused_for_now(client):
-    answer = client.post("/invocations", data=ROW, headers={"Content-Encoding": "gzip"})
+    answer = client.post("/invocations", data=ROW, headers={"Content-Encoding": "br"})
 
     assert answer.status_code == 415
     assert "gzip" in answer.json["error"]["message"]

@@ -24,7 +24,7 @@ LAYERS = [
     {"accelerate"},
     {"sparse", "table"},
     {"arrays", "delimited", "libsvm", "recordio", "artifact"},
-    {"encoders"},
+    {"compression", "encoders"},
     {"decoders"},
     {"codec", "source"},
     {"hooks", "estimator"},

@@ -18,7 +18,7 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.routing import MapAdapter
 
-from skserve import telemetry
+from skserve import compression, telemetry
 from skserve.bounds import Bodies
 from skserve.codec import Call, Reply
 from skserve.config import Config
@@ -125,17 +125,18 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
 def _body(bodies: Bodies, limit: int) -> Iterator[bytes]:
     """Read the request's body, at most `limit` bytes, and count it while it is worked on."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", ""):
+    if encoding not in ("identity", "", *compression.GZIP):
         raise UnsupportedMediaType(
-            f"Content-Encoding {encoding} is not read here.", "Send the body uncompressed."
+            f"Content-Encoding {encoding} is not read here.", "Send gzip, or the body as it is."
         )
+    gzipped = encoding in compression.GZIP
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(f"{length:,}", limit)
     # werkzeug cuts a chunked body at its limit without a word: one byte more tells.
     request.max_content_length = limit + 1
-    # A chunked body does not say its size, so it counts as the largest that may come.
-    with bodies.hold(limit if length is None else length):
+    # A chunked or packed body does not say its size, so it counts as the largest that may come.
+    with bodies.hold(limit if length is None or gzipped else length):
         try:
             body = request.get_data(cache=False)
         except (ClientDisconnected, OSError):
@@ -150,7 +151,7 @@ def _body(bodies: Bodies, limit: int) -> Iterator[bytes]:
             raise BadRequest("The body ended before it was whole.", "Send it again.")
         if len(body) > limit:
             raise _too_large(f"more than {limit:,}", limit)
-        yield body
+        yield compression.unpacked(body, limit) if gzipped else body
 
 
 def _too_large(size: str, limit: int) -> TooLarge:
@@ -176,6 +177,11 @@ def _respond(reply: Reply, environ: dict[str, Any]) -> Response:
         response.headers[ATTRIBUTES] = attributes  # SageMaker does not echo them by itself
     if reply.headers:
         response.headers.update(reply.headers)
+    if compression.pays(reply.media_type, reply.body) and "Content-Encoding" not in reply.headers:
+        response.vary.add("Accept-Encoding")
+        if compression.takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            response.set_data(compression.packed(reply.body))
+            response.headers["Content-Encoding"] = "gzip"
     return response
 
 
