@@ -21,11 +21,10 @@ TOLERANCE = 1e-9
 
 
 def holds(kernel: Kernel, own: Callable[[Any], Any], rows: NDArray[np.float64]) -> bool:
-    """Whether `kernel` answers `rows` as `own` does: together, one by one, and with NaN."""
+    """Whether `kernel` answers `rows` as `own` does: together, one alone, and with NaN."""
     missing = rows[:2].copy()
     missing[0, 0], missing[1] = np.nan, np.nan
-    alone = [rows[at : at + 1] for at in (0, DRAWN // 2, -1 % len(rows))]
-    return all(_agree(kernel, own, some) for some in (rows, *alone, missing[:1], missing[1:]))
+    return all(_agree(kernel, own, some) for some in (rows, rows[:1], missing[:1], missing[1:]))
 
 
 def probe(estimator: Any, count: int) -> NDArray[np.float64]:
