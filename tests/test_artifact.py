@@ -20,7 +20,7 @@ import pytest
 import sklearn
 import skops.io
 from sklearn.linear_model import LinearRegression
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from skserve import archive, artifact
 from skserve.config import Config
@@ -238,3 +238,69 @@ def test_a_saved_model_can_be_mapped_and_says_what_saved_it(tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(
         ["model.joblib", archive.RECORD, archive.MANIFEST]
     )
+
+
+@pytest.fixture
+def neighbours(tmp_path, monkeypatch):
+    """A model with an array that is large enough to map, and others that are not."""
+    monkeypatch.setattr(artifact, "_MAPPED_FILE", 2**16)
+    monkeypatch.setattr(artifact, "_MAPPED_ARRAY", 2**16)
+    Y = np.random.default_rng(0).normal(size=(2000, 8))
+    fitted = KNeighborsClassifier(algorithm="brute").fit(Y, Y[:, 0] > 0)
+    joblib.dump(fitted, tmp_path / "m.joblib")
+    return fitted
+
+
+def mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+def test_large_arrays_of_a_file_that_stays_are_mapped(neighbours, tmp_path, monkeypatch):
+    monkeypatch.setattr(artifact, "_stays", lambda path: True)
+    content = (tmp_path / "m.joblib").read_bytes()
+    loaded, saved = artifact.load(tmp_path, CONFIG)
+
+    assert mapped(tmp_path / "m.joblib")
+    assert type(loaded._fit_X) is np.ndarray
+    assert isinstance(loaded._fit_X.base, np.memmap)
+    assert not isinstance(loaded._y.base, np.memmap)
+    assert loaded._fit_X.flags.aligned
+    assert saved == sklearn.__version__
+    rows = np.random.default_rng(1).normal(size=(50, 8))
+    assert loaded.predict_proba(rows).tolist() == neighbours.predict_proba(rows).tolist()
+
+    loaded._fit_X *= 2
+    assert (tmp_path / "m.joblib").read_bytes() == content
+    assert artifact.load(tmp_path, CONFIG)[0]._fit_X.tolist() == neighbours._fit_X.tolist()
+
+
+@pytest.mark.parametrize("compress", [0, 1, ("gzip", 1)])
+def test_what_is_compressed_small_or_may_change_is_read(
+    neighbours, tmp_path, monkeypatch, compress
+):
+    joblib.dump(neighbours, tmp_path / "m.joblib", compress=compress)
+    assert not isinstance(artifact.load(tmp_path, CONFIG)[0]._fit_X.base, np.memmap)
+    monkeypatch.setattr(artifact, "_stays", lambda path: True)
+    if not compress:
+        monkeypatch.setattr(artifact, "_MAPPED_FILE", 2**30)
+    loaded, _ = artifact.load(tmp_path, CONFIG)
+
+    assert not isinstance(loaded._fit_X.base, np.memmap)
+    assert loaded._fit_X.tolist() == neighbours._fit_X.tolist()
+
+
+def test_arrays_of_other_kinds_are_read_as_they_are(neighbours, tmp_path, monkeypatch):
+    """Of another byte order, of objects, in the order of Fortran."""
+    monkeypatch.setattr(artifact, "_stays", lambda path: True)
+    X = np.arange(20_000.0).reshape(100, 200)
+    things = [X.astype(">f8"), X.astype(object), np.asfortranarray(X), X[::2]]
+    joblib.dump(things, tmp_path / "m.joblib")
+    loaded = artifact._load_joblib(tmp_path / "m.joblib", CONFIG)
+
+    for one, other in zip(loaded, things, strict=True):
+        assert one.tolist() == other.tolist()
+        assert (one.dtype.newbyteorder("="), one.flags.f_contiguous) == (
+            other.dtype.newbyteorder("="),
+            other.flags.f_contiguous,
+        )
+    assert [isinstance(one.base, np.memmap) for one in loaded] == [False, False, True, True]
