@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 
-from skserve.accelerate import neighbours
+from skserve.accelerate import neighbours, proof
 from skserve.accelerate.kernel import Declined
 
 rng = np.random.default_rng(0)
@@ -177,6 +177,25 @@ def test_to_a_vector_of_nothing_all_are_equally_far():
     assert indices[2].tolist() == [0, 1, 2, 3]
     others = [0, 1, 3]
     assert indices[others].tolist() == index(Y, 4).kneighbors(X[others])[1].tolist()
+    estimator = KNeighborsRegressor(metric="cosine", algorithm="brute").fit(Y, Y[:, 0])
+    with pytest.raises(Declined):
+        build(estimator, "predict")(X)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_method_passes_the_proof_at_load(metric, weights):
+    Y = rng.normal(size=(500, 6))
+    options = {"metric": metric, "weights": weights, "algorithm": "brute"}
+    estimators = [
+        index(Y, metric=metric),
+        KNeighborsClassifier(**options).fit(Y, Y[:, 0] > 0),
+        KNeighborsRegressor(**options).fit(Y, Y[:, :2]),
+    ]
+    for estimator in estimators:
+        rows = proof.probe(estimator, 6)
+        for method in {"kneighbors", "predict", "predict_proba"} & set(dir(estimator)):
+            assert proof.holds(build(estimator, method), getattr(estimator, method), rows)
 
 
 # Labels and targets by shape and dtype.
@@ -222,7 +241,7 @@ def test_values_are_the_estimators(metric, weights, shape, dtype):
 
     fast, slow = build(estimator, "predict")(X), estimator.predict(X)
     assert (fast.dtype, fast.shape) == (slow.dtype, slow.shape)
-    assert np.allclose(fast, slow, rtol=1e-12, atol=0)
+    assert np.allclose(fast, slow, rtol=1e-12, atol=1e-12 * np.abs(y).max())
 
 
 def test_a_tied_vote_goes_to_the_first_class():

@@ -322,10 +322,13 @@ def _weighted(estimator: Any) -> Callable[[Floats], tuple[Floats | None, Indices
     nearest, weights = _nearest(estimator), look(estimator, "weights")
     if nearest is None or weights not in ("uniform", "distance", None):
         return None
-    if weights != "distance":
-        return lambda X: (None, nearest(X, 0.0)[1])
+    cosine = look(estimator, "effective_metric_") == "cosine"
 
-    def weighted(X: Floats) -> tuple[Floats, Indices]:
+    def weighted(X: Floats) -> tuple[Floats | None, Indices]:
+        if cosine and not X.any(axis=1).all():
+            raise Declined  # all are as near to zero: the answer is which ones the estimator takes
+        if weights != "distance":
+            return None, nearest(X, 0.0)[1]
         distances, indices = nearest(X, BLURRED_WEIGHT)
         return 1.0 / distances, indices
 
