@@ -24,7 +24,11 @@ declare -A pythons=(
   [parquet]="3.11 3.12 3.13 3.14"
   [dev]="3.11 3.12 3.13 3.14"
   [deploy]="3.11 3.12 3.13 3.14"
+  [bench]="3.11 3.12 3.13 3.14"
 )
+# The servers that make bench-peers measures, each in an environment of its own. They run on one
+# Python, and some of what they need comes as source only, so their wheels are not checked.
+peers=(aws mms mlserver mlflow bentoml litserve kserve fastapi)
 platforms=(x86_64-manylinux_2_28 aarch64-manylinux_2_28)
 
 usage() {
@@ -66,9 +70,21 @@ esac
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# These two last: they take the versions of serve-1.9 and parquet, and deploy those of dev.
-for name in serve-1.{3..9} parquet dev deploy; do
+# These three last: they take the versions of serve-1.9 and parquet, and deploy and bench those of
+# dev.
+for name in serve-1.{3..9} parquet dev deploy bench; do
   echo "$name" >&2
   compile "$name" "${upgrade[@]}"
   check_wheels "$name"
+done
+
+# Each peer loads the model that ours loads, so what a model is made of has our versions.
+grep -E '^(scikit-learn|numpy|scipy|joblib|threadpoolctl)==' serve-1.9.txt | sed 's| [\]$||' \
+  >"$scratch/model.txt"
+for name in "${peers[@]/#/bench-}"; do
+  echo "$name" >&2
+  pythons[$name]=3.11
+  override=()
+  if [[ -f $name.override ]]; then override=(--overrides "$name.override"); fi
+  compile "$name" --no-annotate --constraints "$scratch/model.txt" "${upgrade[@]}" "${override[@]}"
 done

@@ -1,0 +1,123 @@
+"""The models that are served, the rows they are asked about, and what they must answer.
+
+Each is made once, from fixed seeds, into a folder of the cache that has SageMaker's layout:
+`model/model.joblib` below it. What the estimator itself answers in this process is the truth that
+every server is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import sklearn
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+ROWS, COLUMNS = 180_000, 300  # of the neighbours: 432 MB of float64
+SMALL = 2_000  # rows of them where the run is only to show that all works
+CLUSTERS = 200
+NEIGHBOURS = 10
+TABLE = (10_000, 30)
+ASKED = 64  # different rows that callers send in turn
+
+
+@dataclass(frozen=True)
+class Case:
+    """A saved model, `rows` to ask about, and per row the numbers that are the right `answers`.
+
+    A neighbours index answers with its distances and then its indices.
+    """
+
+    name: str
+    folder: Path
+    rows: np.ndarray
+    answers: np.ndarray
+    data: int  # bytes that the model was fitted on
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "model" / "model.joblib"
+
+
+def _iris(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    X, y = load_iris(return_X_y=True)
+    return LogisticRegression(max_iter=500).fit(X, y), X, X
+
+
+def _forest(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    X, y = load_breast_cancer(return_X_y=True)
+    return RandomForestClassifier(100, random_state=0).fit(X, y), X, X
+
+
+def _boosting(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    X, y = load_breast_cancer(return_X_y=True)
+    model = make_pipeline(StandardScaler(), HistGradientBoostingClassifier(random_state=0))
+    return model.fit(X, y), X, X
+
+
+def _neighbours(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Vectors about unit length around some centres, as embeddings are."""
+    centres = rng.normal(size=(CLUSTERS, COLUMNS)) / COLUMNS**0.5
+    X = rng.normal(size=(SMALL if small else ROWS, COLUMNS)) * (0.5 / COLUMNS**0.5)
+    X += centres[rng.integers(CLUSTERS, size=len(X))]
+    asked = centres[rng.integers(CLUSTERS, size=ASKED)]
+    asked = asked + rng.normal(size=asked.shape) * (0.5 / COLUMNS**0.5)
+    model = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine", algorithm="brute")
+    return model.fit(X), X, asked
+
+
+def _linear(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    X = rng.normal(size=TABLE)
+    return LinearRegression().fit(X, X @ rng.normal(size=TABLE[1]) + 1), X, X
+
+
+MODELS: dict[str, Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, np.ndarray]]] = {
+    "iris": _iris,
+    "forest": _forest,
+    "boosting": _boosting,
+    "neighbours": _neighbours,
+    "neighbours compressed": _neighbours,
+    "linear": _linear,
+}
+
+
+def case(name: str, cache: Path, small: bool = False) -> Case:
+    """Return the model of that name, from the cache where it is there."""
+    size = "-small" if small else ""
+    folder = cache / "models" / f"{name.replace(' ', '-')}{size}-{sklearn.__version__}"
+    if not (folder / "case.npz").exists():
+        rng = np.random.default_rng(0)
+        model, X, asked = MODELS[name](rng, small)
+        if name != "linear":
+            asked = asked[rng.permutation(len(asked))[:ASKED]]
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        compress = 1 if name.endswith("compressed") else 0
+        joblib.dump(model, folder / "model" / "model.joblib", compress=compress)
+        np.savez(folder / "case.npz", rows=asked, answers=answers(model, asked), data=X.nbytes)
+    with np.load(folder / "case.npz") as saved:
+        return Case(name, folder, saved["rows"], saved["answers"], int(saved["data"]))
+
+
+def answers(model: Any, X: np.ndarray) -> np.ndarray:
+    """Return what the estimator says, as a matrix with a row per row of X."""
+    if hasattr(model, "kneighbors"):
+        return np.hstack(model.kneighbors(X))
+    return np.asarray(model.predict(X), dtype=float).reshape(len(X), -1)
+
+
+def equal(seen: np.ndarray, case: Case, rows: slice) -> bool:
+    """Whether a server's answers are those of the estimator: labels and neighbours the same.
+
+    The tolerance is for the last bits of distances and sums; it is far below one neighbour.
+    """
+    wanted = case.answers[rows]
+    return seen.shape == wanted.shape and np.allclose(seen, wanted, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,255 @@
+"""What is measured: one work per name, each a function from a `Bench` to figures.
+
+A new work is a function here, its line in `WORKS`, and the targets in `report.TARGETS` that read
+its figures.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import floors, load, measure, models
+from benchmarks.load import Load
+from benchmarks.ours import OURS, PYTHON
+from benchmarks.peers import PEERS, install
+from benchmarks.servers import Failed, Running, Server, good, post, serving
+
+STARTS = 5  # times that a start is measured
+SETTLE = 20  # seconds in which a server may finish what nobody waits for any more
+
+# Requests a second for the picture, until a server falls behind.
+RATES = (250, 500, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 8000, 10000)
+BEHIND = 0.95  # of the rate is answered, or the server is behind
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one server did under one load; `values` by the names that `report` knows."""
+
+    work: str
+    server: str
+    load: str
+    values: Mapping[str, float]
+
+
+@dataclass
+class Bench:
+    """One run: how long, where things are kept, which peers, and what has failed so far."""
+
+    cache: Path
+    peers: tuple[str, ...] = ()
+    seconds: float = 3.0
+    quick: bool = False
+    first: bool = True  # the first round; some works need no second
+    wrk: str | None = load.WRK
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    def case(self, name: str) -> models.Case:
+        return models.case(name, self.cache, self.quick)
+
+    def servers(self, ours: tuple[str, ...]) -> list[Server]:
+        return [OURS[name] for name in ours] + [PEERS[name] for name in self.peers]
+
+    def serving(self, server: Server, case: models.Case, **more: object):
+        python = install(server.name, self.cache) if server.name in PEERS else PYTHON
+        return serving(server, case, self.cache / "logs", python=python, **more)  # type: ignore[arg-type]
+
+    def failed(self, work: str, server: str, error: Exception) -> None:
+        self.failures.append({"work": work, "server": server, "why": str(error)})
+        print(f"  {work}: {server} failed: {error}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests of one row to a model, under some loads."""
+
+    model: str
+    loads: tuple[Load, ...]
+    ours: tuple[str, ...] = ("skserve",)
+    peer_loads: tuple[Load, ...] = ()
+    peer_environ: Mapping[str, str] = field(default_factory=dict)
+    longer: float = 1.0  # times the seconds of other works, where an answer takes long
+    sweep: tuple[str, ...] = ()  # servers whose latency is measured against the load
+
+    def __call__(self, name: str, bench: Bench) -> Iterator[Figure]:
+        case = bench.case(self.model)
+        for server in bench.servers(self.ours):
+            peer = server.name in PEERS
+            try:
+                with bench.serving(
+                    server, case, environ=self.peer_environ if peer else None
+                ) as running:
+                    yield Figure(name, server.name, "start", {"seconds": running.ready})
+                    running.check()
+                    for one in self.peer_loads if peer else self.loads:
+                        values = closed(running, one, bench, self.longer)
+                        yield Figure(name, server.name, str(one), values)
+                        measure.settle(running.process.pid, SETTLE)
+                    if bench.first and server.name in self.sweep:
+                        yield from _sweep(name, running, bench)
+                    running.check()
+                    pss = measure.pss(running.tree())
+                    yield Figure(name, server.name, "memory", {"pss_mib": pss})
+            except (Failed, OSError, subprocess.SubprocessError) as error:
+                bench.failed(name, server.name, error)
+
+
+def closed(running: Running, one: Load, bench: Bench, longer: float = 1.0) -> dict[str, float]:
+    """Drive a server, and say what came of it and what it cost."""
+    seconds = bench.seconds * longer
+    before = running.tree()
+    outcome = load.run(running.order(), one, seconds, bench.wrk)
+    after = running.tree()
+    return cost(outcome, before, after) | {
+        "share": max(measure.shares(before, after, running.process.pid), default=1.0)
+    }
+
+
+def cost(
+    outcome: load.Outcome, before: list[measure.Process], after: list[measure.Process]
+) -> dict[str, float]:
+    """Return an outcome's figures, and the CPU time of each request between two looks."""
+    spent = measure.cpu_seconds(after) - measure.cpu_seconds(before)
+    return {
+        "rps": outcome.requests / outcome.seconds,
+        "p50_ms": outcome.p50_ms,
+        "p99_ms": outcome.p99_ms,
+        "cpu_us": 1e6 * spent / max(1, outcome.requests),
+        "errors": outcome.errors,
+    }
+
+
+def _sweep(name: str, running: Running, bench: Bench) -> Iterator[Figure]:
+    """Offer more and more requests a second until they are not answered any more."""
+    for rate in RATES[:3] if bench.quick else RATES:
+        one = Load(load.OPEN_CALLERS, rate)
+        outcome = load.run(running.order(), one, bench.seconds)
+        values = {
+            "rate": rate,
+            "rps": outcome.requests / outcome.seconds,
+            "p50_ms": outcome.p50_ms,
+            "p99_ms": outcome.p99_ms,
+            "errors": outcome.errors,
+        }
+        yield Figure(name, running.server.name, str(one), values)
+        measure.settle(running.process.pid, SETTLE)
+        if outcome.requests < BEHIND * rate * outcome.seconds:
+            return
+
+
+def tables(name: str, bench: Bench) -> Iterator[Figure]:
+    """10,000 rows in one request, beside parsing the same bytes without a server."""
+    case = bench.case("linear")
+    bodies = {
+        "CSV": ("csv", "text/csv", _csv(case.rows)),
+        "JSON": ("json", "application/json", json.dumps(case.rows.tolist()).encode()),
+    }
+    with bench.serving(OURS["skserve"], case) as running:
+        for label, (kind, content_type, body) in bodies.items():
+            _whole_table(running, body, content_type)
+            before = running.tree()
+            order = running.order([body], content_type)
+            outcome = load.run(order, Load(1), bench.seconds, bench.wrk)
+            yield Figure(name, "skserve", label, cost(outcome, before, running.tree()))
+            _whole_table(running, body, content_type)
+            file = case.folder / f"body.{kind}"
+            file.write_bytes(body)
+            parsed = floors.measured(kind, file, bench.seconds)
+            yield Figure(name, f"in-process {kind}", label, parsed)
+
+
+def _csv(rows: np.ndarray) -> bytes:
+    return "".join(",".join(map(repr, row)) + "\n" for row in rows.tolist()).encode()
+
+
+def _whole_table(running: Running, body: bytes, content_type: str) -> None:
+    status, answer = post(running.port, running.server.path, body, content_type)
+    if status != 200 or not good(running.server, answer, running.case, slice(None)):
+        raise Failed(f"{status} {answer[:300]!r}")
+
+
+def in_process(name: str, bench: Bench) -> Iterator[Figure]:
+    """scikit-learn alone, asked for the neighbours of one row."""
+    found = floors.measured("neighbours", bench.case("neighbours").file, bench.seconds)
+    yield Figure(name, "in-process scikit-learn", "1 caller", found)
+
+
+def start(name: str, bench: Bench) -> Iterator[Figure]:
+    """From the start of the process to the first good prediction, beside a bare load."""
+    if not bench.first:
+        return
+    case = bench.case("iris")
+    bare = [sys.executable, "-c", f"import joblib; joblib.load({str(case.file)!r})"]
+    for _ in range(2 if bench.quick else STARTS):
+        began = time.perf_counter()
+        subprocess.run(bare, check=True)
+        seconds = {"seconds": time.perf_counter() - began}
+        yield Figure(name, "joblib.load alone", "start", seconds)
+        with bench.serving(OURS["skserve"], case) as running:
+            yield Figure(name, "skserve", "start", {"seconds": running.ready})
+
+
+def memory(name: str, bench: Bench) -> Iterator[Figure]:
+    """What a large model adds to a tiny one, in multiples of its data."""
+    if not bench.first:
+        return
+    for workers in (2, 4):
+        held = {}
+        for model in ("iris", "neighbours", "neighbours compressed"):
+            case = bench.case(model)
+            with bench.serving(OURS["skserve"], case, workers=workers) as running:
+                for _ in range(4):  # so that every worker has answered
+                    running.check(4 * workers)
+                held[model] = measure.pss(running.tree())
+            values = {"pss_mib": held[model]}
+            if model != "iris":
+                values["of_data"] = (held[model] - held["iris"]) * 2**20 / case.data
+            yield Figure(name, "skserve", f"{model}, {workers} workers", values)
+
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+C1, C8, C64, C256 = Load(1), Load(8), Load(64), Load(256)
+
+WORKS: dict[str, Callable[[str, Bench], Iterator[Figure]]] = {
+    "iris": Requests(
+        "iris",
+        loads=(C8,),
+        ours=("skserve", "skserve-quiet", "empty-flask"),
+        peer_loads=(C8,),
+        sweep=("skserve", "aws", "fastapi"),
+    ),
+    "forest": Requests("forest", loads=(C1, C8, C64), peer_loads=(C1, C8, C64)),
+    "boosting": Requests(
+        "boosting", loads=(C8, C64, C256), peer_loads=(C8, C64), peer_environ=ONE_THREAD
+    ),
+    "neighbours": Requests("neighbours", loads=(C1, C8, C64), peer_loads=(C8, C64), longer=2),
+    "in-process": in_process,
+    "tables": tables,
+    "start": start,
+    "memory": memory,
+}
+
+
+def run(bench: Bench, names: tuple[str, ...], rounds: int) -> Iterator[tuple[int, Figure]]:
+    """Measure the works, all servers of one after another, round by round."""
+    for number in range(1, rounds + 1):
+        bench.first = number == 1
+        for name in names:
+            print(f"round {number}: {name}", file=sys.stderr, flush=True)
+            try:
+                yield from map(partial(_numbered, number), WORKS[name](name, bench))
+            except (Failed, OSError, subprocess.SubprocessError) as error:
+                bench.failed(name, "skserve", error)
+
+
+def _numbered(number: int, figure: Figure) -> tuple[int, Figure]:
+    return number, figure
