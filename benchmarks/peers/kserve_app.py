@@ -6,6 +6,7 @@ from typing import Any
 
 import kserve
 import numpy as np
+from kserve.protocol.rest.multiprocess.server import RESTServerProcess
 from predictor import Predictor
 
 
@@ -22,6 +23,8 @@ class Model(kserve.Model):
 logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
 
 if __name__ == "__main__":
+    # Its supervisor kills a worker that has not started within 5 s, which on a busy machine is all.
+    RESTServerProcess.is_alive.__defaults__ = (60,)
     kserve.ModelServer(
         http_port=int(os.environ["BENCH_PORT"]),
         workers=2,
