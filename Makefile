@@ -7,13 +7,17 @@ IMAGE ?= skserve
 VENV := .venv
 RUN := $(VENV)/bin/python
 
+# For bench and bench-peers: where models and peers are kept, a smoke run, a choice of each.
+CACHE ?= build
+BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORKS),--works $(WORKS))
+
 export PYTHONPATH := $(CURDIR)/container
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check soak image clean
+.PHONY: help demo serve test check soak bench bench-peers image clean
 
 help:  ## list the words
-	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 13
 
 demo: $(VENV)/serve  ## train both examples, serve them, send requests, stop
 	@$(RUN) examples/demo.py
@@ -33,12 +37,19 @@ test: check  ## check, then every test that takes seconds; with Docker the image
 soak: $(VENV)/dev  ## the tests that take minutes
 	$(RUN) -m pytest -m soak
 
+bench: $(VENV)/serve  ## how fast we answer, beside floors, into build/bench.json (QUICK=1, WORKS=)
+	$(BENCH) --out build/bench.json
+
+bench-peers: $(VENV)/bench  ## the same beside other servers, with a picture (QUICK=1, PEERS=, WORKS=)
+	$(BENCH) --peers $(or $(PEERS),all) --out build/bench-peers.json
+	$(RUN) -m benchmarks.picture build/bench-peers.json build/latency.svg
+
 image:  ## build the image: make image SKLEARN=1.5
 	docker build --build-arg SKLEARN=$(SKLEARN) --build-arg PYTHON_VERSION=$(PYTHON_VERSION) \
 	  --tag $(IMAGE):$(SKLEARN) .
 
 clean:  ## remove what the words above made here
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # An environment of its own: first what the image holds, then what the tests need beside it.
 $(VENV)/serve: requirements/serve-1.9.txt
@@ -46,6 +57,10 @@ $(VENV)/serve: requirements/serve-1.9.txt
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/bench: $(VENV)/serve requirements/bench.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/serve requirements/deploy.txt requirements/dev.txt

@@ -43,7 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     works = _names(parser, given.works, WORKS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended
     rounds = 1 if given.quick else given.rounds
-    bench = Bench(given.cache.resolve(), seconds=1 if given.quick else given.seconds)
+    bench = Bench(
+        given.cache.resolve(), seconds=min(1, given.seconds) if given.quick else given.seconds
+    )
     bench.quick = given.quick
     if not load.WRK:
         print("wrk is not installed: the Python generator asks instead, less quickly.")

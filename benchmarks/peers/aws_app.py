@@ -14,7 +14,7 @@ from typing import Any
 
 collections.Mapping = collections.abc.Mapping  # type: ignore[attr-defined]
 
-from sagemaker_containers import _server  # noqa: E402
+from sagemaker_containers import _server  # type: ignore[attr-defined] # noqa: E402
 from sagemaker_containers.beta.framework import (  # noqa: E402
     encoders,
     env,
@@ -40,7 +40,9 @@ def main(environ: Any, start_response: Any) -> Any:
             ),
         )
         line.initialize()
-        _app = worker.Worker(transform_fn=line.transform, module_name=serving.module_name)
+        _app = worker.Worker(  # type: ignore[attr-defined]
+            transform_fn=line.transform, module_name=serving.module_name
+        )
     return _app(environ, start_response)
 
 
