@@ -178,25 +178,20 @@ def generate(order: Order, load: Load, seconds: float) -> Outcome:
     idle = deque(_Caller(address, selector) for _ in range(count))
     every = list(idle)
     took: list[float] = []
-    sent = errors = 0
+    sent = bad = 0
     began = time.perf_counter()
     ending = began + seconds
-    while True:
-        now = time.perf_counter()
-        due = now
-        while idle and now < ending:
-            if load.rate is not None:
-                due = began + sent / load.rate
-                if due > now or due >= ending:
-                    break
+    last = ending if load.rate is None else ending + DRAIN
+    total = None if load.rate is None else int(load.rate * seconds)
+    while (now := time.perf_counter()) < last and (total is None or len(took) + bad < total):
+        wake = last
+        while idle and sent != total:
+            due = now if load.rate is None else began + sent / load.rate
+            if due > now:
+                wake = due
+                break
             idle.popleft().send(requests[sent % len(requests)], due)
             sent += 1
-        waiting = len(idle) < count
-        if now >= ending and (load.rate is None or not waiting or now >= ending + DRAIN):
-            break
-        wake = ending if now < ending else ending + DRAIN
-        if load.rate is not None and idle and now < ending:
-            wake = min(wake, began + sent / load.rate)
         for key, events in selector.select(max(0.0, wake - now)):
             good = key.data.ready(events)
             if good is None:
@@ -205,14 +200,13 @@ def generate(order: Order, load: Load, seconds: float) -> Outcome:
             if good:
                 took.append(time.perf_counter() - key.data.due)
             else:
-                errors += 1
-    if load.rate is not None:  # due but never answered, or never even sent
-        errors = int(load.rate * seconds) - len(took)
+                bad += 1
+    errors = bad if total is None else total - len(took)  # what was never answered is none either
     for caller in every:
         caller.close()
     took.sort()
     p50, p99 = (1e3 * took[int(part * len(took))] if took else 0.0 for part in (0.5, 0.99))
-    return Outcome(len(took), seconds, p50, p99, max(0, errors))
+    return Outcome(len(took), seconds, p50, p99, errors)
 
 
 def _bodies(path: str) -> list[bytes]:

@@ -82,10 +82,10 @@ class Running:
         bodies = bodies or [self.server.ask(row[None]) for row in self.case.rows]
         return load.Order(self.port, self.server.path, content_type, bodies)
 
-    def check(self, callers: int = 8) -> None:
-        """Ask for each row once, several at the same moment. Raises Failed at a wrong answer."""
+    def check(self, count: int = models.ASKED, callers: int = 8) -> None:
+        """Ask for so many rows, several at the same moment. Raises Failed at a wrong answer."""
         with ThreadPoolExecutor(callers) as pool:
-            rows = range(min(models.ASKED, len(self.case.rows)))
+            rows = range(min(count, len(self.case.rows)))
             wrong = [why for why in pool.map(self._wrong, rows) if why]
         if wrong:
             raise Failed(f"{len(wrong)} of {len(rows)} answers are wrong; one: {wrong[0]}")

@@ -181,7 +181,7 @@ PEERS = {
         Server(
             "mlflow",
             _mlflow,
-            _environ(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT="60"),
+            _environ(MLFLOW_DISABLE_TELEMETRY="true", UVICORN_ACCESS_LOG="false"),
             ask=_named("inputs"),
             read=_below("predictions"),
             prepare=_prepare_mlflow,
