@@ -105,15 +105,16 @@ class _Caller:
         self._socket.setblocking(False)
         self._selector.register(self._socket, selectors.EVENT_READ, self)
         self._seen = bytearray()
+        self._busy = False
         self._end = 0  # bytes in the whole answer, once its head is there
 
     def send(self, request: bytes, due: float) -> None:
-        self.due = due
+        self.due, self._busy = due, True
         self._left = memoryview(request)
         self._write()
 
     def _write(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # reading says what it was
             self._left = self._left[self._socket.send(self._left) :]
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._left else 0)
         if self._selector.get_key(self._socket).events != wanted:
@@ -127,10 +128,14 @@ class _Caller:
             return None
         try:
             some = self._socket.recv(1 << 18)
+        except BlockingIOError:
+            return None
         except OSError:
             some = b""
         if not some:
-            return self._again(False)
+            busy = self._busy
+            self._connect_again()
+            return False if busy else None  # an idle connection may be closed at any time
         self._seen += some
         if not self._end:
             self._end = self._length()
@@ -139,9 +144,9 @@ class _Caller:
         good = self._seen.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))
         closing = re.search(rb"(?i)\r\nconnection: *close", self._seen[: self._head])
         if closing or self._seen.startswith(b"HTTP/1.0"):
-            return self._again(good)
+            self._connect_again()
         self._seen.clear()
-        self._end = 0
+        self._end, self._busy = 0, False
         return good
 
     def _length(self) -> int:
@@ -153,10 +158,9 @@ class _Caller:
             return self._head + int(length[1])
         return len(self._seen) if self._seen.endswith(b"0\r\n\r\n") else 0  # the end of chunks
 
-    def _again(self, good: bool) -> bool:
+    def _connect_again(self) -> None:
         self.close()
         self._connect()
-        return good
 
     def close(self) -> None:
         self._selector.unregister(self._socket)
