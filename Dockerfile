@@ -2,6 +2,7 @@
 #
 #   docker build --tag skserve .
 #   docker build --tag skserve:1.3 --build-arg SKLEARN=1.3 --build-arg PYTHON_VERSION=3.11 .
+#   docker build --tag skserve:1.9-parquet --build-arg FORMATS=parquet .
 #
 # lock (fetch) -> environment (install, trim, compile) -> runtime. Only the last stage is kept.
 # Any builder will do: there is nothing here that needs BuildKit.
@@ -24,6 +25,12 @@ RUN pip download --quiet --no-cache-dir --disable-pip-version-check \
       --only-binary :all: --require-hashes --requirement /lock.txt --dest /wheels \
     || { echo "No wheel? The first line of requirements/serve-${SKLEARN}.txt says which Pythons" \
               "it is for; choose one with --build-arg PYTHON_VERSION=..." >&2; exit 1; }
+# Parquet and Arrow are a third of the image, so they are only in one that asks: FORMATS=parquet.
+ARG FORMATS
+COPY requirements/parquet.txt /formats/parquet.txt
+RUN test -z "${FORMATS}" \
+    || pip download --quiet --no-cache-dir --disable-pip-version-check \
+      --only-binary :all: --require-hashes --requirement "/formats/${FORMATS}.txt" --dest /wheels
 
 
 # ---- environment: what the program imports, at the path where it will run ----

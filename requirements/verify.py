@@ -41,7 +41,8 @@ def main(wanted_python: str, wanted_sklearn: str) -> int:
         if wanted.split(".")[:2] != found.split(".")[:2]:
             print(f"asked for {name} {wanted}, but this is {found}", file=sys.stderr)
             return 1
-    for module in MODULES:
+    # FORMATS=parquet brings what serve.in does not name.
+    for module in (*MODULES, *(["pyarrow.parquet"] if "pyarrow" in packages else [])):
         importlib.import_module(module)
     print(json.dumps({"python": python, "packages": dict(sorted(packages.items()))}, indent=2))
     return 0

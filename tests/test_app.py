@@ -131,13 +131,6 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(client):
     assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" in answer.json["error"]["hint"]
 
 
-def test_a_compressed_body_is_refused_for_now(client):
-    answer = client.post("/invocations", data=ROW, headers={"Content-Encoding": "br"})
-
-    assert answer.status_code == 415
-    assert "gzip" in answer.json["error"]["message"]
-
-
 def test_a_bug_is_a_500_with_its_traceback_in_the_log_alone(caplog):
     answer = failing(RuntimeError("secret internals")).post("/invocations", data="[]")
 

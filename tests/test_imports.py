@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
 # From the bottom up: a module imports only from the lines above its own.
 LAYERS = [
     {"__init__", "errors"},
-    {"config", "archive", "telemetry", "methods", "bounds"},
+    {"config", "archive", "telemetry", "methods", "bounds", "helper"},
     {"privileges"},
     {"columns", "media", "answer"},
     {"schema", "accelerate.kernel", "accelerate.jobs"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"accelerate.compose", "accelerate.proof"},
     {"accelerate"},
     {"sparse", "table"},
-    {"arrays", "delimited", "libsvm", "recordio", "artifact"},
+    {"arrays", "columnar", "delimited", "libsvm", "recordio", "artifact"},
     {"compression", "encoders"},
     {"decoders"},
     {"codec", "source"},
@@ -48,7 +48,8 @@ DOORS = {
     "skops": {"artifact"},
     "boto3": {"source"},
     "botocore": {"source"},
-    "orjson": {"decoders", "delimited", "encoders"},
+    "orjson": {"columnar", "decoders", "delimited", "encoders", "helper"},
+    "pyarrow": {"columnar"},
     "pandas": {"table", "training.data"},
     "threadpoolctl": {"bounds"},
     "sklearn": {"training.recipe", "training.evaluation", "training.report", "training.fit"},

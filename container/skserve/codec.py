@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from skserve import media
+from skserve import columnar, media
 from skserve.answer import Answer
 from skserve.decoders import DECODERS
 from skserve.encoders import ENCODERS
@@ -69,6 +69,8 @@ def decode(call: Call, schema: Schema, accept: str) -> Request:
     decoder = DECODERS.get(kind.name)
     if decoder is None:
         way_out = f"Send one of {', '.join(DECODERS)}."
+        if kind.name in columnar.FORMS:
+            way_out = columnar.WAY_OUT
         if kind.name == FORM:
             way_out = "With curl: -H 'Content-Type: application/json'. " + way_out
         raise UnsupportedMediaType(f"Content-Type {kind.name} is not read here.", way_out)
@@ -104,9 +106,10 @@ def answer_type(accept: str, default: str) -> str:
     """Choose the format of the answer. Raises NotAcceptable where none fits."""
     chosen = media.negotiate(accept, ENCODERS, default)
     if chosen not in ENCODERS:
+        missing = any(form in accept for form in columnar.FORMS)
         raise NotAcceptable(
             f"Accept {accept or default!r} names no format that is written here.",
-            f"Ask for one of {', '.join(ENCODERS)}.",
+            columnar.WAY_OUT if missing else f"Ask for one of {', '.join(ENCODERS)}.",
         )
     return chosen
 

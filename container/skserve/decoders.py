@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from skserve import columnar
 from skserve.arrays import read_npy, read_npz
 from skserve.delimited import read_csv
 from skserve.errors import BadRequest
@@ -208,4 +209,5 @@ DECODERS: dict[str, Decoder] = {
     LIBSVM: read_libsvm,
     X_LIBSVM: read_libsvm,
     RECORDIO: read_recordio,
+    **(dict.fromkeys(columnar.FORMS, columnar.read_columns) if columnar.INSTALLED else {}),
 }

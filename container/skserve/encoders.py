@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from skserve import columnar
 from skserve.answer import Answer
 from skserve.errors import ModelFault
 from skserve.media import CSV, JSON, JSON_LINES, NDJSON, NPY, NPZ, RECORDIO
@@ -129,6 +130,10 @@ def _write_recordio(answer: Answer, enveloped: bool) -> bytes:
     return write_recordio(answer.arrays())
 
 
+def _write_columns(media_type: str) -> Callable[[Answer, bool], bytes]:
+    return lambda answer, enveloped: columnar.write_columns(answer, media_type)
+
+
 ENCODERS: dict[str, Callable[[Answer, bool], bytes]] = {
     JSON: _write_json,
     CSV: _write_csv,
@@ -137,4 +142,5 @@ ENCODERS: dict[str, Callable[[Answer, bool], bytes]] = {
     NPY: _write_npy,
     NPZ: _write_npz,
     RECORDIO: _write_recordio,
+    **({form: _write_columns(form) for form in columnar.FORMS} if columnar.INSTALLED else {}),
 }
