@@ -202,7 +202,7 @@ def test_a_long_csv_is_read_in_little_memory(header, last, monkeypatch):
 
 @pytest.mark.parametrize("content_type", list(DECODERS))
 @given(body=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_no_body_is_more_than_a_refusal(content_type, body):
     for schema in (NUMBERS, NAMED, Schema(text=True), Schema()):
         try:
