@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,13 @@ def decoded(body: bytes, kind: str, schema: Schema = NUMBERS):
 def npz(**arrays: object) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def npy_claiming(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
     return stream.getvalue()
 
 
@@ -416,3 +425,44 @@ def test_a_model_without_sparse_rows_says_so(servers):
     assert answer.status_code == 400
     assert "takes no sparse rows" in answer.json()["error"]["message"]
     assert NPY.split("/")[1].removeprefix("x-") in answer.json()["error"]["hint"]
+
+
+def peak(server: object) -> int:
+    """Return the most memory, in bytes, that a worker of a running server ever had."""
+    pid = server.process.pid
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    lines = "".join(Path(f"/proc/{worker}/status").read_text() for worker in workers)
+    return max(int(size) for size in re.findall(r"VmHWM:\s+(\d+) kB", lines)) << 10
+
+
+LIARS = {
+    "npy that claims a petabyte": (
+        npy_claiming((2**47, 1)),
+        NPY,
+    ),
+    "npz bomb": (npz(X=np.zeros((4_000_000, 4))), NPZ),
+    "npz in an npz": (zipped({"X.npy": zipped({"X.npy": b"0" * 999})}), NPZ),
+    "coo of a trillion rows": (
+        sparse_npz(scipy.sparse.coo_matrix(([1.0], ([0], [0])), (10**12, 4))),
+        NPZ,
+    ),
+    "record past the end": (struct.pack("<II", 0xCED7230A, 2**29 - 1) + b"x" * 99, RECORDIO),
+    "key of 2 ** 63": (framed(record([1.0], [2**63], [4])), RECORDIO),
+    "index of a trillion": (b"1 1000000000000:1\n", LIBSVM),
+    "a million queries": (b"1 qid:1\n" * 100 + b"1 0:x\n", LIBSVM),
+}
+
+
+def test_liars_get_a_sentence_and_no_memory(servers):
+    iris = servers("iris")
+    iris.post(svmlight(SPARSE), LIBSVM)  # so that scipy is there before the measure
+    iris.post(sparse_npz(CSR), NPZ)
+    before = peak(iris)
+    for name, (body, kind) in LIARS.items():
+        answer = iris.post(body, kind)
+        assert answer.status_code in (400, 413), (name, answer.text)
+        assert answer.elapsed.total_seconds() < 5, name  # a hundredth of that on a quiet machine
+        assert answer.json()["error"]["message"].endswith("."), name
+
+    assert iris.ping() == 200
+    assert peak(iris) - before < 64 << 20

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 
@@ -51,3 +54,37 @@ def test_the_workers_share_a_large_model(image, tmp_path):
     added = [float(line.split()[-2]) for line in done.stdout.splitlines() if line.endswith("x")]
     assert len(added) == 2
     assert max(added) < 1.15
+
+
+def test_the_image_with_parquet_reads_it_without_a_writable_disk(models):
+    """Build it, ask it for Parquet and Arrow, and say what it weighs beside the plain one."""
+    tag = "skserve-soak:1.9-parquet"
+    build = [
+        "docker",
+        "build",
+        "--quiet",
+        "--tag",
+        tag,
+        "--build-arg",
+        "FORMATS=parquet",
+        str(ROOT),
+    ]
+    subprocess.run(build, env={**os.environ, "DOCKER_BUILDKIT": "0"}, check=True)
+    table = pa.table({"a": [1.0], "b": [1.0], "c": [1.0]})
+    body = io.BytesIO()
+    pq.write_table(table, body)
+    options = ("--user", "10001", "--read-only", "--tmpfs", "/tmp:noexec")
+
+    with container(tag, readable(models("named")), *options) as running:
+        for form in ("application/x-parquet", "application/vnd.apache.arrow.stream"):
+            headers = {"Content-Type": "application/x-parquet", "Accept": form}
+            answer = requests.post(
+                running.url + "/invocations", body.getvalue(), headers=headers, timeout=30
+            )
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, form)
+        broken = requests.post(
+            running.url + "/invocations", body.getvalue()[:-9], headers=headers, timeout=30
+        )
+        assert broken.status_code == 400
+    sizes = docker("image", "inspect", "--format", "{{.Size}}", tag, "python:3.13-slim").stdout
+    print("bytes with Parquet, bytes of the base:", *sizes.split())
