@@ -52,6 +52,9 @@ LINGER = 5
 # Seconds for which a new connection is left to a worker that holds fewer.
 PATIENCE = 0.01
 
+# New connections that are taken before the others are looked at again.
+ACCEPTS = 16
+
 # Bytes in which a head must end, and in a body that the poller waits for.
 HEAD_LIMIT, BODY_LIMIT = 64 << 10, SMALL
 
@@ -118,14 +121,18 @@ class Crowd:
         self._held[place] = held
 
     def others_first(self, place: int | None) -> bool:
-        """Whether another worker holds fewer, or as many and has taken fewer so far."""
+        """Whether another worker holds fewer, or as few and has taken fewer so far.
+
+        The more there are, the less a few of them matter: in a storm nobody waits for his turn.
+        """
         if place is None:
             return False
         ranks = zip(self._held, self._taken, strict=True)
-        return min(one for one in ranks if one[0] != self.ABSENT) < (
-            self._held[place],
-            self._taken[place],
-        )
+        held, taken = min(one for one in ranks if one[0] != self.ABSENT)
+        slack = held // 4
+        if self._held[place] == held:
+            return slack == 0 and self._taken[place] > taken
+        return self._held[place] > held + slack
 
 
 class Connection(TConn):  # type: ignore[misc]
@@ -244,8 +251,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def accept(self, listener: Any) -> None:
         """Take a new connection, or leave it to a worker that has less to do; see `Crowd`."""
-        if not (self.alive and self.app.crowd.others_first(self._place)):
-            self._take(listener)
+        for _ in range(ACCEPTS):
+            if self.alive and self.app.crowd.others_first(self._place):
+                break
+            if not self._take(listener):
+                return
+        else:
             return
         now = time.monotonic()
         if now - self._left_since > 2 * PATIENCE:  # the last one that was left is long gone
@@ -257,19 +268,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             os.sched_yield()  # the poller comes back here at once
 
-    def _take(self, listener: Any) -> None:
-        """Take a new connection, if there is one."""
+    def _take(self, listener: Any) -> bool:
+        """Take a new connection, if there is one; return whether there was."""
         try:
             client, address = listener.accept()
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
-                return
+                return False
             raise
         conn = Connection(self.cfg, client, address, listener.getsockname())
         conn.linger = self._linger
         self.nr_conns += 1
         conn.timeout = time.monotonic() + STALL
         self._wait(conn, self.pending_conns)
+        return True
 
     def _wait(self, conn: Connection, among: deque[Connection]) -> None:
         """Let the poller tell when the client says something."""
