@@ -65,7 +65,7 @@ class _Flask(Flask):
     """Flask without the parts of its dispatch that only pages for people need.
 
     The host and the subdomain choose no route here, and nothing builds a URL; making ready for
-    both, twice a request, is a third of the time that Flask takes.
+    both, twice a request, is a fifth of the time that Flask takes.
     """
 
     session_interface = _NoSession()
