@@ -73,7 +73,19 @@ def main() -> None:
         print()
         for name, seconds in took.items():
             print(f"{name:26} {seconds * 1e3:9.2f} ms {seconds / floor:7.2f} x")
+    print()
+    _long()
     _one_row()
+
+
+def _long() -> None:
+    """Read as large a body as is taken by default, also with an empty cell at its end."""
+    schema = Schema(n_features=2, columns=(NUMBER,) * 2)
+    body = b"1.5,2\n" * 4_200_000
+    for name, end in (("25 MB of CSV", b""), ("an empty cell in it", b",1\n")):
+        call, began = Call(body + end, CSV), time.process_time()
+        codec.decode(call, schema, JSON)
+        print(f"{name:26} {(time.process_time() - began) * 1e3:9.2f} ms")
 
 
 def _one_row() -> None:

@@ -138,7 +138,10 @@ def _body(bodies: Bodies, limit: int) -> Iterator[bytes]:
     # A chunked or packed body does not say its size, so it counts as the largest that may come.
     with bodies.hold(limit if length is None or gzipped else length):
         try:
-            body = request.get_data(cache=False)
+            if length is None:
+                body = request.get_data(cache=False)
+            else:  # in one go: werkzeug takes small steps, and gunicorn copies all it holds at each
+                body = request.environ["wsgi.input"].read(length)
         except (ClientDisconnected, OSError):
             body = None
         except (HTTPException, MemoryError):
