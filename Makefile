@@ -3,6 +3,7 @@
 PYTHON ?= python3
 SKLEARN ?= 1.9
 PYTHON_VERSION ?= 3.13
+FORMATS ?=
 IMAGE ?= skserve
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -46,6 +47,7 @@ bench-peers: $(VENV)/bench  ## the same beside other servers, with a picture (QU
 
 image:  ## build the image: make image SKLEARN=1.5
 	docker build --build-arg SKLEARN=$(SKLEARN) --build-arg PYTHON_VERSION=$(PYTHON_VERSION) \
+	  --build-arg FORMATS=$(FORMATS) \
 	  --tag $(IMAGE):$(SKLEARN) .
 
 clean:  ## remove what the words above made here
