@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE / "container")]
 
 import click  # noqa: E402
 
-from deployment import batch, commands, views  # noqa: E402
+from deployment import batch, commands, training, views  # noqa: E402
 from deployment.commands import Words, run  # noqa: E402
 
 # Each flag and the key of endpoint.toml that it overrides.
@@ -214,6 +214,37 @@ def transform(source: str, output: str, content_type: str, accept: str, transfor
     job = batch.Job(source, output, content_type, accept, transform_instance, transform_count, join,
                     payload_mb, concurrent, job_name)  # fmt: skip
     go(batch.transform, options, job)
+
+
+@main.command()
+@shared
+@click.option("--channel", "channels", multiple=True, metavar="NAME=PATH",
+              help="data: a file, a folder or an s3:// URI")  # fmt: skip
+@click.option("--hyperparameter", "hyperparameters", multiple=True, metavar="NAME=VALUE",
+              help="for example estimator=sklearn.svm.SVC")  # fmt: skip
+@click.option("--train-instance", help="for example ml.m5.xlarge [train.type]")
+@click.option("--spot/--no-spot", default=None, help="cheaper, may be interrupted [train.spot]")
+@click.option("--job-name", default="")
+@click.option("--follow", default="", metavar="JOB", help="watch a job that was made before")
+@click.option("--stop", default="", metavar="JOB", help="stop a job; it may save its model")
+@click.option("--then-deploy", is_flag=True, help="make the endpoint from its model")
+def train(channels: tuple[str, ...], hyperparameters: tuple[str, ...], train_instance: str | None,
+          spot: bool | None, job_name: str, follow: str, stop: str, then_deploy: bool,
+          **options: Any) -> None:  # fmt: skip
+    """Train a model as [train] says: make the job, show its log, print its model's URI."""
+    given = {"type": train_instance, "spot": None if spot is None else str(spot).lower()}
+    extra = tuple(f"train.{key}={value}" for key, value in given.items() if value is not None)
+    asked = training.Asked(_pairs(channels), _pairs(hyperparameters), job_name, follow, stop,
+                           then_deploy)  # fmt: skip
+    go(training.train, options | {"set_": options["set_"] + extra}, asked)
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """Split NAME=VALUE."""
+    for pair in given:
+        if not pair.partition("=")[1]:
+            raise click.UsageError(f"{pair}: it must be NAME=VALUE")
+    return {name: value for name, _, value in (pair.partition("=") for pair in given)}
 
 
 @main.command()

@@ -80,7 +80,7 @@ def _from_here(overrides: Mapping[str, Any]) -> dict[str, Any]:
     paths = {
         key: str(Path(value).absolute())
         for key, value in overrides.items()
-        if key in ("model", "code") and not value.startswith("s3://")
+        if key in ("model", "code") and value and not value.startswith("s3://")
     }
     return {**overrides, **paths}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from deployment.aws import Cloud
@@ -10,6 +11,37 @@ from deployment.errors import DeployError
 
 GROUP = "/aws/sagemaker/Endpoints/{name}"
 _TAIL_LINES = 20
+
+
+class Followed:
+    """A log that is read from its beginning, each line once: all streams of a common prefix."""
+
+    def __init__(self, cloud: Cloud, group: str, prefix: str) -> None:
+        self._cloud, self._group, self._prefix = cloud, group, prefix
+        self._places: dict[str, str] = {}  # where reading goes on, by stream
+
+    def lines(self) -> list[str]:
+        """Return what has been written since the last look; nothing if it cannot be read."""
+        found: list[tuple[int, str]] = []
+        with suppress(DeployError):
+            streams = self._cloud.find("logs", "describe_log_streams", logGroupName=self._group,
+                                       logStreamNamePrefix=self._prefix)  # fmt: skip
+            for stream in (streams or {}).get("logStreams", ()):
+                found += self._read(stream["logStreamName"])
+        return [text for _, text in sorted(found, key=lambda event: event[0])]
+
+    def _read(self, stream: str) -> Iterator[tuple[int, str]]:
+        while True:
+            place = self._places.get(stream)
+            answer = self._cloud.call(
+                "logs", "get_log_events", logGroupName=self._group, logStreamName=stream,
+                startFromHead=True, **({"nextToken": place} if place else {}),
+            )  # fmt: skip
+            for event in answer["events"]:
+                yield event["timestamp"], event["message"].rstrip()
+            self._places[stream] = answer["nextForwardToken"]
+            if not answer["events"]:
+                return
 
 
 def tail(cloud: Cloud, name: str, lines: int = _TAIL_LINES) -> list[str]:

@@ -73,7 +73,7 @@ def pack(source: Path, target: Path, code: Path | None = None, choice: str = "")
 def _collect(source: Path, code: Path | None) -> dict[str, Path]:
     """Map each member's name to its file: flat, links followed, litter left out."""
     if source.is_dir():
-        files = {name: path for name, path in _walk(source) if name != MANIFEST}
+        files = {name: path for name, path in walk(source) if name != MANIFEST}
     elif source.is_file():
         if source.suffix.lower() not in archive.MODEL_SUFFIXES:
             known = ", ".join(archive.MODEL_SUFFIXES)
@@ -98,10 +98,11 @@ def _code(code: Path) -> list[tuple[str, Path]]:
         return [("inference.py", code)]
     if not code.is_dir():
         raise Refused(f"there is no code folder {code}", f"beside it lies {_beside(code)}")
-    return list(_walk(code))
+    return list(walk(code))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+def walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name in an archive of every file below `folder`, and the file; no litter."""
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _litter(name))
         for name in folders:

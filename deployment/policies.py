@@ -42,7 +42,8 @@ def permissions(settings: Settings, partition: str, region: str, account: str) -
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents",
              "logs:DescribeLogStreams"],
             [f"{arn}:logs:{region}:{account}:log-group:{group}{tail}"
-             for group in (GROUP.format(name=settings.name), "/aws/sagemaker/TransformJobs")
+             for group in (GROUP.format(name=settings.name), "/aws/sagemaker/TransformJobs",
+                           *(["/aws/sagemaker/TrainingJobs"] if settings.train else []))
              for tail in ("", ":log-stream:*")],
         ),
         _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"])
@@ -70,6 +71,10 @@ def _objects(settings: Settings, arn: str, region: str, account: str) -> list[Do
     if settings.async_ is not None:
         writes += [settings.async_.output, *([settings.async_.failure or ""])]
         reads.append(settings.async_.output)
+    if settings.train is not None:
+        reads += [uri for uri in settings.train.channels.values() if uri.startswith("s3://")]
+        places = [uri for uri in (settings.train.output, settings.train.checkpoints) if uri]
+        reads, writes = reads + places, writes + places  # checkpoints come back after a restart
     if settings.capture is not None:
         writes.append(settings.capture.destination)
     buckets = {uri.split("/")[2] for uri in reads + writes if uri}
@@ -89,7 +94,8 @@ def _below(arn: str, uri: str) -> str:
 
 
 def _image(settings: Settings, arn: str) -> list[Document]:
-    images = [settings.image, (settings.shadow.image or "") if settings.shadow else ""]
+    images = [settings.image, (settings.shadow.image or "") if settings.shadow else "",
+              settings.train.image if settings.train else ""]  # fmt: skip
     found = [parts for parts in map(ecr_parts, images) if parts]
     resources = [
         f"{arn}:ecr:{p['region']}:{p['account']}:repository/{p['repository']}" for p in found

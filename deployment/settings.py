@@ -27,6 +27,8 @@ EnvironmentKey = Annotated[
     str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=1024)
 ]
 Short = Annotated[str, StringConstraints(max_length=1024)]
+TrainValue = Annotated[str, StringConstraints(max_length=512)]
+Channel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.\-_]{1,64}$")]
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 TagValue = Annotated[str, StringConstraints(max_length=256)]
 
@@ -117,6 +119,28 @@ class Smoke(Table):
     accept: str = "text/csv"
 
 
+class Train(Table):
+    """A training job. Paths are relative to the file's folder, as everywhere."""
+
+    channels: dict[Channel, str] = Field(default_factory=dict, max_length=19)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    content_types: dict[Channel, str] = Field(default_factory=dict)
+    program: str | None = None  # the script, in `code`; without one, nothing but hyperparameters
+    code: str | None = None
+    image: str = Field(default="", max_length=255)  # default: the endpoint's
+    type: InstanceType = "ml.m5.large"
+    count: int = Field(default=1, ge=1)
+    volume_gb: int = Field(default=30, ge=1)
+    max_seconds: int = Field(default=86400, ge=1, le=28 * 86400)
+    spot: bool = False
+    wait_seconds: int | None = Field(default=None, ge=1)
+    checkpoints: S3Uri | None = None
+    metrics: dict[str, str] = Field(default_factory=dict, max_length=40)  # name: regex
+    output: S3Uri | None = None
+    environment: dict[EnvironmentKey, TrainValue] = Field(default_factory=dict, max_length=100)
+    encrypt_traffic: bool = False
+
+
 class Startup(Table):
     download_seconds: int | None = Field(default=None, ge=60, le=3600)
     health_seconds: int | None = Field(default=None, ge=60, le=3600)
@@ -150,6 +174,7 @@ class Settings(Table):
     shadow: Shadow | None = None
     smoke: Smoke | None = None
     startup: Startup = Startup()
+    train: Train | None = None
     folder: Path = Field(Path(), exclude=True)
 
     @property

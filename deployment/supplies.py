@@ -52,11 +52,7 @@ def uploads(target: Target, state: State) -> Iterator[Call]:
     sources = [source for source in (target.source, target.shadow_source) if source]
     packed = [source for source in sources if source.package is not None]
     if packed and not state.bucket_exists:
-        where: Document = {"Bucket": target.bucket}
-        if target.region != "us-east-1":  # the one region that must not be named here
-            where["CreateBucketConfiguration"] = {"LocationConstraint": target.region}
-        undo = Call("s3", "delete_bucket", {"Bucket": target.bucket}, f"bucket {target.bucket}")
-        yield Call("s3", "create_bucket", where, f"the bucket {target.bucket}", undo)
+        yield make_bucket(target.bucket, target.region)
     for source in packed:
         if source.uri in state.uploaded or source.package is None:
             continue
@@ -65,12 +61,23 @@ def uploads(target: Target, state: State) -> Iterator[Call]:
         if target.account and settings.bucket is None:
             # Our default name can be guessed: somebody else may have taken it.
             named["ExpectedBucketOwner"] = target.account
-        sealed = (
-            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.kms.bucket}
-            if settings.kms.bucket
-            else {}
-        )
         size = f"{source.package.size_bytes:,} bytes"
         undo = Call("s3", "delete_object", named, f"the archive {source.uri}")
-        yield Call("s3", "put_object", named | sealed, f"the archive, {size}", undo,
+        yield Call("s3", "put_object", named | sealed(settings), f"the archive, {size}", undo,
                    source.package.path)  # fmt: skip
+
+
+def make_bucket(bucket: str, region: str) -> Call:
+    """Return the call that makes a bucket."""
+    where: Document = {"Bucket": bucket}
+    if region != "us-east-1":  # the one region that must not be named here
+        where["CreateBucketConfiguration"] = {"LocationConstraint": region}
+    undo = Call("s3", "delete_bucket", {"Bucket": bucket}, f"bucket {bucket}")
+    return Call("s3", "create_bucket", where, f"the bucket {bucket}", undo)
+
+
+def sealed(settings: Settings) -> Document:
+    """Return the arguments that encrypt an upload with the settings' own key."""
+    if not settings.kms.bucket:
+        return {}
+    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.kms.bucket}

@@ -162,6 +162,28 @@ def job(cloud: Cloud, name: str, talk: Talk, pace: Pace) -> dict[str, str]:
             pace.sleep(pace.poll)
 
 
+def training(cloud: Cloud, name: str, talk: Talk, pace: Pace, look: Callable[[], None]) -> Answer:
+    """Wait for a training job, call `look` now and then, and return how it ended.
+
+    Raises what the API raises; the job goes on by itself.
+    """
+    start, lost_at = pace.clock(), 0.0
+    with talk.progress() as progress:
+        while True:
+            passed = pace.clock() - start
+            try:
+                found = cloud.call("sagemaker", "describe_training_job", TrainingJobName=name)
+            except (Unreachable, ApiError) as error:
+                lost_at = _lost(error, lost_at or passed or 0.001, passed, progress)
+            else:
+                lost_at = 0.0
+                look()
+                progress.show(f"{name}: {found.get('SecondaryStatus', '')}", passed)
+                if found["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+                    return found
+            pace.sleep(pace.poll)
+
+
 def outcome(cloud: Cloud, answer: Answer, pace: Pace, wait: float) -> bytes:
     """Wait for the object that an asynchronous call leaves. Raises `Failed` if it is a failure."""
     start = pace.clock()

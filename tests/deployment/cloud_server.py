@@ -1,9 +1,10 @@
 """moto's server as a process, plus what moto 5.2 lacks and our tests need.
 
 Added: UpdateEndpoint; endpoint states that change from look to look; creations and updates that
-fail or roll back; transform jobs that take a while and write output; shadow variants in configs;
-image configs in ECR; and faults, answered before moto sees the call. Tests steer it over HTTP:
-`POST /_test/set` (what comes next), `POST /_test/fault`, `GET /_test/calls`, `PUT /_test/blob/...`.
+fail or roll back; transform jobs that take a while and write output; training jobs that take a
+while, log, leave a model and can be stopped; shadow variants in configs; image configs in ECR; and
+faults, answered before moto sees the call. Tests steer it over HTTP: `POST /_test/set` (what comes
+next), `POST /_test/fault`, `GET /_test/calls`, `PUT /_test/blob/...`.
 Run as: python cloud_server.py PORT
 """
 
@@ -13,6 +14,7 @@ import io
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,6 +23,7 @@ import botocore.session
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult
 from moto.ecr.responses import ECRResponse
+from moto.logs.models import logs_backends
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -239,6 +242,75 @@ def _write_output(self: Any, job: Any) -> None:
         storage.put_object(out_bucket, name, value=b"".join(a + b"\n" for a in answers))
 
 
+# ---- training
+
+_create_training = models.SageMakerModelBackend.create_training_job
+_TRAINING = ("Starting", "Downloading", "Training", "Uploading")
+_TRAINED = {"ok": "Completed", "failed": "Failed", "stopped": "Stopped"}
+
+
+def create_training_job(self: Any, **given: Any) -> Any:
+    job = _create_training(self, **given)
+    job.training_job_status, job.secondary_status = "InProgress", _TRAINING[0]
+    job.looks, job.outcome = 0, NEXT["outcomes"].pop(0) if NEXT["outcomes"] else "ok"
+    return job
+
+
+_describe_training = models.SageMakerModelBackend.describe_training_job
+
+
+def describe_training_job(self: Any, training_job_name: str) -> Any:
+    """Let the job go one look further; it writes a log, and at its end a model."""
+    job = self.training_jobs.get(training_job_name)
+    if job is not None and job.training_job_status in ("InProgress", "Stopping"):
+        job.looks += 1
+        if job.looks == 2:
+            _write_log(self, training_job_name)
+        if job.looks < NEXT["looks"] * len(_TRAINING) and job.training_job_status == "InProgress":
+            job.secondary_status = _TRAINING[min(job.looks // NEXT["looks"], 3)]
+        else:
+            stopping = job.training_job_status == "Stopping"
+            job.training_job_status = "Stopped" if stopping else _TRAINED[job.outcome]
+            job.secondary_status = job.training_job_status
+            _end_training(self, job)
+    answer = _describe_training(self, training_job_name)
+    for ours in ("Looks", "Outcome"):
+        answer.pop(ours, None)
+    if job is not None and job.training_job_status == "Failed":
+        answer["FailureReason"] = "AlgorithmError: train.py failed: ValueError: no wine"
+        answer.pop("ModelArtifacts", None)
+    return answer
+
+
+def stop_training_job(self: Any) -> ActionResult:
+    name = self._get_param("TrainingJobName")
+    self.sagemaker_backend.training_jobs[name].training_job_status = "Stopping"
+    return ActionResult({})
+
+
+def _write_log(self: Any, name: str) -> None:
+    logs = logs_backends[self.account_id][self.region_name]
+    group, stream = "/aws/sagemaker/TrainingJobs", f"{name}/algo-1-1"
+    if group not in logs.groups:
+        logs.create_log_group(group, {})
+    logs.create_log_stream(group, stream)
+    now = int(time.time() * 1000)
+    events = [{"timestamp": now + at, "message": text}
+              for at, text in enumerate(("fitting", "validation_accuracy=0.97;"))]  # fmt: skip
+    logs.put_log_events(group, stream, events)
+
+
+def _end_training(self: Any, job: Any) -> None:
+    """Leave the model where the real service would."""
+    if job.training_job_status == "Failed":
+        return
+    uri = job.model_artifacts["S3ModelArtifacts"].removeprefix("s3://")
+    bucket, _, key = uri.partition("/")
+    s3_backends[self.account_id][self.partition].put_object(
+        bucket, key, value=NEXT["answer"].encode()
+    )
+
+
 # ---- ECR
 
 
@@ -255,6 +327,8 @@ def extend() -> None:
     for owner, function in (
         (backend, create_endpoint), (backend, describe_endpoint), (backend, delete_endpoint),
         (backend, create_transform_job), (backend, describe_transform_job),
+        (backend, create_training_job), (backend, describe_training_job),
+        (responses, stop_training_job),
         (responses, update_endpoint), (responses, create_endpoint_config),
         (models.FakeEndpointConfig, validate_instance_type),
         (SageMakerRuntimeBackend, invoke_endpoint),
@@ -267,7 +341,7 @@ def extend() -> None:
 # ---- the steering wheel and the faults
 
 
-CHANGING = ("Create", "Update", "Delete", "Put", "Register", "Deregister", "AddTags")
+CHANGING = ("Create", "Update", "Delete", "Put", "Register", "Deregister", "AddTags", "Stop")
 
 
 def operation_of(environ: dict[str, Any], body: bytes) -> str:

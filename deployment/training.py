@@ -1,0 +1,335 @@
+"""Training: the job that makes a model, watched with its log, and its hand-over to an endpoint.
+
+The facts are in the contract, section 6. Local channels and the script's folder are uploaded below
+the job's own folder in the bucket. The script travels as a channel of its own, so that the
+container needs no network to fetch it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, cast
+
+from deployment import commands, console, execution, package, supplies, survey, watch
+from deployment.aws import Cloud
+from deployment.combinations import GRAVITON, NVME, family
+from deployment.commands import Words, connect
+from deployment.errors import Failed, Refused, Usage
+from deployment.logs import Followed
+from deployment.settings import Settings, Train
+from deployment.step import Call, Plan
+from deployment.views import CONTENT_TYPES
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+CODE = "code"  # the channel that brings the script
+_SOURCES = "sourcedir.tar.gz"
+
+# What no-code training prints as `name=value;`, and so what SageMaker can show without being told.
+METRICS = (
+    *("validation_accuracy", "validation_balanced_accuracy", "validation_f1"),
+    *("validation_roc_auc", "validation_log_loss"),
+    *("validation_rmse", "validation_mae", "validation_r2"),
+    *("train_nearest_distance", "train_nearest_distance_median"),
+    *("train_clusters", "train_silhouette", "train_outliers", "train_explained_variance"),
+)
+_NUMBER = "([0-9.eE+-]+)"
+
+# Limits of CreateTrainingJob (contract 6.7 and 6.4).
+_HYPERPARAMETERS, _KEY, _VALUE = 100, 256, 2500
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `train` was told beside the settings file."""
+
+    channels: Mapping[str, str] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    follow: str = ""  # a job that was made before, to be watched
+    stop: str = ""  # a job to be stopped
+    then_deploy: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the job runs and writes: every name resolved."""
+
+    region: str
+    account: str
+    role: str
+    image: str
+    bucket: str
+    bucket_exists: bool
+    home: str  # s3:// prefix of everything that is ours
+
+
+def train(words: Words, asked: Asked) -> None:
+    """Make the job, or take up one that runs; watch it; hand its model over if told to."""
+    settings, talk = words.settings(), words.talk
+    name = asked.follow or asked.stop
+    if not name:
+        name = _made(words, settings, asked)
+        if not name:
+            return
+    cloud = connect(settings)
+    if asked.stop:
+        cloud.call("sagemaker", "stop_training_job", TrainingJobName=name)
+        talk.say(f"stop_training_job: {name} has two minutes to save its model")
+    model = _watched(cloud, words, name)
+    if asked.then_deploy:
+        # The archive holds its code already, so the settings' folder must not be packed again.
+        overrides = {**words.overrides, "model": model, "code": None}
+        commands.deploy(dataclasses.replace(words, overrides=overrides))
+        return
+    talk.say(f"deploy it: python deploy.py --model {model}")
+    talk.result({"job": name, "model": model}, model)
+
+
+def _made(words: Words, settings: Settings, asked: Asked) -> str:
+    """Make the job and return its name; nothing if that was only to be printed."""
+    now = datetime.now(UTC)
+    name = asked.name or f"{settings.name[:46].rstrip('-')}-{now:%Y%m%d-%H%M%S}"
+    job = _merged(settings, asked)
+    check(job, settings)
+    with TemporaryDirectory() as workspace:
+        cloud = connect(settings)
+        place = _place(cloud, settings, job)
+        files = dict(_uploads(settings, job, f"{place.home}/{name}/input", Path(workspace)))
+        document = request(settings, job, place, name)
+        make = Call("sagemaker", "create_training_job", document, f"the job {name}")
+        steps = (*_bucket(place), *_puts(settings, files), make)
+        planned = Plan(settings.name, steps)
+        if words.dry_run:
+            words.talk.result(console.as_data(planned), console.told(planned))
+            return ""
+        if job.spot and not job.checkpoints:
+            words.talk.say(f"checkpoints of /opt/ml/checkpoints are in {place.home}/{name}")
+        execution.apply(cloud, planned, words.talk, words.pace)
+    return name
+
+
+def _merged(settings: Settings, asked: Asked) -> Train:
+    """Lay the command line over the [train] table."""
+    job = settings.train or Train()
+    here = {
+        name: where if where.startswith("s3://") else str(Path(where).absolute())
+        for name, where in asked.channels.items()
+    }
+    return job.model_copy(
+        update={
+            "channels": {**job.channels, **here},
+            "hyperparameters": {**job.hyperparameters, **asked.hyperparameters},
+        }
+    )
+
+
+def _place(cloud: Cloud, settings: Settings, job: Train) -> Place:
+    image = job.image or settings.image
+    for key, value in (("image", image), ("role", settings.role)):
+        if not value:
+            raise Refused(f"no {key} is given", f"set {key} in endpoint.toml, or --{key}")
+    bucket = settings.bucket or f"sagemaker-{cloud.region}-{cloud.account}"
+    prefix = f"{settings.prefix.strip('/')}/{settings.name}/train".lstrip("/")
+    return Place(
+        region=cloud.region,
+        account=cloud.account,
+        role=survey.role_arn(cloud, settings.role),
+        image=survey.by_digest(cloud, image),
+        bucket=bucket,
+        bucket_exists=cloud.find("s3", "head_bucket", Bucket=bucket) is not None,
+        home=f"s3://{bucket}/{prefix}",
+    )
+
+
+def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str, Any]:
+    """Return CreateTrainingJob."""
+    home = f"{place.home}/{name}"
+    channels = {channel: where if where.startswith("s3://") else f"{home}/input/{channel}/"
+                for channel, where in job.channels.items()}  # fmt: skip
+    given = dict(job.hyperparameters)
+    if job.program:
+        channels[CODE] = f"{home}/input/{CODE}/"
+        given["sagemaker_program"] = job.program
+        given["sagemaker_submit_directory"] = f"/opt/ml/input/data/{CODE}/{_SOURCES}"
+    metrics = job.metrics or ({} if job.program else {one: f"{one}={_NUMBER};" for one in METRICS})
+    document: dict[str, Any] = {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {
+            "TrainingImage": place.image,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": n, "Regex": r} for n, r in sorted(metrics.items())],
+        },
+        "HyperParameters": {key: _text(value) for key, value in sorted(given.items())},
+        "RoleArn": place.role,
+        "InputDataConfig": [_channel(job, *one) for one in sorted(channels.items())],
+        "OutputDataConfig": {"S3OutputPath": job.output or f"{place.home}/"},
+        "ResourceConfig": {
+            "InstanceType": job.type,
+            "InstanceCount": job.count,
+            "VolumeSizeInGB": job.volume_gb,
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": job.max_seconds},
+        "EnableNetworkIsolation": _isolated(settings, job),
+        "EnableInterContainerTrafficEncryption": job.encrypt_traffic,
+        "EnableManagedSpotTraining": job.spot,
+        "Tags": supplies.tags(settings),
+    }
+    if job.environment:
+        document["Environment"] = dict(job.environment)
+    if job.spot:
+        wait = job.wait_seconds or job.max_seconds + 3600
+        document["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
+    if job.spot or job.checkpoints:
+        document["CheckpointConfig"] = {"S3Uri": job.checkpoints or f"{home}/checkpoints"}
+    if settings.vpc is not None:
+        document["VpcConfig"] = {"SecurityGroupIds": list(settings.vpc.security_groups),
+                                 "Subnets": list(settings.vpc.subnets)}  # fmt: skip
+    if settings.kms.output:
+        document["OutputDataConfig"]["KmsKeyId"] = settings.kms.output
+    if settings.kms.volume and family(job.type) not in NVME:
+        document["ResourceConfig"]["VolumeKmsKeyId"] = settings.kms.volume
+    return document
+
+
+def _isolated(settings: Settings, job: Train) -> bool:
+    """On where nothing needs the network: a script's requirements.txt without wheels does."""
+    if settings.network_isolation is not None:
+        return settings.network_isolation
+    if job.code is None:
+        return True
+    folder = settings.folder / job.code
+    return not (folder / "requirements.txt").is_file() or (folder / "wheels").is_dir()
+
+
+def _text(value: Any) -> str:
+    """Spell a hyperparameter: text as it is, anything else as JSON, as the container decodes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _channel(job: Train, name: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    channel: dict[str, Any] = {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+    kind = job.content_types.get(name) or CONTENT_TYPES.get(PurePosixPath(uri).suffix.lower())
+    return channel | ({"ContentType": kind} if kind else {})
+
+
+def check(job: Train, settings: Settings) -> None:
+    """Raise `Refused` with every reason why the job could not be made or would fail at once."""
+    named = "estimator" in job.hyperparameters
+    long = [key for key, value in job.hyperparameters.items()
+            if len(key) > _KEY or len(_text(value)) > _VALUE]  # fmt: skip
+    rules = (
+        (not job.program and not named,
+         "nothing says what to train; set train.program and train.code, or name an estimator: "
+         "--hyperparameter estimator=sklearn.ensemble.RandomForestClassifier"),
+        (job.program and not job.code, "train.code must name the folder of train.program"),
+        (job.code and not job.program, "train.program must name the script in train.code"),
+        (job.code and job.program
+         and not (settings.folder / job.code / job.program).is_file(),
+         f"there is no {job.program} in {job.code}"),
+        (not job.program and "train" not in job.channels,
+         "training without code reads the channel train: --channel train=PATH or s3://..."),
+        (job.program and CODE in job.channels, f"the channel {CODE} is the script's own"),
+        (family(job.type) in GRAVITON or family(job.type) == "t2",
+         f"training has no {job.type}: no Graviton and no t2; take ml.m5.large, or another with "
+         "--train-instance"),
+        (len(job.hyperparameters) > _HYPERPARAMETERS,
+         f"a job has {_HYPERPARAMETERS} hyperparameters at most"),
+        (long, f"{', '.join(long)}: a name has {_KEY} and a value {_VALUE} characters at most"),
+        (job.wait_seconds is not None and not job.spot,
+         "train.wait_seconds is for spot instances; set train.spot"),
+        (job.wait_seconds is not None and job.wait_seconds < job.max_seconds,
+         "train.wait_seconds includes the run, so it is train.max_seconds or more"),
+    )  # fmt: skip
+    if faults := [str(reason) for applies, reason in rules if applies]:
+        raise Refused("\n".join(f"train: {reason}" for reason in faults))
+
+
+def _uploads(
+    settings: Settings, job: Train, home: str, workspace: Path
+) -> Iterator[tuple[str, Path]]:
+    """Yield the s3:// URI of each local file that the job needs, with the file."""
+    for channel, where in job.channels.items():
+        if where.startswith("s3://"):
+            continue
+        path = settings.folder / where
+        if path.is_file():
+            yield f"{home}/{channel}/{path.name}", path
+        elif path.is_dir():
+            for one in sorted(found for found in path.rglob("*") if found.is_file()):
+                yield f"{home}/{channel}/{one.relative_to(path).as_posix()}", one
+        else:
+            raise Usage(f"channel {channel}: there is no {path}", "give a path or an s3:// URI")
+    if job.program and job.code:
+        target = workspace / _SOURCES
+        _pack_code(settings.folder / job.code, target)
+        yield f"{home}/{CODE}/{_SOURCES}", target
+
+
+def _pack_code(folder: Path, target: Path) -> None:
+    """Pack a folder flat, without times, owners and litter, as package does."""
+    with (
+        target.open("wb") as out,
+        gzip.GzipFile("", "wb", 6, out, mtime=0) as zipped,
+        tarfile.open(fileobj=cast(BinaryIO, zipped), mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, path in package.walk(folder):
+            member = tarfile.TarInfo(name)
+            member.size = path.stat().st_size
+            with path.open("rb") as content:
+                tar.addfile(member, content)
+
+
+def _bucket(place: Place) -> Iterator[Call]:
+    if not place.bucket_exists:
+        yield supplies.make_bucket(place.bucket, place.region)
+
+
+def _puts(settings: Settings, files: Mapping[str, Path]) -> Iterator[Call]:
+    """Upload each file; what a refused job leaves is removed again."""
+    for uri, path in files.items():
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        named = {"Bucket": bucket, "Key": key}
+        undo = Call("s3", "delete_object", named, f"the upload {uri}")
+        size = f"{path.stat().st_size:,} bytes"
+        sealed = supplies.sealed(settings)
+        yield Call("s3", "put_object", named | sealed, f"{path.name}, {size}", undo, path)
+
+
+def _watched(cloud: Cloud, words: Words, name: str) -> str:
+    """Wait for the job, showing its log, and return its model's URI."""
+    talk = words.talk
+    follow = Followed(cloud, GROUP, f"{name}/")
+
+    def show() -> None:
+        for line in follow.lines():
+            talk.say(f"  | {line}")
+
+    try:
+        ended = watch.training(cloud, name, talk, words.pace, show)
+    except KeyboardInterrupt:
+        raise Failed(
+            f"interrupted; the job {name} goes on by itself, and bills until it ends",
+            f"watch it again with `python deploy.py train --follow {name}`, or end it with "
+            f"`python deploy.py train --stop {name}`",
+        ) from None
+    for metric in ended.get("FinalMetricDataList", ()):
+        talk.say(f"{metric['MetricName']} = {metric['Value']:g}")
+    model = str(ended.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""))
+    status = ended["TrainingJobStatus"]
+    if status == "Failed" or not model:
+        reason = ended.get("FailureReason") or ended.get("SecondaryStatus") or "AWS gives no reason"
+        raise Failed(f"the job {name} is {status}: {reason}", f"its log is in {GROUP}")
+    if status == "Stopped":
+        talk.warn(
+            f"{name} was stopped ({ended.get('SecondaryStatus', '')}); its model may be early"
+        )
+    return model
