@@ -238,8 +238,9 @@ def test_a_folder_without_a_model_ends_with_one_sentence(image, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_what_is_not_built_yet_says_so(image):
+def test_a_training_job_without_settings_ends_with_one_sentence(image):
     done = docker("run", "--rm", image, "train", check=False)
 
     assert done.returncode == 1
-    assert "train is not built yet" in done.stderr
+    assert done.stderr.startswith("skserve: The job does not say what to train")
+    assert done.stderr.count("\n") == 1

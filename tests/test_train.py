@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, serving
 from tests.test_source import wheel
 
 
@@ -285,6 +285,7 @@ FAILING = {
     "import os; os.abort()": "train.py was ended by SIGABRT after 0:00:0",
     "open('/nowhere/x')": "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/x'",
     "def f(: pass": "SyntaxError: invalid syntax",
+    "raise ExceptionGroup('two', [ValueError('inner')])": "train.py failed: ",
     "print('x' * 10)\nraise KeyError('ü' * 5000)": "train.py failed: KeyError: 'üüü",
     "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError('second') from e": (
         "train.py failed: ValueError: second (train.py, line 4)"
@@ -406,6 +407,19 @@ def test_other_signals_reach_the_script(place):
     assert place.stopped("ready", signal.SIGUSR1)[0] == 0
 
 
+def test_a_stop_before_the_script_has_begun_is_said(place):
+    place.config("resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1", "gone.invalid"]})
+    place.script(REPORT)
+    running = place.start()
+    assert running.stderr
+    assert "waiting for the address of gone.invalid" in running.stderr.readline()
+
+    running.send_signal(signal.SIGTERM)
+
+    assert running.wait(30) == 143
+    assert place.first_line == "Stopped before the training began; nothing was saved."
+
+
 OVERDUE = """
 import sys
 from skserve.training import child
@@ -464,6 +478,45 @@ def test_a_script_may_print_as_much_as_it_likes(place):
     assert len(place.first_line) < 1024
 
 
+# ---- serving functions in the script
+
+BOTH = """
+import os, joblib
+def model_fn(model_dir):
+    return joblib.load(model_dir + "/model.joblib")
+def predict_fn(data, model):
+    return [model["word"]] * len(data)
+if __name__ == "__main__":
+    joblib.dump({"word": "served"}, os.environ["SM_MODEL_DIR"] + "/model.joblib")
+"""
+
+
+def test_serving_functions_go_into_the_model_and_serve(place, tmp_path):
+    place.script(BOTH)
+    place.train()
+
+    assert {path.name for path in (place.base / "model" / "code").iterdir()} == {
+        "inference.py",
+        "train.py",
+    }
+    with serving(place.base / "model", tmp_path / "log") as server:
+        assert server.post("[[1], [2]]").json() == ["served", "served"]
+
+
+def test_code_that_the_script_put_into_the_model_is_kept(place):
+    place.script(BOTH + "    os.mkdir(os.environ['SM_MODEL_DIR'] + '/code')\n")
+    place.train()
+
+    assert list((place.base / "model" / "code").iterdir()) == []
+
+
+def test_a_script_without_serving_functions_is_not_put_into_the_model(place):
+    place.script(REPORT)
+    place.train()
+
+    assert not (place.base / "model" / "code").exists()
+
+
 # ---- several hosts
 
 
@@ -482,6 +535,15 @@ def test_only_the_first_host_writes_the_model_unless_told_otherwise(place):
 
     assert list((place.base / "model").iterdir()) == []
     assert told(place)["environ"]["SM_MODEL_DIR"] != f"{place.base}/model"
+
+
+def test_hosts_that_make_no_sense_are_named(place):
+    place.config("resourceconfig", {"current_host": "algo-3", "hosts": ["algo-1"]})
+    place.script(REPORT)
+
+    place.train(code=1)
+
+    assert "has current_host 'algo-3' and hosts ['algo-1']" in place.first_line
 
 
 def test_without_code_the_other_hosts_have_nothing_to_do(place):

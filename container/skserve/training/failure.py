@@ -47,11 +47,16 @@ _WAYS_OUT = (
 )
 
 
-def explain(program: str, ended: Ended, job: Job, config: Config) -> tuple[str, str]:
-    """Return the sentence, and the details that follow it: a traceback, or the last lines."""
+def explain(
+    program: str, ended: Ended, job: Job, config: Config, scripted: bool
+) -> tuple[str, str]:
+    """Return the sentence, and the details that follow it: a traceback, or the last lines.
+
+    `scripted` says that the child was the user's script.
+    """
     memory = f"{config.machine.memory / 2**30:.1f} GiB"
     if ended.stopped:
-        return _stopped(program, ended, job), ended.said
+        return _stopped(program, ended, job, scripted), ended.said
     if ended.status == -signal.SIGKILL or ended.status == 128 + signal.SIGKILL:
         return (
             f"{program} was killed (SIGKILL), most likely because it needed more memory than the "
@@ -73,7 +78,7 @@ def explain(program: str, ended: Ended, job: Job, config: Config) -> tuple[str, 
     return f"{sentence} {_way_out(reason, job, memory)}".rstrip(), details
 
 
-def _stopped(program: str, ended: Ended, job: Job) -> str:
+def _stopped(program: str, ended: Ended, job: Job, scripted: bool) -> str:
     """Say what a stop from outside has left."""
     how = (
         f"{program} did not end within the grace after SIGTERM and was killed"
@@ -83,7 +88,8 @@ def _stopped(program: str, ended: Ended, job: Job) -> str:
     left = sorted(path.name for path in job.model_dir.glob("[!.]*"))
     if left:
         return f"{how}. {job.model_dir} holds {', '.join(left[:5])}."
-    return f"{how}, and no model was saved: to save one, handle SIGTERM in the script."
+    way = "to save one, handle SIGTERM in the script" if scripted else "the fit had not ended"
+    return f"{how}, and no model was saved: {way}."
 
 
 def _reason(details: str) -> tuple[str, str]:
@@ -95,9 +101,9 @@ def _reason(details: str) -> tuple[str, str]:
     frames = [frame for frame in map(_FRAME.match, lines) if frame]
     # The exception's own text begins at the first line after the frames that is not indented.
     text = [line for line in lines[1:] if line.strip()]
-    start = next((at for at, line in enumerate(text) if not line.startswith(" ")), None)
-    if start is None:
-        return "", ""
+    # An exception group is indented to its end: then the last line has to do.
+    last = max(len(text) - 1, 0)
+    start = next((at for at, line in enumerate(text) if not line.startswith(" ")), last)
     reason = " ".join(line.strip() for line in text[start : start + 5]).rstrip(".")
     own = [frame for frame in frames if "site-packages" not in frame["file"]
            and "/lib/python" not in frame["file"]]  # fmt: skip

@@ -55,8 +55,7 @@ class Job:
             name: _decoded(value) for name, value in _json(folder / "hyperparameters.json").items()
         }
         control = {name: value for name, value in given.items() if name.startswith(_CONTROL)}
-        resources = {"current_host": _HOST, "hosts": [_HOST]}
-        resources |= _json(folder / "resourceconfig.json")
+        resources = _resources(folder / "resourceconfig.json")
         first = resources["current_host"] == sorted(resources["hosts"])[0]
         writes = first or config.model_hosts == "all"
         return cls(
@@ -111,15 +110,15 @@ class Job:
 
     def prepare(self) -> None:
         """Make the folders that are written, and forget an earlier run's failure."""
-        for folder in (self.model_dir, self.output):
-            try:
+        try:
+            for folder in (self.model_dir, self.output):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StartError(
-                    f"{folder} cannot be made ({error.strerror}); mount {self.base} writable for "
-                    f"user {os.geteuid()}."
-                ) from error
-        self.failure.unlink(missing_ok=True)
+            self.failure.unlink(missing_ok=True)
+        except OSError as error:
+            raise StartError(
+                f"{error.filename} cannot be written ({error.strerror}); mount {self.base} "
+                f"writable for user {os.geteuid()}."
+            ) from error
 
     def fail(self, message: str, details: str = "") -> None:
         """Say why the job failed: on stderr, and in the failure file unless a script wrote it."""
@@ -240,11 +239,24 @@ def _decoded(value: Any) -> Any:
         return value
 
 
+def _resources(path: Path) -> dict[str, Any]:
+    """Return resourceconfig.json; where a local run has none, there is one host."""
+    found = {"current_host": _HOST, "hosts": [_HOST]} | _json(path)
+    hosts = found["hosts"]
+    if isinstance(hosts, list) and found["current_host"] in hosts:
+        return found
+    raise StartError(
+        f"{path} has current_host {found['current_host']!r} and hosts {hosts!r}; expected a list "
+        "of hosts, and one of them."
+    )
+
+
 def _inputs(base: Path, folder: Path) -> dict[str, dict[str, Any]]:
     """Return inputdataconfig.json; where a local run has none, the folders are the channels."""
     path = folder / "inputdataconfig.json"
     if path.exists():
-        return {name: settings or {} for name, settings in _json(path).items()}
+        found = _json(path).items()
+        return {name: told if isinstance(told, dict) else {} for name, told in found}
     data = base / "input" / "data"
     return {one.name: {} for one in sorted(data.glob("*")) if one.is_dir()}
 

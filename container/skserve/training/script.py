@@ -128,6 +128,8 @@ def await_hosts(job: Job, limit: float = _NAMES_SECONDS) -> None:
     """Wait until the other hosts' names are known: they start at different moments."""
     deadline = time.monotonic() + limit
     for host in job.hosts:
+        if host != job.host and not _known(host):
+            log.info("waiting for the address of %s", host)
         while host != job.host and not _known(host):
             if time.monotonic() > deadline:
                 raise StartError(f"The host {host} has no address after {limit:.0f} seconds.")
@@ -145,6 +147,8 @@ def _known(host: str) -> bool:
 def keep_code(script: Script, job: Job) -> None:
     """Put the code into the model, if it has serving functions and the script did not do so.
 
+    Raises StartError where it cannot: without it the model would not be served as it was meant.
+
     `serve` looks for inference.py, so a program of another name is there under both names.
     """
     target = job.model_dir / archive.CODE_FOLDER
@@ -154,9 +158,12 @@ def keep_code(script: Script, job: Job) -> None:
     serving = next((one for one in own if one.is_file() and _serves(one)), None)
     if serving is None:
         return
-    shutil.copytree(script.folder, target, ignore=_LITTER)
-    if serving.name != source.DEFAULT_PROGRAM:
-        shutil.copy(serving, target / source.DEFAULT_PROGRAM)
+    try:
+        shutil.copytree(script.folder, target, ignore=_LITTER)
+        if serving.name != source.DEFAULT_PROGRAM:
+            shutil.copy(serving, target / source.DEFAULT_PROGRAM)
+    except (OSError, shutil.Error) as error:
+        raise StartError(f"The code cannot be put into the model, {target}: {error}.") from error
     log.info("%s has serving functions, so the code is in %s.", serving.name, target)
 
 
