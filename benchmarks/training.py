@@ -48,7 +48,7 @@ def main() -> None:
 def train(base: Path, kind: str, rows: int, image: str, limit: int) -> tuple[float, float]:
     """Train in a container; return its peak memory in MiB, and seconds."""
     data, config = base / "input" / "data", base / "input" / "config"
-    generate = [sys.executable, EXAMPLE / "generate.py", data, "--rows", str(rows)]
+    generate = [sys.executable, str(EXAMPLE / "generate.py"), str(data), "--rows", str(rows)]
     subprocess.run([*generate, "--format", kind], check=True)
     config.mkdir(parents=True)
     hyperparameters = json.loads((EXAMPLE / "hyperparameters.json").read_text())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skserve.errors import StartError
@@ -198,6 +200,19 @@ def test_an_npy_with_objects_is_never_unpickled(channel, tmp_path):
     with pytest.raises(StartError, match="not a readable npy"):
         channel(a__npy=(tmp_path / "x.npy").read_bytes())
     assert not (tmp_path / "sprung").exists()
+
+
+def test_parquet_is_read_as_the_other_formats_are(channel):
+    pytest.importorskip("pyarrow")
+    stream = io.BytesIO()
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "ok": [True, False], "y": ["no", "yes"]})
+    frame.to_parquet(stream)
+
+    table = channel(target="y", a__parquet=stream.getvalue())
+
+    assert table.X.dtypes.astype(str).tolist() == ["float64", "object", "float64"]
+    assert table.X["b"].isna().tolist() == [False, True]
+    assert table.y.tolist() == ["no", "yes"]
 
 
 def test_parquet_without_pyarrow_is_refused_in_a_sentence(channel):

@@ -451,18 +451,21 @@ def _read_parquet(paths: list[Path], source: Source, target: Any) -> tuple[Any, 
     except ImportError:
         raise StartError(
             "This image was built without pyarrow, so it reads no Parquet: send CSV or npy, or "
-            "build the image with pyarrow."
+            "build it with --build-arg FORMATS=parquet."
         ) from None
     except ValueError as error:
         raise StartError(f"Channel {source.name} is not readable Parquet: {error}.") from error
     frame = pd.concat(frames, ignore_index=True)
     names = [str(name) for name in frame.columns]
-    if all(kind.kind in "fiub" for kind in frame.dtypes if isinstance(kind, np.dtype)) and all(
-        isinstance(kind, np.dtype) for kind in frame.dtypes
-    ):
+    numeric = [isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in frame.dtypes]
+    if all(numeric):
         return frame.to_numpy(dtype=np.float64), names
-    frame.columns = pd.Index(names)
-    return frame, names
+    # Text as the other formats give it, and as the model will meet it when it serves.
+    columns = [
+        frame.iloc[:, at].astype(np.float64 if number else object)
+        for at, number in enumerate(numeric)
+    ]
+    return pd.DataFrame(dict(zip(names, columns, strict=True))), names
 
 
 _READERS: dict[str, Callable[[list[Path], Source, Any], tuple[Any, list[str] | None]]] = {

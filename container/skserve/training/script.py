@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ FRAMEWORK = "sagemaker_sklearn_container.training:main"
 
 # AWS's toolkit waits as long for the names of the other hosts.
 _NAMES_SECONDS = 15 * 60
+_PATIENCE = 0.5  # seconds between two looks
 
 # The entry point is part of a command, so only plain relative paths are taken, as by AWS's toolkit.
 _PLAIN = re.compile(r"(?!-)(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.+-]+(?:/[\w.+-]+)*")
@@ -121,27 +123,32 @@ def _command(program: str, folder: Path, job: Job) -> list[str]:
         return [sys.executable, program, *job.arguments()]
     with contextlib.suppress(OSError):  # a read-only folder: it may be executable already
         (folder / program).chmod(0o777)
-    return ["/bin/sh", "-c", '"$0" "$@"', f"./{program}", *job.arguments()]
+    return ["/bin/sh", "-c", 'exec "$0" "$@"', f"./{program}", *job.arguments()]
 
 
 def await_hosts(job: Job, limit: float = _NAMES_SECONDS) -> None:
     """Wait until the other hosts' names are known: they start at different moments."""
     deadline = time.monotonic() + limit
     for host in job.hosts:
-        if host != job.host and not _known(host):
+        if host == job.host:
+            continue
+        # In a thread, because a slow name server would hold back a signal.
+        looking = threading.Thread(target=_look_up, args=(host, deadline), daemon=True)
+        looking.start()
+        looking.join(_PATIENCE)
+        if looking.is_alive():
             log.info("waiting for the address of %s", host)
-        while host != job.host and not _known(host):
-            if time.monotonic() > deadline:
-                raise StartError(f"The host {host} has no address after {limit:.0f} seconds.")
-            time.sleep(1)
+            looking.join(limit)
+        if time.monotonic() > deadline:
+            raise StartError(f"The host {host} has no address after {limit:.0f} seconds.")
 
 
-def _known(host: str) -> bool:
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return True
+def _look_up(host: str, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(host, None)
+            return
+        time.sleep(_PATIENCE)
 
 
 def keep_code(script: Script, job: Job) -> None:
