@@ -361,7 +361,7 @@ def test_an_envelope_is_put_around_rows_alone(model_with_script, returned, answe
         ("'text'", "application/x-npy", "returned a str, which has no rows"),
         ("None", "application/json", "returned None"),
         ("{1, 2}", "application/json", "cannot be written as JSON: it holds a set"),
-        ("(i for i in data)", "application/json", "it holds a generator"),
+        ("[(i for i in data)]", "application/json", "it holds a generator"),
         ("[1j]", "application/json", "it holds a complex"),
     ],
 )
@@ -377,7 +377,7 @@ def test_numbers_in_csv_are_spelled_as_numbers(model_with_script):
     objects = "np.array([[np.float64(1.5), 'x']], dtype=object)"
 
     assert ask(model, CSV, "text/csv", "text/csv").body == b"1.5,x\n"
-    reply = finish(eval(objects), "text/csv", hooks.Context("/"))
+    reply = finish(eval(objects), "text/csv", hooks.Context("/"), "output_fn")
     assert reply.body == b"1.5,x\n"
 
 

@@ -6,11 +6,12 @@ else a 500 whose traceback stays in the log.
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, cast
 
 from flask import Flask, Request, Response, request
@@ -20,8 +21,8 @@ from werkzeug.routing import MapAdapter
 
 from skserve import compression, telemetry
 from skserve.bounds import Bodies
-from skserve.codec import Call, Reply
-from skserve.config import Config
+from skserve.codec import Call, Reply, attribute
+from skserve.config import MIB, Config
 from skserve.encoders import dumps_anyway
 from skserve.errors import (
     BadRequest,
@@ -31,7 +32,9 @@ from skserve.errors import (
     UnsupportedMediaType,
 )
 from skserve.media import JSON
+from skserve.portions import PORTION
 from skserve.registry import Registry
+from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
 
@@ -46,6 +49,12 @@ _IDENTITY = re.compile(r"[!-~][ -~]{0,63}")
 
 # A key of the WSGI environment: the worker's poller runs this request itself.
 HERE = "skserve.here"
+
+# Bytes of a body that are read whole at most, if it can be answered in portions.
+LARGE = 2 * PORTION
+
+# SageMaker's limit to the payload of a call times the calls at once, in MB.
+_PLATFORM_PAYLOAD = 100
 
 # A caller sees an error as ModelError.OriginalMessage, cut at 2,048 characters: this leaves room
 # for the JSON around the sentence.
@@ -93,19 +102,34 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
         record = telemetry.begin(_request_id(environ))
         here = environ.get(HERE, False)
         held = ExitStack()
+        reply: Reply | None
         try:
             if here and "HTTP_CONTENT_ENCODING" not in environ:  # small, and whole already
                 body = environ["wsgi.input"].read()
+                record.facts["bytes_in"] = len(body)
+                reply = registry.invoke(_call(body, environ), here)
             else:
                 held.enter_context(registry.place())
-                body = held.enter_context(_body(bodies, config.max_body))
-            record.facts["bytes_in"] = len(body)
-            response = _respond(registry.invoke(_call(body, environ), here), environ)
+                incoming = Incoming(config)
+                reply = _in_portions(registry, config, incoming, bodies, held)
+                if reply is None:
+                    body = held.enter_context(incoming.whole(bodies))
+                    reply = registry.invoke(_call(body, environ), here)
+                record.facts["bytes_in"] = incoming.seen
+            response = _respond(reply, environ, record, held)
         except Exception as error:
             response = _failed(error, record.request_id)
         response.call_on_close(held.close)
-        record.write(response)
+        if not response.is_streamed:
+            record.write(response)
         return response
+
+    @app.route("/execution-parameters", methods=["GET"])
+    def execution_parameters() -> Response:
+        environ = request.environ
+        reply = registry.execution_parameters(_parameters(config))
+        with ExitStack() as held:
+            return _respond(reply, environ, telemetry.begin(_request_id(environ)), held)
 
     @app.route("/", methods=["GET", "HEAD"])
     @app.route("/", methods=["OPTIONS"])
@@ -121,40 +145,115 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
     return app
 
 
-@contextmanager
-def _body(bodies: Bodies, limit: int) -> Iterator[bytes]:
-    """Read the request's body, at most `limit` bytes, and count it while it is worked on."""
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", *compression.GZIP):
-        raise UnsupportedMediaType(
-            f"Content-Encoding {encoding} is not read here.", "Send gzip, or the body as it is."
-        )
-    gzipped = encoding in compression.GZIP
-    length = request.content_length
-    if length is not None and length > limit:
-        raise _too_large(f"{length:,}", limit)
-    # werkzeug cuts a chunked body at its limit without a word: one byte more tells.
-    request.max_content_length = limit + 1
-    # A chunked or packed body does not say its size, so it counts as the largest that may come.
-    with bodies.hold(limit if length is None or gzipped else length):
+def _parameters(config: Config) -> dict[str, object]:
+    """Say to batch transform how to call us (contract 5.2)."""
+    concurrent = config.concurrent_transforms or min(config.workers or 1, _PLATFORM_PAYLOAD)
+    payload = min(config.max_payload_mb, max(1, _PLATFORM_PAYLOAD // concurrent))
+    return {
+        "MaxConcurrentTransforms": concurrent,
+        "BatchStrategy": config.batch_strategy,
+        "MaxPayloadInMB": payload,
+    }
+
+
+def _in_portions(
+    registry: Registry, config: Config, body: Incoming, bodies: Bodies, held: ExitStack
+) -> Reply | None:
+    """Answer a body while it is read if it is large, or in batch; None where it is to be whole."""
+    call = _call(b"", request.environ)
+    duplex = attribute(call, "stream") == "duplex"
+    if not (config.batch or duplex) and body.fits(LARGE):
+        return None
+    with ExitStack() as counted:
+        counted.enter_context(bodies.hold(min(LARGE, body.length or LARGE)))
+        reply = registry.transform(call, body.read, duplex)
+        if reply is not None:
+            held.push(counted.pop_all())
+        return reply
+
+
+class Incoming:
+    """The body of the request on its way in: read bit by bit, or whole.
+
+    Reading raises TooLarge beyond `limit` bytes, and BadRequest for a body that is cut off.
+    """
+
+    def __init__(self, config: Config) -> None:
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", "", *compression.GZIP):
+            raise UnsupportedMediaType(
+                f"Content-Encoding {encoding} is not read here.", "Send gzip, or the body as it is."
+            )
+        self._packed = encoding in compression.GZIP  # then it is read whole
+        self.length, self.seen = request.content_length, 0
+        self._limit = limit = config.max_body
+        self._most = config.max_whole
+        self._head = b""  # what was read too early
+        if self.length is not None and self.length > limit:
+            raise _too_large(f"{self.length:,}", limit)
+        # werkzeug cuts a chunked body at its limit without a word: one byte more tells.
+        request.max_content_length = limit + 1
+
+    def fits(self, size: int) -> bool:
+        """Whether the body has `size` bytes at most, or is to be read whole anyway."""
+        if self._packed:
+            return True
+        if self.length is None:
+            self._head = self.read(size + 1)
+            return len(self._head) <= size
+        return self.length <= size
+
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes, fewer only at the end of the body."""
+        if self._packed:
+            self._head, self._packed = self._all(), False
+        part, self._head = self._head[:size], self._head[size:]
+        while len(part) < size and (more := self._more(size - len(part))):
+            part += more
+        return part
+
+    @contextmanager
+    def whole(self, bodies: Bodies) -> Iterator[bytes]:
+        """Read it all, as far as it may be held, and count it while it is worked on."""
+        limit = self._most
+        if self.length is not None and self.length > limit:
+            raise _too_large(f"{self.length:,}", limit)
+        # A chunked or packed body does not say its size, so it counts as the largest that may come.
+        with bodies.hold(limit if self.length is None or self._packed else self.length):
+            yield self._all()
+
+    def _all(self) -> bytes:
+        limit, parts = self._most, [self._head]
+        while part := self._more(self.length or MIB):
+            parts.append(part)
+            if self.seen > limit:
+                raise _too_large(f"more than {limit:,}", limit)
+        body = b"".join(parts)
+        return compression.unpacked(body, limit) if self._packed else body
+
+    def _more(self, size: int) -> bytes:
+        if self.seen == self.length:
+            return b""
         try:
-            if length is None:
-                body = request.get_data(cache=False)
-            else:  # in one go: werkzeug takes small steps, and gunicorn copies all it holds at each
-                body = request.environ["wsgi.input"].read(length)
+            if self.length is None:
+                part = request.stream.read(size)
+            else:  # werkzeug takes small steps, and gunicorn copies all it holds at each
+                part = request.environ["wsgi.input"].read(min(size, self.length - self.seen))
         except (ClientDisconnected, OSError):
-            body = None
+            part = b""
+            self.length = self.length or -1
         except (HTTPException, MemoryError):
             raise
         except Exception as error:  # gunicorn's own words for chunks that are none
             raise BadRequest(
                 "The body is not chunked as HTTP says.", "Send it again, or with a Content-Length."
             ) from error
-        if body is None or len(body) < (length or 0):
+        if not part and self.length:
             raise BadRequest("The body ended before it was whole.", "Send it again.")
-        if len(body) > limit:
-            raise _too_large(f"more than {limit:,}", limit)
-        yield compression.unpacked(body, limit) if gzipped else body
+        self.seen += len(part)
+        if self.seen > self._limit:
+            raise _too_large(f"more than {self._limit:,}", self._limit)
+        return part
 
 
 def _too_large(size: str, limit: int) -> TooLarge:
@@ -174,18 +273,62 @@ def _call(body: bytes, environ: dict[str, Any]) -> Call:
     )
 
 
-def _respond(reply: Reply, environ: dict[str, Any]) -> Response:
-    response = Response(reply.body, reply.status, content_type=reply.media_type)
+def _respond(reply: Reply, environ: dict[str, Any], record: Record, held: ExitStack) -> Response:
+    body = reply.body
+    if not isinstance(body, bytes):
+        parts = held.enter_context(closing(body))  # type: ignore[type-var]
+        if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and reply.length is None:
+            body = b"".join(parts)  # without chunks, a stream that breaks would look like its end
+        else:
+            body = held.enter_context(closing(Sending(parts, reply.status, record)))
+    response = Response(body, reply.status, content_type=reply.media_type)
+    if reply.length is not None:
+        response.content_length = reply.length
     if attributes := environ.get(_ATTRIBUTES):
         response.headers[ATTRIBUTES] = attributes  # SageMaker does not echo them by itself
     if reply.headers:
         response.headers.update(reply.headers)
+    if not isinstance(reply.body, bytes):
+        return response  # its length is not known, or is known already
     if compression.pays(reply.media_type, reply.body) and "Content-Encoding" not in reply.headers:
         response.vary.add("Accept-Encoding")
         if compression.takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
             response.set_data(compression.packed(reply.body))
             response.headers["Content-Encoding"] = "gzip"
     return response
+
+
+class Sending:
+    """The parts of an answer while they leave; the line of the log is written when they have.
+
+    A failure breaks the connection: the status has left, and an end would look like success.
+    """
+
+    def __init__(self, parts: Iterator[bytes], status: int, record: Record) -> None:
+        self._parts, self._record = parts, record
+        self._ended = "left by the client"
+        self.status_code, self.content_length = status, 0  # what is said in the log
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            part = next(self._parts)
+        except StopIteration:
+            self._ended = "whole"
+            raise
+        except Exception as error:
+            self._ended = "broken"
+            log.error("request %s: the stream broke.", self._record.request_id, exc_info=error)
+            # gunicorn closes the connection, without the last chunk and without a word in the log.
+            raise BrokenPipeError(errno.EPIPE, "the stream broke") from error
+        self.content_length += len(part)
+        return part
+
+    def close(self) -> None:
+        self._record.facts["stream"] = self._ended
+        self._record.write(self)
 
 
 def _request_id(environ: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def _table(values: NDArray[Any], schema: Schema) -> Table:
 
 def _array(body: bytes, what: str) -> NDArray[Any]:
     """Return the array that `body` holds, read-only and without a copy."""
-    shape, fortran, dtype, start = _header(body)
+    shape, fortran, dtype, start = npy_header(body)
     held, expected = len(body) - start, math.prod((dtype.itemsize, *shape))
     if held != expected or min(shape, default=0) < 0:
         raise BadRequest(
@@ -64,7 +64,7 @@ _HEADERS = {
 }
 
 
-def _header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Read shape, order and dtype, and where the values start."""
     stream = io.BytesIO(body)
     try:

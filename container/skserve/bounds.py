@@ -56,16 +56,27 @@ class Slots:
         finally:
             self._places.release()
 
-    def run(self, work: Callable[[], T], timeout: float | None = None) -> T:
+    def run(
+        self,
+        work: Callable[[], T],
+        timeout: float | None = None,
+        after: Callable[[T], object] | None = None,
+    ) -> T:
         """Run `work` in a slot. Raises TimedOut after the timeout (seconds), or Overloaded.
 
         A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
+        `after` gets the result in the same slot, while it is returned here already.
         """
+        future: Future[T] = Future()
         with self._lock:
             if self.hung:
                 raise _hangs()
-            future = self._pool.submit(contextvars.copy_context().run, work)
+            self._pool.submit(contextvars.copy_context().run, _do, future, work, after)
             self._asked.add(future)
+        return self.wait(future, timeout)
+
+    def wait(self, future: Future[T], timeout: float | None = None) -> T:
+        """Wait for what a slot does. Raises TimedOut after the timeout (seconds), or Overloaded."""
         try:
             future.exception(self.timeout if timeout is None else timeout)
         except CancelledError:
@@ -99,6 +110,20 @@ class Slots:
     def _came_back(self, _: Future[Any]) -> None:
         with self._lock:
             self._stuck -= 1
+
+
+def _do(future: Future[T], work: Callable[[], T], after: Callable[[T], object] | None) -> None:
+    """Do the work of a slot, unless nobody waits for it any more."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:
+        future.set_exception(error)
+        return
+    future.set_result(result)
+    if after:
+        after(result)
 
 
 def safely(work: Callable[[], T]) -> T:

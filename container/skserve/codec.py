@@ -6,7 +6,7 @@ The formats themselves are two tables, `DECODERS` and `ENCODERS`. The caller's f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -52,12 +52,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer on its way out."""
+    """An answer on its way out: whole, or in parts that leave as they are made."""
 
-    body: bytes
+    body: bytes | Iterator[bytes]
     media_type: str = JSON
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    length: int | None = None  # bytes of a body in parts, where that is known
 
 
 def decode(call: Call, schema: Schema, accept: str) -> Request:
@@ -76,11 +77,8 @@ def decode(call: Call, schema: Schema, accept: str) -> Request:
         raise UnsupportedMediaType(f"Content-Type {kind.name} is not read here.", way_out)
     decoded = decoder(call.body, kind, schema)
     X = conform(decoded.table, schema)
-    method = decoded.method or _attribute(call.attributes, "method")
-    if method is not None and method not in schema.methods:
-        raise BadRequest(
-            f"This model has no method {method!r}.", f"It has {', '.join(schema.methods)}."
-        )
+    method = decoded.method or attribute(call, "method")
+    check_method(method, schema)
     n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # a sparse matrix has no len
     note(rows=n_rows)
     return Request(X, accept, n_rows, method, decoded.enveloped)
@@ -120,14 +118,28 @@ def wanted_type(accept: str, default: str) -> str:
     return media.negotiate(accept, ENCODERS, default) or (wanted[0] if wanted else default)
 
 
+def family(call: Call) -> str:
+    """Return the format of an answer to be read beside its input: the input's own, or its kin."""
+    name = content_type(call).name
+    return name if name in ENCODERS else CSV if name.startswith("text/") else JSON
+
+
 def hook_body(body: bytes, kind: media.MediaType) -> str | bytes:
     """Return a body as scripts for AWS's image expect it: text for JSON and CSV, else bytes."""
     return media.text_of(body, kind) if kind.name in (JSON, CSV) else body
 
 
-def _attribute(attributes: str, name: str) -> str | None:
+def check_method(method: str | None, schema: Schema) -> None:
+    """Raise BadRequest where a call asks for a method that the model has not."""
+    if method is not None and method not in schema.methods:
+        raise BadRequest(
+            f"This model has no method {method!r}.", f"It has {', '.join(schema.methods)}."
+        )
+
+
+def attribute(call: Call, name: str) -> str | None:
     """Find `name=value` among pairs split on comma or semicolon; other text is the caller's own."""
-    for pair in attributes.replace(";", ",").split(","):
+    for pair in call.attributes.replace(";", ",").split(","):
         key, equals, value = pair.partition("=")
         if equals and key.strip() == name:
             return value.strip()

@@ -8,6 +8,7 @@ keeps the two equal. An empty string means unset. A value that does not parse is
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -91,6 +92,13 @@ class Machine:
         return cls(cpus, min(memory, *limit) if limit else memory)
 
 
+_BATCH_PAYLOAD = 100  # MiB, the most that SageMaker sends of a file at a time
+
+# What is different under batch transform, unless it was said otherwise. SageMaker's own limit to a
+# call, an hour at most, comes before this one. Without a name, the answer is in the input's format.
+_IN_BATCH: dict[str, object] = {"timeout": 3600.0, "max_payload_mb": _BATCH_PAYLOAD, "accept": ""}
+
+
 def _numbers(path: Path) -> list[int]:
     """Return the whole numbers in a control file; none where it is absent or says `max`."""
     try:
@@ -147,21 +155,63 @@ class Config:
         60.0,
         _seconds,
         "Seconds a request may take, waiting included; a 504 after that.",
-        "60",
+        "60; in batch 3600",
     )
     accept: str = _setting(
         "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
         "application/json",
         _media_type,
         "Answer format where the caller names none, or `*/*`.",
-        "application/json",
+        "application/json; in batch the input's own",
     )
     max_payload_mb: int = _setting(
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",
         25,
-        _whole(1, 2048),
-        "Largest body in MiB; a 413 above.",
-        "25",
+        _whole(0, 2048),
+        "Largest body in MiB; a 413 above. 0 is without a limit.",
+        "25; in batch 100",
+    )
+    batch: bool = _setting(
+        "SAGEMAKER_BATCH",
+        False,
+        _choice({"true": True, "1": True, "false": False, "0": False}),
+        "`true` under batch transform: one line out for each line in, see docs/60-batch.md.",
+        "false",
+    )
+    batch_strategy: str = _setting(
+        "SAGEMAKER_BATCH_STRATEGY",
+        "MULTI_RECORD",
+        _choice({"multi_record": "MULTI_RECORD", "single_record": "SINGLE_RECORD"}),
+        "What `/execution-parameters` says: `MULTI_RECORD` or `SINGLE_RECORD`.",
+        "MULTI_RECORD",
+    )
+    concurrent_transforms: int = _setting(
+        "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS",
+        0,
+        _whole(0, 1000),
+        "Calls at once that `/execution-parameters` asks for.",
+        "the workers",
+    )
+    bad_record: str = _setting(
+        "SKSERVE_BATCH_BAD_RECORD",
+        "fail",
+        _choice({"fail": "fail", "placeholder": "placeholder"}),
+        "What one bad record does in batch: `fail` its mini-batch, or leave a `placeholder`.",
+        "fail",
+    )
+    spool_dir: Path = _setting(
+        "SKSERVE_SPOOL_DIR",
+        Path("/tmp"),
+        Path,
+        "Folder for the answers to large bodies until the whole body is read.",
+        "/tmp",
+    )
+    spool_mb: int | None = _setting(
+        "SKSERVE_SPOOL_MB",
+        None,
+        _whole(1, 1 << 20),
+        "MiB that one answer may take there; a 413 above.",
+        "half of what is free there; of a tmpfs at most an eighth of the memory",
     )
     log_level: int = _setting(
         "SAGEMAKER_CONTAINER_LOG_LEVEL",
@@ -296,6 +346,8 @@ class Config:
                 raise StartError(
                     f"{setting.metadata['name']} is {text!r}; expected {parse.__doc__}."
                 ) from None
+        if values.get("batch"):
+            values = _IN_BATCH | values
         regions = environ.get("AWS_REGION"), values.get("region"), environ.get("AWS_DEFAULT_REGION")
         values["region"] = next(filter(None, regions), None)
         values.update({name: value for name, value in given.items() if value is not None})
@@ -309,7 +361,12 @@ class Config:
     @property
     def max_body(self) -> int:
         """Bytes in the largest body that is read."""
-        return self.max_payload_mb * MIB
+        return self.max_payload_mb * MIB or sys.maxsize - 1
+
+    @property
+    def max_whole(self) -> int:
+        """Bytes in the largest body that is held whole, because it cannot be cut into portions."""
+        return (self.max_payload_mb or _BATCH_PAYLOAD) * MIB
 
 
 def settings() -> tuple[Field[Any], ...]:

@@ -62,10 +62,10 @@ def _opened(data: bytes, header: str, schema: Schema) -> tuple[int, Names]:
             yield line
 
     first = next(csv.reader(lines(), strict=True), [])
-    return (taken, tuple(first)) if header or _is_header(first, schema) else (0, None)
+    return (taken, tuple(first)) if header or is_header(first, schema) else (0, None)
 
 
-def _is_header(cells: list[str], schema: Schema) -> bool:
+def is_header(cells: list[str], schema: Schema) -> bool:
     """Whether a first line names the fitted columns, all of them or at least half of its cells.
 
     Half is enough to call a wrong header by its name instead of reading it as data; a row of data

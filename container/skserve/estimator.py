@@ -48,8 +48,7 @@ class EstimatorLine:
         return line
 
     def decode(self, call: Call, context: object) -> Request:
-        accept = codec.answer_type(call.accept, self._accept)
-        return codec.decode(call, self.schema, accept)
+        return codec.decode(call, self.schema, self.answer_type(call))
 
     def predict(self, request: Request, context: object) -> Answer:
         method = request.method or self.method
@@ -84,6 +83,13 @@ class EstimatorLine:
     def encode(self, y: Answer, request: Request, context: object) -> Reply:
         return codec.encode(y, request)
 
+    def answer_type(self, call: Call) -> str:
+        return codec.answer_type(call.accept, self._accept or codec.family(call))
+
+    def takes_portions(self, batch: bool) -> bool:
+        """Whether a body can be cut, which changes nothing here: a row's answer is its own."""
+        return True
+
     def check_method(self, estimator: object) -> None:
         """Raise StartError unless the estimator has the method that is to answer."""
         kind = type(estimator).__name__
@@ -111,7 +117,7 @@ class EstimatorLine:
 
     def check_accept(self) -> None:
         """Raise StartError unless the default format can be written."""
-        if self._accept not in ENCODERS:
+        if self._accept and self._accept not in ENCODERS:
             raise StartError(
                 f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {self._accept!r}; "
                 f"expected one of {', '.join(ENCODERS)}."

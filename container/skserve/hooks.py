@@ -31,6 +31,7 @@ HOOKS = {
     "input_fn": 2,  # (body, content_type)
     "predict_fn": 2,  # (data, model): the data first
     "output_fn": 2,  # (prediction, accept)
+    "execution_parameters_fn": 0,  # ()
     "transform_fn": 4,  # (model, body, content_type, accept): the model first
 }
 
@@ -90,7 +91,7 @@ class Hook:
         except ServeError:
             raise
         except (Exception, SystemExit) as error:  # sys.exit in a script ends its request, not us
-            raise _answer(self.name, error) from error
+            raise answer_to(self.name, error) from error
 
     def at_start(self, *arguments: Any, context: Context) -> Any:
         """Call the function while the model is loaded. Raises StartError for whatever it raises."""
@@ -118,6 +119,7 @@ class Hooks:
     predict_fn: Hook | None = None
     output_fn: Hook | None = None
     transform_fn: Hook | None = None
+    execution_parameters_fn: Hook | None = None
 
     def __bool__(self) -> bool:
         return self.module is not None
@@ -215,7 +217,7 @@ def _takes_context(function: Callable[..., Any], name: str, count: int) -> bool:
     return len(places) > count and "context" in places[count].name.lower()
 
 
-def _answer(name: str, error: BaseException) -> ServeError:
+def answer_to(name: str, error: BaseException) -> ServeError:
     """Make the answer to an exception of the script: its own status, or a 500 that says where."""
     ours = any(one.__module__.startswith("werkzeug.") for one in type(error).__mro__)
     status = getattr(error, "code" if ours else "status_code", None)

@@ -134,7 +134,8 @@ _CHARSETS = {
 
 
 @lru_cache(64)
-def _codec(charset: str) -> codecs.CodecInfo:
+def codec_of(charset: str) -> codecs.CodecInfo:
+    """Find a charset. Raises UnsupportedMediaType for one that is not in use."""
     # Not by codecs.lookup alone: it imports a module, and remembers for good each unknown name.
     name = encodings.normalize_encoding(charset).lower()
     if aliases.get(name, name) not in _CHARSETS:
@@ -144,7 +145,7 @@ def _codec(charset: str) -> codecs.CodecInfo:
 
 def text_of(body: bytes, kind: MediaType) -> str:
     """Decode a body by its charset, UTF-8 where it names none; a byte order mark is dropped."""
-    codec = _codec(kind.parameters.get("charset", "utf-8"))
+    codec = codec_of(kind.parameters.get("charset", "utf-8"))
     try:
         text = codec.decode(body)[0]
     except UnicodeError as error:
@@ -157,5 +158,5 @@ def text_of(body: bytes, kind: MediaType) -> str:
 
 def utf8_of(body: bytes, kind: MediaType) -> bytes:
     """Return a body as UTF-8, without a byte order mark."""
-    plain = body.isascii() and _codec(kind.parameters.get("charset", "utf-8")).name == "utf-8"
+    plain = body.isascii() and codec_of(kind.parameters.get("charset", "utf-8")).name == "utf-8"
     return body if plain else text_of(body, kind).encode()

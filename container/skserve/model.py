@@ -19,12 +19,14 @@ from skserve.accelerate.jobs import limit_jobs
 from skserve.codec import Call, Reply, Request
 from skserve.config import Config
 from skserve.decoders import DECODERS
-from skserve.encoders import ENCODERS
+from skserve.encoders import ENCODERS, dumps
 from skserve.estimator import EstimatorLine
 from skserve.hooks import Context, Hooks
-from skserve.script import ScriptLine
+from skserve.media import JSON
+from skserve.script import ScriptLine, finish
 from skserve.source import Source
 from skserve.telemetry import stage
+from skserve.transform import Transform
 
 Predict = Callable[[Request, Context], Any]
 
@@ -40,6 +42,7 @@ class Model:
     estimator: Any
     script: Hooks
     line: EstimatorLine | ScriptLine
+    config: Config
     saved_with: str | None
 
     @classmethod
@@ -62,7 +65,7 @@ class Model:
                 estimator, saved_with = artifact.load(directory, config)
         limit_jobs(estimator, jobs)
         line = (ScriptLine if script else EstimatorLine).of(estimator, script, config)
-        return cls(directory, estimator, script, line, saved_with)
+        return cls(directory, estimator, script, line, config, saved_with)
 
     def invoke(self, call: Call, predict: Predict | None = None) -> Reply:
         """Answer one call. Raises ServeError; anything else is a bug.
@@ -80,6 +83,20 @@ class Model:
                 y = self.line.predict(request, context)
         with stage("encode"):
             return self.line.encode(y, request, context)
+
+    def transform(self, call: Call) -> Transform | None:
+        """Take on a call whose body is still to come, if it can be answered in portions."""
+        context = Context(str(self.directory), dict(call.headers))
+        work = Transform(self.line, call, context, self.config)
+        return work if work.possible else None
+
+    def execution_parameters(self, ours: dict[str, Any]) -> Reply:
+        """Answer what batch transform asks first: by the script if it says, else by `ours`."""
+        hook = self.script.execution_parameters_fn
+        if hook is None:
+            return Reply(dumps(ours))
+        context = Context(str(self.directory))
+        return finish(hook(context=context), JSON, context, "execution_parameters_fn")
 
     def warm_up(self) -> None:
         """Run the script's model_warmup_fn, in the process that is going to predict."""

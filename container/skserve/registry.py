@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from skserve.batching import Batcher, joinable
@@ -12,6 +13,8 @@ from skserve.bounds import SMALL, Pace, Slots, safely
 from skserve.codec import Call, Reply
 from skserve.errors import NotReady
 from skserve.model import Model
+from skserve.portions import Read
+from skserve.relay import Relay
 
 
 class Registry(Protocol):
@@ -24,6 +27,10 @@ class Registry(Protocol):
     def cheap(self, size: int) -> bool: ...
 
     def invoke(self, call: Call, here: bool = False) -> Reply: ...
+
+    def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None: ...
+
+    def execution_parameters(self, ours: dict[str, object]) -> Reply: ...
 
     def describe(self) -> dict[str, object]: ...
 
@@ -65,9 +72,12 @@ class Single:
     def cheap(self, size: int) -> bool:
         """Whether a body of `size` bytes may be answered by the thread that answers /ping.
 
-        Never where a script may do whatever it likes.
+        Never where a script may do whatever it likes, nor in batch, which may try a record often.
         """
-        return self._model is not None and not self._model.script and self._pace.cheap(size)
+        model = self._model
+        if model is None or model.script or model.config.batch:
+            return False
+        return self._pace.cheap(size)
 
     def invoke(self, call: Call, here: bool = False) -> Reply:
         """Answer a call in a slot, or `here` in this thread."""
@@ -76,9 +86,23 @@ class Single:
             return self._with_others(model, self._batcher, call)
 
         def work() -> Reply:
-            return self._pace.watch(len(call.body), lambda: model.invoke(call))
+            reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
+            if isinstance(reply.body, bytes):
+                return reply
+            return replace(reply, body=Relay(reply.body, self._slots))
 
-        return safely(work) if here else self._slots.run(work)
+        return safely(work) if here else self._slots.run(work, after=_pump)
+
+    def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None:
+        """Answer a body as it is read, each portion in its turn; None where it is needed whole."""
+        work = self._loaded().transform(call)
+        if work is None:
+            return None
+        return work.answer(read, self._slots.run, self._slots.timeout, duplex)
+
+    def execution_parameters(self, ours: dict[str, object]) -> Reply:
+        model = self._loaded()
+        return self._slots.run(lambda: model.execution_parameters(ours))
 
     def _with_others(self, model: Model, batcher: Batcher, call: Call) -> Reply:
         """Decode and encode in this thread; only the prediction needs a slot."""
@@ -103,3 +127,8 @@ class Single:
         if self._model is None:
             raise NotReady("The model is still loading.", "GET /ping says when it is ready.")
         return self._model
+
+
+def _pump(reply: Reply) -> None:
+    if isinstance(reply.body, Relay):
+        reply.body.pump()

@@ -6,6 +6,8 @@ container does it, or would have if it had not answered 500.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -15,19 +17,22 @@ from skserve.answer import Answer
 from skserve.codec import Call, Reply, Request
 from skserve.config import Config
 from skserve.encoders import ENCODERS, dumps, encoded
-from skserve.errors import ModelFault
+from skserve.errors import ModelFault, ServeError
 from skserve.estimator import EstimatorLine
-from skserve.hooks import Context, Hooks
-from skserve.media import JSON
+from skserve.header import settled
+from skserve.hooks import Context, Hooks, answer_to
+from skserve.media import CSV, JSON
+from skserve.portions import FRAMES, resumed
 
 
 class ScriptLine:
     """Decode, predict and encode by the functions of `script`, and else by those of `own`."""
 
-    def __init__(self, estimator: Any, script: Hooks, own: EstimatorLine, accept: str) -> None:
+    def __init__(self, estimator: Any, script: Hooks, own: EstimatorLine, config: Config) -> None:
         self.schema = own.schema
         self.method = "transform_fn" if script.transform_fn else own.method
-        self._estimator, self._script, self._own, self._accept = estimator, script, own, accept
+        self._estimator, self._script, self._own = estimator, script, own
+        self._accept, self._batch = config.accept, config.batch
 
     @classmethod
     def of(cls, estimator: Any, script: Hooks, config: Config) -> ScriptLine:
@@ -38,11 +43,12 @@ class ScriptLine:
             own.accelerate(estimator, config.accelerate)
         if not (script.output_fn or script.transform_fn):
             own.check_accept()
-        return cls(estimator, script, own, config.accept)
+        return cls(estimator, script, own, config)
 
     def decode(self, call: Call, context: Context) -> Request:
-        accept = self._answer_type(call)
+        accept = self.answer_type(call)
         if not (self._script.input_fn or self._script.transform_fn):
+            call = settled(call, self.schema) if self._batch else call
             return codec.decode(call, self.schema, accept)
         kind = codec.content_type(call)
         X: Any = codec.hook_body(call.body, kind), kind.name
@@ -63,29 +69,43 @@ class ScriptLine:
 
     def encode(self, y: Any, request: Request, context: Context) -> Reply:
         if self._script.transform_fn:
-            return finish(y, request.accept, context)
+            return finish(y, request.accept, context, "transform_fn")
         if self._script.output_fn:
             y = y.plain() if isinstance(y, Answer) else y
             y = self._script.output_fn(y, request.accept, context=context)
-            return finish(y, request.accept, context)
+            return finish(y, request.accept, context, "output_fn")
         if isinstance(y, Answer):
             return self._own.encode(y, request, context)
+        body: bytes | Iterator[bytes]
+        if isinstance(y, Iterator):
+            body = _streamed(_begun(y, "predict_fn"), request.accept, request.enveloped)
+        else:
+            body = _written(y, request.accept, request.enveloped)
         media_type = context.media_type or request.accept
-        body = _written(y, request.accept, request.enveloped)
         return Reply(body, media_type, context.status or 200, dict(context.reply_headers))
 
-    def _answer_type(self, call: Call) -> str:
+    def takes_portions(self, batch: bool) -> bool:
+        """Whether a body can be cut: by us, and not behind a function that may look at all rows.
+
+        Batch transform cuts where it likes anyway.
+        """
+        script = self._script
+        whole = script.input_fn or script.output_fn or script.transform_fn
+        return not whole and (batch or not script.predict_fn)
+
+    def answer_type(self, call: Call) -> str:
         """Ours can be refused here; what an output_fn can write only the script knows."""
         if self._script.output_fn or self._script.transform_fn:
-            return codec.wanted_type(call.accept, self._accept)
-        return codec.answer_type(call.accept, self._accept)
+            return codec.wanted_type(call.accept, self._accept or codec.family(call))
+        return codec.answer_type(call.accept, self._accept or codec.family(call))
 
 
-def finish(result: Any, accept: str, context: Context) -> Reply:
+def finish(result: Any, accept: str, context: Context, hook: str) -> Reply:
     """Make a reply of what output_fn or transform_fn returned (contract 3.5).
 
     bytes and str leave as they are under the negotiated type, a `(body, content_type)` pair under
-    its own, a Flask response with its own status; anything else is encoded as Accept asks.
+    its own, a Flask response with its own status; anything else is encoded as Accept asks. The
+    parts of a generator leave one by one. `hook` is the name of the function.
     """
     status, headers = 200, {}
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
@@ -94,24 +114,47 @@ def finish(result: Any, accept: str, context: Context) -> Reply:
         status, headers = result.status_code, dict(result.headers)
         headers.pop("Content-Length", None)
         accept = headers.pop("Content-Type", accept)
-        result = result.get_data()
+        streamed = getattr(result, "is_streamed", False)
+        result = _encoded_parts(result) if streamed else result.get_data()
+    if isinstance(result, Iterator):
+        result = _begun(result, hook)  # until its first part is there, it may say what it is
     media_type = context.media_type or accept
     headers.update(context.reply_headers)
     return Reply(_body(result, media_type), media_type, context.status or status, headers)
 
 
-def _body(result: Any, media_type: str) -> bytes:
-    if isinstance(result, bytes | bytearray | memoryview):
-        return bytes(result)
-    if isinstance(result, str):
-        return encoded(result)
+def _encoded_parts(response: Any) -> Parts:
+    """Return the parts of a Flask response that streams."""
+    try:
+        yield from response.iter_encoded()
+    finally:
+        response.close()
+
+
+def _body(result: Any, media_type: str) -> bytes | Iterator[bytes]:
+    raw = _raw(result)
+    if raw is not None:
+        return raw
     name = media_type.split(";")[0].strip().lower()
+    if isinstance(result, Generator):
+        return _streamed(result, name)
     if name not in ENCODERS:
-        raise ModelFault(
-            f"The script returned {type(result).__name__}, which cannot be written as {name}.",
-            f"Return bytes or str, or ask for one of {', '.join(ENCODERS)}.",
-        )
+        raise _unwritable(result, name)
     return _written(result, name)
+
+
+def _raw(value: Any) -> bytes | None:
+    """Return what leaves as it is; None of what is to be encoded."""
+    if isinstance(value, str):
+        return encoded(value)
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else None
+
+
+def _unwritable(value: Any, name: str) -> ModelFault:
+    return ModelFault(
+        f"The script returned {type(value).__name__}, which cannot be written as {name}.",
+        f"Return bytes or str, or ask for one of {', '.join(ENCODERS)}.",
+    )
 
 
 def _written(value: Any, name: str, enveloped: bool = False) -> bytes:
@@ -121,10 +164,7 @@ def _written(value: Any, name: str, enveloped: bool = False) -> bytes:
     """
     if value is None:
         raise ModelFault("The script returned None.", "Return bytes, str, or something to encode.")
-    table = isinstance(value, np.ndarray) or any(
-        hasattr(value, method) for method in ("to_numpy", "toarray")
-    )
-    if name == JSON and not table:
+    if name == JSON and not _is_table(value):
         listed = enveloped and isinstance(value, list | tuple)
         return dumps({"predictions": value} if listed else value)
     if isinstance(value, dict | str | bytes):
@@ -133,3 +173,68 @@ def _written(value: Any, name: str, enveloped: bool = False) -> bytes:
             "Return an array or a list, or ask for JSON.",
         )
     return ENCODERS[name](Answer.of(value), enveloped)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or any(
+        hasattr(value, method) for method in ("to_numpy", "toarray")
+    )
+
+
+Parts = Generator[Any, None, None]
+
+
+def _begun(parts: Iterator[Any], hook: str) -> Parts:
+    """Make the first part now, while a failure can still be an answer with a status of its own."""
+    guarded = _guarded(parts, hook)
+    for first in guarded:
+        return resumed(first, guarded)
+    return guarded
+
+
+def _guarded(parts: Iterator[Any], hook: str) -> Parts:
+    """Turn the failures of a generator into those of the function that returned it."""
+    try:
+        yield from parts
+    except ServeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise answer_to(hook, error) from error
+
+
+def _streamed(values: Parts, name: str, enveloped: bool = False) -> Iterator[bytes]:
+    """Encode values as they come: bytes and str as they are, others as the rows of one answer."""
+    parts = _parts(values, name, enveloped)
+    for first in parts:  # what cannot be written at all is said before anything has left
+        return resumed(first, parts)
+    return parts
+
+
+def _parts(values: Parts, name: str, enveloped: bool) -> Parts:
+    start, between, end = FRAMES.get(name, (b"", b"", b""))
+    if start and enveloped:
+        start, end = b'{"predictions":' + start, end + b"}"
+    before, own = start, False  # a script that writes text writes all of it
+    with closing(values):
+        for value in values:
+            raw = _raw(value)
+            own = own or (raw is not None and before == start)
+            if raw is not None and (own or not start):
+                yield raw
+            elif raw is None and name in FRAMES and not (own and start):
+                yield before + _element(value, name)
+                before = between
+            else:
+                raise _unwritable(value, f"a part of {name}")
+    if start and not own:
+        yield (start if before == start else b"") + end
+
+
+def _element(value: Any, name: str) -> bytes:
+    """Write one value of a stream: a table or a list as its rows, anything else as one of them."""
+    rows = isinstance(value, list) or _is_table(value)
+    if name == JSON:
+        return _written(value, name)[1:-1] if rows else _written(value, name)
+    return (
+        dumps(value) + b"\n" if name != CSV and isinstance(value, dict) else _written(value, name)
+    )

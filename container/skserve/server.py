@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -171,8 +171,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         else:
             threading.Thread(target=self._load_here, name="load", daemon=True).start()
         in_flight = config.in_flight_mb or config.machine.memory // MIB // 16
-        limit = max(in_flight * MIB // plan.workers, config.max_body)
-        return create_app(self._registry, config, Bodies(limit))
+        limit = max(in_flight * MIB // plan.workers, config.max_whole)
+        known = replace(config, workers=plan.workers)
+        return create_app(self._registry, known, Bodies(limit))
 
     def hung(self) -> bool:
         return self._registry is not None and self._registry.hung()

@@ -73,11 +73,11 @@ def spent(name: str, seconds: float) -> None:
     """Say how long a part of the current request took, if there is a request."""
     record = _current.get()
     if record is not None:
-        record.stages[name] = seconds
+        record.stages[name] = record.stages.get(name, 0.0) + seconds
 
 
 class stage:  # noqa: N801 - it reads as the function it would be if that were not slower
-    """Time a part of the current request."""
+    """Time a part of the current request, all together where it runs several times."""
 
     __slots__ = ("_began", "_name")
 
