@@ -17,7 +17,7 @@ from deployment import console, execution, supplies, survey, watch
 from deployment.aws import Cloud
 from deployment.combinations import TRANSFORM, family
 from deployment.commands import Words, connect
-from deployment.documents import name_stem
+from deployment.documents import LONGEST_CALL, name_stem
 from deployment.errors import Failed, Refused, Usage
 from deployment.state import Target
 from deployment.step import Call, Plan
@@ -96,6 +96,11 @@ def request(target: Target, job: Job, now: datetime) -> tuple[dict[str, Any], st
             "AssembleWith": "Line" if lines else "None",
         },
         "TransformResources": {"InstanceType": instance, "InstanceCount": job.count},
+        # The container stops a call itself; SageMaker's own limit would be ten minutes.
+        "ModelClientConfig": {
+            "InvocationsTimeoutInSeconds": LONGEST_CALL,
+            "InvocationsMaxRetries": 3,
+        },
     }
     if lines:
         document["BatchStrategy"] = "MultiRecord"

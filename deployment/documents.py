@@ -27,6 +27,10 @@ def digest_name(name: str, document: Mapping[str, Any]) -> str:
     return f"{name_stem(name)}-{digest}"
 
 
+# Seconds that SageMaker lets an asynchronous call, or one of batch transform, take at most.
+LONGEST_CALL = 3600
+
+
 def name_stem(name: str) -> str:
     """Return the part of `name` that every model and config of it begins with."""
     return name[: _NAME_LIMIT - _DIGEST_LENGTH - 1].rstrip("-")
@@ -41,6 +45,9 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
     if not target.isolated:
         # The platform does not reliably say where it runs, and S3 clients need to know.
         environment.setdefault("SAGEMAKER_REGION", target.region)
+    if settings.mode == "async":  # the container's own limits are those of calls somebody waits for
+        environment.setdefault("SAGEMAKER_MODEL_SERVER_TIMEOUT", str(LONGEST_CALL))
+        environment.setdefault("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1024")
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
     if environment:
         container["Environment"] = environment

@@ -11,6 +11,7 @@ from deployment import logs as cloudwatch
 from deployment import survey, watch
 from deployment.aws import Cloud
 from deployment.commands import Words, connect
+from deployment.documents import LONGEST_CALL
 from deployment.errors import DeployError, Failed, Refused, Usage
 from deployment.state import OWNER_TAG, VARIANT, Endpoint
 
@@ -157,6 +158,7 @@ def invoke(words: Words, body: bytes, content_type: str, accept: str, wait: floa
         "Body": body,
     }
     if settings.mode == "async":
+        asked["InvocationTimeoutSeconds"] = LONGEST_CALL
         answer = cloud.call("sagemaker-runtime", "invoke_endpoint_async", **asked)
         words.talk.say(f"accepted: {answer['OutputLocation']}")
         content = watch.outcome(cloud, answer, words.pace, wait)

@@ -91,6 +91,7 @@ def test_a_failure_in_the_middle_breaks_the_stream_and_is_logged(server):
     assert "request broken-one: the stream broke." in log
     assert "Teapot: half-way" in log
     assert "stream=broken" in log
+    assert log.count("id=broken-one") == 1
 
 
 def test_a_failure_before_the_first_part_has_its_own_status(server):

@@ -280,7 +280,7 @@ def _respond(reply: Reply, environ: dict[str, Any], record: Record, held: ExitSt
         if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and reply.length is None:
             body = b"".join(parts)  # without chunks, a stream that breaks would look like its end
         else:
-            body = held.enter_context(closing(Sending(parts, reply.status, record)))
+            body = Sending(parts, reply.status, record)  # the response closes it
     response = Response(body, reply.status, content_type=reply.media_type)
     if reply.length is not None:
         response.content_length = reply.length

@@ -347,6 +347,7 @@ def test_the_parts_of_a_transform_fit_each_other_or_are_refused(
         return
     document, _ = batch.request(wanted, job, NOW)
     fits(Call("sagemaker", "create_transform_job", document | {"ModelName": "m"}, ""))
+    assert document["ModelClientConfig"]["InvocationsTimeoutInSeconds"] == 3600
     split = document["TransformInput"]["SplitType"]
     assert split == document["TransformOutput"]["AssembleWith"]
 
