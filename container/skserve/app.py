@@ -32,7 +32,6 @@ from skserve.errors import (
     UnsupportedMediaType,
 )
 from skserve.media import JSON
-from skserve.portions import PORTION
 from skserve.registry import Registry
 from skserve.telemetry import Record
 
@@ -51,7 +50,7 @@ _IDENTITY = re.compile(r"[!-~][ -~]{0,63}")
 HERE = "skserve.here"
 
 # Bytes of a body that are read whole at most, if it can be answered in portions.
-LARGE = 2 * PORTION
+LARGE = 8 * MIB
 
 # SageMaker's limit to the payload of a call times the calls at once, in MB.
 _PLATFORM_PAYLOAD = 100

@@ -24,8 +24,8 @@ from skserve.spool import Spool
 T = TypeVar("T")
 
 # Bytes of a body that are worked on at once: enough rows to make a call of the model worth it, and
-# little memory with what decoding adds to it.
-PORTION = 4 * MIB
+# few enough for what they become to stay in the processor's cache.
+PORTION = 1 * MIB
 
 Read = Callable[[int], bytes]  # bytes at most -> so many, fewer only at the end of the body
 

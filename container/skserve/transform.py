@@ -34,6 +34,8 @@ from skserve.telemetry import note, stage
 
 Run = Callable[[Callable[[], bytes]], bytes]  # does some work in a slot
 
+_LINE_END = re.compile(rb"[\r\n]")
+
 PLACEHOLDER = "ERROR"  # in each cell of CSV, where a record was bad
 
 
@@ -144,7 +146,7 @@ class Transform:
             request = self._line.decode(call, self._context)
         rows = request.n_rows or 0
         alone = alone and not self._config.batch
-        if self._kind.name == CSV and not alone and rows > len(records.splitlines()):
+        if self._kind.name == CSV and not alone and rows > 1 and not _LINE_END.search(records[:-2]):
             # To a model of one column a single line is a column, but not among others.
             raise BadRequest(f"Row 1 has {rows} values, expected 1.", "Send one value a line.")
         with stage("predict"):
