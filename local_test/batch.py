@@ -107,7 +107,7 @@ def serving(model: str, options: argparse.Namespace) -> Iterator[str]:
     try:
         yield "http://" + run(["docker", "port", name, "8080"]).splitlines()[0]
     except Failed:
-        sys.stderr.write(run(["docker", "logs", "--tail", "5", name]))
+        subprocess.run(["docker", "logs", "--tail", "3", name], stdout=sys.stderr, check=False)
         raise
     finally:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)

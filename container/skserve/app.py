@@ -7,6 +7,7 @@ else a 500 whose traceback stays in the log.
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import random
 import re
@@ -187,7 +188,7 @@ class Incoming:
         self.length, self.seen = request.content_length, 0
         self._limit = limit = config.max_body
         self._most = config.max_whole
-        self._head = b""  # what was read too early
+        self._head = io.BytesIO()  # what was read too early
         if self.length is not None and self.length > limit:
             raise _too_large(f"{self.length:,}", limit)
         # werkzeug cuts a chunked body at its limit without a word: one byte more tells.
@@ -198,15 +199,16 @@ class Incoming:
         if self._packed:
             return True
         if self.length is None:
-            self._head = self.read(size + 1)
-            return len(self._head) <= size
+            head = self.read(size + 1)
+            self._head = io.BytesIO(head)
+            return len(head) <= size
         return self.length <= size
 
     def read(self, size: int) -> bytes:
         """Read `size` bytes, fewer only at the end of the body."""
         if self._packed:
-            self._head, self._packed = self._all(), False
-        part, self._head = self._head[:size], self._head[size:]
+            self._head, self._packed = io.BytesIO(self._all()), False
+        part = self._head.read(size)
         while len(part) < size and (more := self._more(size - len(part))):
             part += more
         return part
@@ -222,7 +224,7 @@ class Incoming:
             yield self._all()
 
     def _all(self) -> bytes:
-        limit, parts = self._most, [self._head]
+        limit, parts = self._most, [self._head.read()]
         while part := self._more(self.length or MIB):
             parts.append(part)
             if self.seen > limit:

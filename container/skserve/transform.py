@@ -34,6 +34,8 @@ from skserve.telemetry import note, stage
 
 Run = Callable[[Callable[[], bytes]], bytes]  # does some work in a slot
 
+_MEND = "Mend the record, or set SKSERVE_BATCH_BAD_RECORD=placeholder to go on without it."
+
 _LINE_END = re.compile(rb"[\r\n]")
 
 PLACEHOLDER = "ERROR"  # in each cell of CSV, where a record was bad
@@ -165,7 +167,7 @@ class Transform:
         """
         if len(records) == 1:
             if self._config.bad_record == "fail":
-                raise _placed(error, f"Line {line}") from None
+                raise _placed(error, f"Line {line}", "" if line == 1 else _MEND) from None
             self._bad += 1
             self._rows += 1
             return [_placed(error, "The record")]  # its place says which
@@ -220,10 +222,11 @@ def _width(answer: bytes) -> int:
     return len(next(csv.reader(io.StringIO(answer.decode())), "1"))
 
 
-def _placed(error: BadRequest, place: str) -> BadRequest:
+def _placed(error: BadRequest, place: str, hint: str = "") -> BadRequest:
     """Say where in the whole body it was: a decoder counts only the rows that it was given."""
     message, found = re.subn(r"^(Row|Line) \d+", place, error.message)
-    return BadRequest(message if found or not place else f"{place}: {message}", error.hint)
+    message = message if found or not place else f"{place}: {message}"
+    return BadRequest(message, hint or error.hint)
 
 
 def _within(timeout: float, run: Run) -> Run:
