@@ -129,7 +129,7 @@ def _download(uri: str, config: Config, named: str) -> Path:
     except (BotoCoreError, ClientError, OSError, ValueError) as error:
         raise StartError(
             f"{named} is {uri}, which cannot be downloaded: {error}. With network isolation the "
-            "code must come with the data: in the model archive, below code/, or in a channel."
+            "code must be in the model archive, below code/, or in a channel of the training job."
         ) from error
     return target
 

@@ -36,8 +36,8 @@ class _Work:
     scripted: bool
 
 
-class _Stop(Exception):
-    """SIGTERM came before the training had begun."""
+class _Stop(BaseException):
+    """SIGTERM came before the training had begun; no Exception, which logging would swallow."""
 
 
 def train(config: Config, environ: Mapping[str, str]) -> int:

@@ -138,7 +138,8 @@ def await_hosts(job: Job, limit: float = _NAMES_SECONDS) -> None:
         looking.join(_PATIENCE)
         if looking.is_alive():
             log.info("waiting for the address of %s", host)
-            looking.join(limit)
+        while looking.is_alive():  # in short waits: a signal may have woken the other thread
+            looking.join(_PATIENCE)
         if time.monotonic() > deadline:
             raise StartError(f"The host {host} has no address after {limit:.0f} seconds.")
 
