@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import linear_model as lm
 from sklearn import preprocessing as pp
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -208,6 +209,33 @@ def test_a_builder_that_fails_on_an_older_pickle_leaves_the_estimator_alone():
     del model.classes_
 
     assert accelerate(model, {"predict_proba": model.predict_proba}, 4) == {}
+
+
+def test_a_method_that_fails_keeps_no_other_from_being_served():
+    model = make_pipeline(pp.StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr"))
+    line = EstimatorLine.of(model.fit(X, TWO), None, Config())
+
+    with pytest.raises(NotImplementedError):  # scikit-learn's own
+        line._methods["transform"](X)
+    assert line._methods["predict"](X[:9]).tolist() == model.predict(X[:9]).tolist()
+
+
+class Shift(TransformerMixin, BaseEstimator):
+    """Somebody's own step, with a name of scikit-learn's for something else."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_, self.mean_, self.scale_ = X.shape[1], X.mean(axis=1), np.ones(2)
+        return self
+
+    def transform(self, X):
+        return X + 1
+
+
+def test_a_step_with_attributes_of_other_shapes_is_served():
+    model = make_pipeline(Shift(), lm.Ridge()).fit(X, REAL)
+    line = EstimatorLine.of(model, None, Config())
+
+    assert line._methods["predict"](X).tolist() == model.predict(X).tolist()
 
 
 def test_a_subclass_is_never_accelerated():

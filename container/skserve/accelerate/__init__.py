@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from skserve.accelerate import compose, proof
-from skserve.accelerate.kernel import Kernel
 
 log = logging.getLogger("skserve")
 
@@ -26,10 +25,14 @@ def accelerate(estimator: Any, methods: Mapping[str, Method], count: int) -> dic
     """
     fast, rows = {}, None
     for name, own in methods.items():
-        kernel = _built(estimator, name)
-        if kernel is None:
+        try:
+            kernel = compose.kernel(estimator, name)
+            if kernel is None:
+                continue
+            rows = proof.probe(estimator, count) if rows is None else rows
+        except Exception:  # what an older pickle lacks, or a class of the user's has in its own way
+            log.debug("No fast path for %s.", name, exc_info=True)
             continue
-        rows = proof.probe(estimator, count) if rows is None else rows
         if proof.holds(kernel, own, rows):
             fast[name] = compose.falling_back(kernel, own)
         else:
@@ -41,12 +44,3 @@ def accelerate(estimator: Any, methods: Mapping[str, Method], count: int) -> dic
         ", ".join(name for name in methods if name not in fast) or "nothing",
     )
     return fast
-
-
-def _built(estimator: Any, name: str) -> Kernel | None:
-    """Return the kernel, or None; what an older pickle lacks may fail anywhere in a builder."""
-    try:
-        return compose.kernel(estimator, name)
-    except Exception:
-        log.debug("No fast path for %s.", name, exc_info=True)
-        return None

@@ -45,18 +45,20 @@ def _agree(kernel: Kernel, own: Callable[[Any], Any], rows: NDArray[np.float64])
 
 
 def _answer(method: Callable[[Any], Any], rows: NDArray[np.float64]) -> Any:
-    """Return the answer, or `ValueError` where the rows are refused."""
+    """Return the answer, or what it failed with: rows are refused, and an old pickle may fail."""
     try:
         return method(rows.copy())
-    except ValueError:
-        return ValueError
+    except Declined:
+        raise
+    except Exception as error:
+        return type(error)
 
 
 def _same(fast: Any, slow: Any) -> bool:
-    if fast is slow is ValueError:
-        return True
     if type(fast) is not type(slow):
         return False
+    if isinstance(slow, type):  # of the error
+        return fast is slow
     if isinstance(slow, tuple) and len(slow) == 2:
         return _same(fast[0], slow[0]) and _same_neighbours(fast[1], *slow)
     if isinstance(slow, list | tuple):
