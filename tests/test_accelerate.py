@@ -7,6 +7,7 @@ import warnings
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,10 +26,11 @@ from sklearn.svm import SVC, LinearSVC, LinearSVR
 from skserve.accelerate import accelerate, compose, proof
 from skserve.accelerate.jobs import limit_jobs
 from skserve.accelerate.kernel import Declined
+from skserve.codec import Request
 from skserve.config import Config
-from skserve.errors import StartError
+from skserve.errors import BadRequest, StartError
 from skserve.estimator import EstimatorLine
-from skserve.methods import METHODS, find
+from skserve.methods import METHODS, find, named
 
 rng = np.random.default_rng(0)
 X = rng.normal(3, 2, (120, 4)) * [1, 10, 0.1, 1000]
@@ -277,13 +279,39 @@ def test_off_asks_the_estimator():
     assert line._methods["predict"] == FITTED["Ridge"].predict
 
 
-def test_a_pipeline_with_a_step_of_its_own_is_accelerated_around_it():
-    model = make_pipeline(pp.StandardScaler(), PCA(2), lm.Ridge()).fit(X, REAL)
+@pytest.mark.parametrize("names", [None, list("abcd")])
+def test_a_pipeline_with_a_step_of_its_own_is_accelerated_around_it(names):
+    table = X if names is None else pd.DataFrame(X, columns=names)
+    model = make_pipeline(PCA(3), pp.StandardScaler(), PCA(2), lm.Ridge()).fit(table, REAL)
 
-    (fast,) = accelerate(model, {"predict": model.predict}, 4).values()
+    (fast,) = accelerate(model, {"predict": named(model.predict, names)}, 4).values()
 
-    assert same(fast(X), model.predict(X))
-    assert same(fast(X[:1]), model.predict(X[:1]))
+    assert same(fast(X), model.predict(table))
+    assert same(fast(X[:1]), model.predict(table[:1]))
+
+
+@pytest.mark.filterwarnings("error:X does not have valid feature names")
+def test_a_step_that_is_asked_itself_gets_the_names_it_was_fitted_with():
+    frame = pd.DataFrame(SMALL, columns=["a", "b", "c", "d"])
+    routes = ColumnTransformer(
+        [("one", pp.Normalizer(), ["d", "b"])], remainder=pp.StandardScaler()
+    )
+    model = make_pipeline(routes, lm.Ridge()).fit(frame, REAL)
+    line = EstimatorLine.of(model, None, Config())
+    off = EstimatorLine.of(model, None, Config(accelerate="off"))
+    large, infinite = np.full((2, 4), 1e308), np.full((2, 4), np.inf)
+
+    assert line._methods["predict"](SMALL).tolist() == pytest.approx(model.predict(frame).tolist())
+    assert answer(line, large) == answer(off, large)
+    assert answer(line, infinite) == answer(off, infinite)
+    assert answer(line, infinite).startswith("Row 1, column 'a' is infinite. Input X contains inf")
+
+
+def answer(line: EstimatorLine, rows: np.ndarray) -> str:
+    try:
+        return str(line.predict(Request(rows, n_rows=len(rows)), None).rows().tolist())
+    except BadRequest as error:
+        return str(error)
 
 
 def test_a_transformer_told_to_return_frames_does():

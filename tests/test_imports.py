@@ -51,7 +51,7 @@ DOORS = {
     "botocore": {"source"},
     "orjson": {"columnar", "decoders", "delimited", "encoders", "helper"},
     "pyarrow": {"columnar"},
-    "pandas": {"table", "training.data"},
+    "pandas": {"methods", "table", "training.data"},
     "threadpoolctl": {"bounds"},
     "sklearn": {"training.recipe", "training.evaluation", "training.report", "training.fit"},
     "scipy": {"accelerate.linear", "sparse"},

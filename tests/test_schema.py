@@ -33,9 +33,9 @@ from sklearn.svm import SVC
 
 from skserve.columns import Column
 from skserve.errors import BadRequest
-from skserve.methods import find
+from skserve.methods import find, named
 from skserve.schema import Schema
-from skserve.table import Table, conform, named
+from skserve.table import Table, conform
 
 FRAME = pd.DataFrame(
     {
@@ -183,7 +183,7 @@ def test_a_schema_describes_itself():
     }
     assert described["classes"] == (0, 1)
     example = described["example"]["body"]
-    named(model.predict, Schema.of(model))(conform(Table(example), Schema.of(model)))
+    named(model.predict, Schema.of(model).names)(conform(Table(example), Schema.of(model)))
 
 
 @pytest.mark.parametrize(
@@ -340,8 +340,8 @@ def test_a_served_answer_is_the_models_own(name):
     records = Table(json.loads(turned.to_json(orient="values")), tuple(turned.columns))
 
     for table in (Table(rows), Table(spelled, spelled=True), records):
-        assert named(model.predict, schema)(conform(table, schema)) == pytest.approx(expected)
-    assert named(model.predict, schema)(conform(Table(rows[:1]), schema)) == pytest.approx(
+        assert named(model.predict, schema.names)(conform(table, schema)) == pytest.approx(expected)
+    assert named(model.predict, schema.names)(conform(Table(rows[:1]), schema)) == pytest.approx(
         expected[:1]
     )
 
@@ -352,7 +352,7 @@ def test_a_calibrated_pipeline_learns_from_the_fitted_copies():
 
     X = conform(Table(json.loads(TABLE.to_json(orient="values"))), Schema.of(model))
 
-    assert (named(model.predict, Schema.of(model))(X) == model.predict(TABLE)).all()
+    assert (named(model.predict, Schema.of(model).names)(X) == model.predict(TABLE)).all()
 
 
 def test_names_that_cannot_be_matched_are_refused():
@@ -383,7 +383,7 @@ def test_an_imputer_meets_what_it_calls_missing(missing, cell):
 
     served = conform(Table([[cell], ["y"]], spelled=True), Schema.of(model))
 
-    assert named(model.predict, Schema.of(model))(served) == pytest.approx([1.0, 5.0])
+    assert named(model.predict, Schema.of(model).names)(served) == pytest.approx([1.0, 5.0])
 
 
 def test_dates_are_said_to_be_unsupported():

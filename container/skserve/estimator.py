@@ -19,9 +19,9 @@ from skserve.codec import Call, Reply, Request
 from skserve.config import Config
 from skserve.encoders import ENCODERS
 from skserve.errors import BadRequest, ModelFault, ServeError, StartError
-from skserve.methods import METHODS, find
+from skserve.methods import METHODS, find, named
 from skserve.schema import Schema
-from skserve.table import missing_values, named
+from skserve.table import missing_values
 
 
 class EstimatorLine:
@@ -31,7 +31,7 @@ class EstimatorLine:
         self.schema = schema = Schema.of(estimator)
         # Numbers travel as an array, and get their names where scikit-learn itself is asked.
         self._methods = {
-            name: named(own, schema) if schema.numeric else own
+            name: named(own, schema.names) if schema.numeric else own
             for name in METHODS
             if (own := find(estimator, name)) is not None
         }

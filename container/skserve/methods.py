@@ -5,8 +5,10 @@ Other names are never looked up for a caller, because `fit` and `set_params` are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 # The first one that a model has answers by default. Where one returns a tuple, its parts are named.
 METHODS: dict[str, tuple[str, ...]] = {
@@ -61,3 +63,20 @@ def _transformed(steps: list[Any], X: Any) -> Any:
     for step in steps:
         X = step.transform(X)
     return X
+
+
+def named(method: Callable[[Any], Any], names: Iterable[str] | None) -> Callable[[Any], Any]:
+    """Return `method` with names given to the columns of arrays, where it was fitted on names."""
+    if names is None:
+        return method
+    columns = list(names)
+
+    def ask(X: Any) -> Any:
+        plain = isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == len(columns)
+        if not plain:
+            return method(X)
+        import pandas as pd  # half a second and 40 MB: only for models that need it
+
+        return method(pd.DataFrame(X, columns=columns))
+
+    return ask

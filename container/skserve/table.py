@@ -188,23 +188,6 @@ def _width(table: Table, schema: Schema) -> int:
     return width
 
 
-def named(method: Callable[[Any], Any], schema: Schema) -> Callable[[Any], Any]:
-    """Return `method` with the names of the columns given to arrays, if the model knows names."""
-    names = schema.names
-    if names is None:
-        return method
-
-    def ask(X: Any) -> Any:
-        plain = isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == len(names)
-        if not plain:
-            return method(X)
-        import pandas as pd  # half a second and 40 MB: only for models that need it
-
-        return method(pd.DataFrame(X, columns=list(names)))
-
-    return ask
-
-
 def _documents(table: Table) -> list[str]:
     """Read the one column of a text model."""
     texts = []

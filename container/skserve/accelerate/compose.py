@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skserve.accelerate import boosting, columnwise, linear, neighbours, trees
 from skserve.accelerate.kernel import Builder, Declined, Kernel
 from skserve.columns import places
-from skserve.methods import fitted_steps, look
+from skserve.methods import fitted_steps, look, named
 
 
 def kernel(estimator: Any, method: str) -> Kernel | None:
@@ -39,14 +39,15 @@ def falling_back(fast: Kernel, own: Callable[[Any], Any]) -> Callable[[Any], Any
 
 
 def _pipeline(estimator: Any, method: str) -> Kernel | None:
-    """Each step by its kernel, or by itself where it has none but does not ask for names."""
+    """Each step by its kernel, or by itself, with the names it knows, where that has no answer."""
     *transformers, last = fitted_steps(estimator) or [None]
     asked = [(step, "transform") for step in transformers] + [(last, method)]
     chain, fast = [], 0
     for step, name in asked:
         own, found = look(step, name), kernel(step, name)
-        if not callable(own) or (found is None and look(step, "feature_names_in_") is not None):
+        if not callable(own):
             return None
+        own = named(own, look(step, "feature_names_in_"))
         chain.append(falling_back(found, own) if found else own)
         fast += found is not None
     if not fast:
