@@ -355,6 +355,13 @@ def test_a_calibrated_pipeline_learns_from_the_fitted_copies():
     assert (named(model.predict, Schema.of(model).names)(X) == model.predict(TABLE)).all()
 
 
+def test_columns_in_another_order_make_rows_that_the_fast_paths_take():
+    X = conform(Table(np.array([[2.0, 1.0], [4.0, 3.0]]), ("b", "a")), Schema(2, ("a", "b")))
+
+    assert X.flags.c_contiguous
+    assert X.tolist() == [[1, 2], [3, 4]]
+
+
 def test_names_that_cannot_be_matched_are_refused():
     model = R(Plain()).fit(TABLE[NUMBERS], TARGET)
     schema = Schema.of(model)

@@ -133,7 +133,7 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
     order = [table.names.index(name) for name in schema.names]
     if isinstance(table.rows, np.ndarray):
         _check_width(table.first, table.rows.shape[1], schema)
-        return table._replace(rows=table.rows[:, order], names=schema.names)
+        return table._replace(rows=table.rows.take(order, axis=1), names=schema.names)
     for number, row in enumerate(table.rows, table.first):
         _check_width(number, len(row), schema)
     return table._replace(
