@@ -13,9 +13,11 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
 from sklearn.decomposition import NMF
-from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -153,6 +155,8 @@ def own_metric(one: object, other: object) -> float:
         (KNeighborsClassifier(metric=own_metric), False),
         (make_pipeline(FunctionTransformer(), LinearRegression()), False),
         (VotingClassifier([("a", make_pipeline(NMF(), LogisticRegression()))]), False),
+        (BaggingClassifier(DummyClassifier(strategy="stratified")), False),
+        (BernoulliRBM(), False),
         (type("Own", (LogisticRegression,), {"__module__": "mine"})(), False),
         (object(), False),
     ],

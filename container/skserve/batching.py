@@ -31,6 +31,8 @@ _WIDE = {"transform"}
 
 # Classes of scikit-learn in which one row's answer may depend on the rows beside it.
 _DEPENDENT = {
+    "BernoulliRBM",  # draws a random number for each row of score_samples
+    "DummyClassifier",  # may draw its answers, row after row
     "FunctionTransformer",  # any function at all
     "NMF",  # iterates until the error over all rows is small
     "MiniBatchNMF",
