@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
 # From the bottom up: a module imports only from the lines above its own.
 LAYERS = [
     {"__init__", "errors"},
-    {"config", "archive", "telemetry", "methods", "bounds", "helper"},
+    {"config", "archive", "telemetry", "methods", "bounds", "helper", "wire", "output"},
     {"privileges", "spool"},
     {"columns", "media", "answer"},
     {"schema", "accelerate.kernel", "accelerate.jobs"},
@@ -32,8 +32,11 @@ LAYERS = [
     {"transform"},
     {"model", "relay", "batching"},
     {"registry"},
+    {"cell", "fleet"},
+    {"zygote"},
+    {"keeper"},
     {"app"},
-    {"worker"},
+    {"worker", "models"},
     {"server"},
     {"training", "training.job", "training.recipe", "training.data", "training.plots"},
     {"training.child", "training.script", "training.evaluation"},
@@ -42,10 +45,10 @@ LAYERS = [
     {"__main__"},
 ]
 DOORS = {
-    "flask": {"app"},
+    "flask": {"app", "models"},
     "werkzeug": {"app"},
     "gunicorn": {"server", "worker"},
-    "joblib": {"artifact"},
+    "joblib": {"artifact", "zygote"},
     "skops": {"artifact"},
     "boto3": {"source"},
     "botocore": {"source"},
@@ -53,7 +56,13 @@ DOORS = {
     "pyarrow": {"columnar"},
     "pandas": {"methods", "table", "training.data"},
     "threadpoolctl": {"bounds"},
-    "sklearn": {"training.recipe", "training.evaluation", "training.report", "training.fit"},
+    "sklearn": {
+        "zygote",
+        "training.recipe",
+        "training.evaluation",
+        "training.report",
+        "training.fit",
+    },
     "scipy": {"accelerate.linear", "sparse"},
 }
 MODULES = sorted(

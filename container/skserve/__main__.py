@@ -31,10 +31,6 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
         if given.word != "serve":
             return _train(given.word, environ)
         config = Config.from_env(environ, model_dir=given.model_dir, port=given.port)
-        if config.multi_model:
-            raise StartError(
-                "SAGEMAKER_MULTI_MODEL is true, but multi-model serving is not built yet."
-            )
         # Before numpy is imported: its libraries read these once. See `server` for why one.
         environ.update(dict.fromkeys(NATIVE_THREADS, "1"))
         environ.setdefault("SM_MODEL_DIR", str(config.model_dir))  # AWS's scripts read it

@@ -11,7 +11,7 @@ import io
 import logging
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ from skserve.errors import (
     UnsupportedMediaType,
 )
 from skserve.media import JSON
-from skserve.registry import Registry
+from skserve.registry import Invocable, Registry
 from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
@@ -89,45 +89,16 @@ class _Flask(Flask):
 
 def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
     """Make the WSGI application over `registry`; `bodies` bounds the memory of what is read."""
-    app = _Flask("skserve", static_folder=None)
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer is an empty HTML page
-
-    @app.route("/ping", methods=["GET", "HEAD", "POST"])
-    def ping() -> Response:
-        return Response(status=200 if registry.ready() else 503)
+    app = new_app(registry.ready)
 
     @app.route("/invocations", methods=["POST"])
     def invocations() -> Response:
-        environ = request.environ
-        record = telemetry.begin(_request_id(environ))
-        here = environ.get(HERE, False)
-        held = ExitStack()
-        reply: Reply | None
-        try:
-            if here and "HTTP_CONTENT_ENCODING" not in environ:  # small, and whole already
-                body = environ["wsgi.input"].read()
-                record.facts["bytes_in"] = len(body)
-                reply = registry.invoke(_call(body, environ), here)
-            else:
-                held.enter_context(registry.place())
-                incoming = Incoming(config)
-                reply = _in_portions(registry, config, incoming, bodies, held)
-                if reply is None:
-                    body = held.enter_context(incoming.whole(bodies))
-                    reply = registry.invoke(_call(body, environ), here)
-                record.facts["bytes_in"] = incoming.seen
-            response = _respond(reply, environ, record, held)
-        except Exception as error:
-            response = _failed(error, record.request_id)
-        response.call_on_close(held.close)
-        if not response.is_streamed:
-            record.write(response)
-        return response
+        return invocation(registry, config, bodies)
 
     @app.route("/execution-parameters", methods=["GET"])
     def execution_parameters() -> Response:
         environ = request.environ
-        reply = registry.execution_parameters(_parameters(config))
+        reply = registry.execution_parameters(parameters(config))
         with ExitStack() as held:
             return _respond(reply, environ, telemetry.begin(_request_id(environ)), held)
 
@@ -138,14 +109,65 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
     def describe() -> Response:
         return Response(dumps_anyway(registry.describe()), content_type=JSON)
 
+    return app
+
+
+def new_app(ready: Callable[[], bool]) -> Flask:
+    """Make an application that answers /ping, and every failure in our words."""
+    app = _Flask("skserve", static_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer is an empty HTML page
+
+    @app.route("/ping", methods=["GET", "HEAD", "POST"])
+    def ping() -> Response:
+        return Response(status=200 if ready() else 503)
+
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
-        return _failed(error, _request_id(request.environ))
+        return failure(error, _request_id(request.environ))
 
     return app
 
 
-def _parameters(config: Config) -> dict[str, object]:
+def invocation(
+    registry: Invocable,
+    config: Config,
+    bodies: Bodies,
+    failed: Callable[[Exception, str], Response] | None = None,
+    **facts: str,
+) -> Response:
+    """Let a model answer the current request; `facts` are for its line in the log.
+
+    `failed` makes the response to an error that is not answered in our words.
+    """
+    environ = request.environ
+    record = telemetry.begin(_request_id(environ))
+    record.facts.update(facts)
+    here = environ.get(HERE, False)
+    held = ExitStack()
+    reply: Reply | None
+    try:
+        if here and "HTTP_CONTENT_ENCODING" not in environ:  # small, and whole already
+            body = environ["wsgi.input"].read()
+            record.facts["bytes_in"] = len(body)
+            reply = registry.invoke(_call(body, environ), here)
+        else:
+            held.enter_context(registry.place())
+            incoming = Incoming(config)
+            reply = _in_portions(registry, config, incoming, bodies, held)
+            if reply is None:
+                body = held.enter_context(incoming.whole(bodies))
+                reply = registry.invoke(_call(body, environ), here)
+            record.facts["bytes_in"] = incoming.seen
+        response = _respond(reply, environ, record, held)
+    except Exception as error:
+        response = (failed or failure)(error, record.request_id)
+    response.call_on_close(held.close)
+    if not response.is_streamed:
+        record.write(response)
+    return response
+
+
+def parameters(config: Config) -> dict[str, object]:
     """Say to batch transform how to call us (contract 5.2)."""
     concurrent = config.concurrent_transforms or min(config.workers or 1, _PLATFORM_PAYLOAD)
     payload = min(config.max_payload_mb, max(1, _PLATFORM_PAYLOAD // concurrent))
@@ -157,7 +179,7 @@ def _parameters(config: Config) -> dict[str, object]:
 
 
 def _in_portions(
-    registry: Registry, config: Config, body: Incoming, bodies: Bodies, held: ExitStack
+    registry: Invocable, config: Config, body: Incoming, bodies: Bodies, held: ExitStack
 ) -> Reply | None:
     """Answer a body while it is read if it is large, or in batch; None where it is to be whole."""
     call = _call(b"", request.environ)
@@ -338,7 +360,7 @@ def _request_id(environ: dict[str, Any]) -> str:
     return given if _IDENTITY.fullmatch(given) else f"{random.getrandbits(64):016x}"
 
 
-def _failed(error: Exception, request_id: str) -> Response:
+def failure(error: Exception, request_id: str) -> Response:
     """Make the response to a failure; what is not the caller's fault goes into the log."""
     headers = {}
     if isinstance(error, HTTPException):

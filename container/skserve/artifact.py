@@ -23,7 +23,7 @@ from typing import Any
 
 from skserve import archive
 from skserve.config import Config
-from skserve.errors import StartError
+from skserve.errors import NoRoom, StartError
 
 log = logging.getLogger("skserve")
 
@@ -62,7 +62,7 @@ def load(directory: Path, config: Config) -> tuple[Any, str | None]:
         except (StartError, PermissionError):
             raise
         except MemoryError:
-            raise StartError(f"{path.name} does not fit into this container's memory.") from None
+            raise NoRoom(f"{path.name} does not fit into this container's memory.") from None
         except Exception as error:
             raise StartError(_explained(path, saved, error)) from error
     return estimator, saved

@@ -91,6 +91,40 @@ class Machine:
         limit = _numbers(cgroup / "memory.max") or _numbers(cgroup / "memory/memory.limit_in_bytes")
         return cls(cpus, min(memory, *limit) if limit else memory)
 
+    @staticmethod
+    def left(root: Path = Path("/")) -> int:
+        """Return the bytes of memory that could still be taken now; the page cache is given up."""
+        meminfo = _named(root / "proc/meminfo")
+        left = [1024 * meminfo["MemAvailable:"]] if "MemAvailable:" in meminfo else []
+        cgroup = root / "sys/fs/cgroup"
+        for limit, usage, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            numbers = _numbers(cgroup / limit), _numbers(cgroup / usage)
+            if all(numbers):
+                reclaimable = _named((cgroup / limit).parent / "memory.stat").get(cache, 0)
+                left.append(numbers[0][0] - numbers[1][0] + reclaimable)
+        return max(0, min(left, default=1 << 60))
+
+    @staticmethod
+    def oom_kills(root: Path = Path("/")) -> int:
+        """Return how many processes of this container the kernel has killed for memory so far."""
+        cgroup = root / "sys/fs/cgroup"
+        return max(
+            _named(path).get("oom_kill", 0)
+            for path in (cgroup / "memory.events", cgroup / "memory/memory.oom_control")
+        )
+
+
+def _named(path: Path) -> dict[str, int]:
+    """Return the numbers of a control file that has a name and a number on each line."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+
 
 _BATCH_PAYLOAD = 100  # MiB, the most that SageMaker sends of a file at a time
 
@@ -224,7 +258,7 @@ class Config:
         "SAGEMAKER_MULTI_MODEL",
         False,
         _choice({"true": True, "1": True, "false": False, "0": False}),
-        "Not built yet: `true` stops the start.",
+        "`true` serves many models, loaded and unloaded while it runs, instead of one.",
         "false",
     )
     model_hosts: str = _setting(
@@ -312,6 +346,20 @@ class Config:
         "Who to become when started as root; `root` stays root.",
         "nobody",
     )
+    model_root: Path | None = _setting(
+        "SKSERVE_MODEL_ROOT",
+        None,
+        Path,
+        "Folder below which the `url` of a model must lie in the multi-model mode.",
+        "/opt/ml",
+    )
+    load_timeout: float = _setting(
+        "SKSERVE_LOAD_TIMEOUT",
+        300.0,
+        _seconds,
+        "Seconds that loading a model may take in the multi-model mode.",
+        "300",
+    )
     log_format: str = _setting(
         "SKSERVE_LOG_FORMAT",
         "text",
@@ -357,6 +405,11 @@ class Config:
     def base_dir(self) -> Path:
         """The root of SageMaker's layout."""
         return self.model_dir.parent
+
+    @property
+    def models_below(self) -> Path:
+        """The folder in which the models of the multi-model mode lie."""
+        return self.model_root or self.base_dir
 
     @property
     def max_body(self) -> int:

@@ -80,6 +80,23 @@ class NotReady(ServeError):
     code = "not_ready"
 
 
+class Refused(ServeError):
+    """A call of the multi-model contract that cannot be done; 409 and 507 mean what it says."""
+
+    code = "refused"
+
+    def __init__(self, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+class OutOfMemory(ServeError):
+    """The model ran out of memory on this request. Only the multi-model contract has a 507."""
+
+    status = 507
+    code = "out_of_memory"
+
+
 class TimedOut(ServeError):
     """The prediction took longer than SAGEMAKER_MODEL_SERVER_TIMEOUT."""
 
@@ -89,3 +106,7 @@ class TimedOut(ServeError):
 
 class StartError(Exception):
     """The process cannot start or go on; the text is one readable sentence."""
+
+
+class NoRoom(StartError):
+    """The model does not fit into the memory, or another resource, that is left."""

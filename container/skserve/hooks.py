@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from skserve.errors import HookError, ModelFault, ServeError, StartError
+from skserve.errors import HookError, ModelFault, NoRoom, ServeError, StartError
 from skserve.source import Source
 
 # How many arguments each function takes without the context.
@@ -99,6 +99,8 @@ class Hook:
             return self._called(arguments, context)
         except StartError:
             raise
+        except MemoryError as error:
+            raise NoRoom(f"The script's {self.name} ran out of memory.") from error
         except (Exception, SystemExit) as error:
             raise StartError(f"The script's {self.name} failed: {_said(error)}") from error
 

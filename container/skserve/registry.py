@@ -17,18 +17,22 @@ from skserve.portions import Read
 from skserve.relay import Relay
 
 
-class Registry(Protocol):
-    """What the routes need of a registry."""
-
-    def ready(self) -> bool: ...
+class Invocable(Protocol):
+    """What answering a call needs."""
 
     def place(self) -> AbstractContextManager[None]: ...
-
-    def cheap(self, size: int) -> bool: ...
 
     def invoke(self, call: Call, here: bool = False) -> Reply: ...
 
     def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None: ...
+
+
+class Registry(Invocable, Protocol):
+    """What the routes of a single model need."""
+
+    def ready(self) -> bool: ...
+
+    def cheap(self, size: int) -> bool: ...
 
     def execution_parameters(self, ours: dict[str, object]) -> Reply: ...
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import select
 import signal
 import threading
@@ -23,11 +24,13 @@ from typing import Any, NoReturn
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from skserve import __version__, privileges, source, telemetry
+from skserve import __version__, models, privileges, source, telemetry, zygote
 from skserve.app import create_app
 from skserve.bounds import Bodies, Slots
 from skserve.config import MIB, Config
 from skserve.errors import StartError
+from skserve.fleet import Fleet
+from skserve.keeper import Keeper
 from skserve.model import Model
 from skserve.registry import Single
 from skserve.source import Source
@@ -43,6 +46,9 @@ KEEP_ALIVE = 65
 
 # Threads beyond those that requests can hold, for /ping and refusals.
 SPARE_THREADS = 16
+
+# Calls that one worker of the multi-model mode has in work, over all models.
+PLACES = 512
 
 # What a worker adds to the memory of the process it was forked from, measured with pandas loaded.
 WORKER_MEMORY = 64 * MIB
@@ -75,6 +81,8 @@ def serve(config: Config) -> NoReturn:
     # PID 1 would ignore it until gunicorn; a script could catch what is raised.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     telemetry.configure(config.log_level, config.log_format)
+    if config.multi_model:
+        _serve_many(config)
     privileges.give_up_root(config)
     with _failures_said(config):
         code = source.fetch(config.model_dir, config)
@@ -96,6 +104,31 @@ def serve(config: Config) -> NoReturn:
     raise AssertionError("gunicorn ends the process")
 
 
+def _serve_many(config: Config) -> NoReturn:
+    """Serve the models that are loaded while this runs: each has a process of its own.
+
+    The zygote they are forked from is made first, while this process has one thread and no port.
+    Root is not given up here: the process of each model does so, before it reads the model.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with _failures_said(config):
+        code = source.shared(config)
+    zygote.warm()
+    keeper = Keeper(config, code)
+    keeper.start()
+    workers = config.workers or max(1, int(config.machine.cpus))
+    log.info(
+        "skserve %s: many models, %d workers on %.1f CPUs and %.1f GiB",
+        __version__,
+        workers,
+        config.machine.cpus,
+        config.machine.memory / 2**30,
+    )
+    _Gunicorn(config, Plan(workers, PLACES + models.MANAGED, 1), None, None, keeper).run()
+    raise AssertionError("gunicorn ends the process")
+
+
 @contextmanager
 def _failures_said(config: Config) -> Iterator[None]:
     """Turn what the user's files may do while they are read into StartErrors."""
@@ -113,9 +146,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """gunicorn's view of us: its settings, and the application of each worker."""
 
     def __init__(
-        self, config: Config, plan: Plan, model: Model | None, code: Source | None
+        self,
+        config: Config,
+        plan: Plan,
+        model: Model | None,
+        code: Source | None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._config, self._plan, self._model, self._code = config, plan, model, code
+        self._keeper = keeper
         self._registry: Single | None = None
         self.crowd = Crowd(2 * plan.workers + 8)  # twice: a reload starts the new beside the old
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
@@ -127,6 +166,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         try:
             Master(self).run()
         except SystemExit:
+            if self._keeper and os.getpid() == master:
+                self._keeper.stop()
             os.set_blocking(self._said, False)
             with suppress(BlockingIOError):
                 if os.getpid() == master:
@@ -164,16 +205,23 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """Make this worker's application. Called after the fork."""
         config, plan = self._config, self._plan
+        in_flight = config.in_flight_mb or config.machine.memory // MIB // 16
+        bodies = Bodies(max(in_flight * MIB // plan.workers, config.max_whole))
+        if self._keeper:
+            self._keeper.forget()
+            return models.create_app(Fleet(self._keeper.knock, config, PLACES), config, bodies)
         slots = Slots(plan.threads, config.queue, config.timeout, plan.native_threads)
         self._registry = Single(slots, batching=config.batching)
         if self._model is not None and not self._model.script.model_warmup_fn:
             self._registry.fill(self._model)
         else:
             threading.Thread(target=self._load_here, name="load", daemon=True).start()
-        in_flight = config.in_flight_mb or config.machine.memory // MIB // 16
-        limit = max(in_flight * MIB // plan.workers, config.max_whole)
-        known = replace(config, workers=plan.workers)
-        return create_app(self._registry, known, Bodies(limit))
+        return create_app(self._registry, replace(config, workers=plan.workers), bodies)
+
+    def mind(self) -> None:
+        """Look after what must not end before the master. Called often, in the master."""
+        if self._keeper:
+            self._keeper.mind()
 
     def hung(self) -> bool:
         return self._registry is not None and self._registry.hung()

@@ -17,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from skserve import archive
+from skserve import archive, privileges
 from skserve.artifact import installed, readable
 from skserve.config import Config
 from skserve.errors import StartError
@@ -55,7 +55,7 @@ def fetch(directory: Path, config: Config) -> Source | None:
 
     Returns None where there is no code, which is fine unless SAGEMAKER_PROGRAM names some.
     """
-    program = (config.program or DEFAULT_PROGRAM).removesuffix(".py") + ".py"
+    program = _program(config)
     if not config.program and not config.submit_directory:
         _mention_unused(directory / archive.CODE_FOLDER)
     for folder in _candidates(directory, config):
@@ -68,6 +68,58 @@ def fetch(directory: Path, config: Config) -> Source | None:
             "say where the script is."
         )
     return None
+
+
+def beside(directory: Path, config: Config) -> Source | None:
+    """Return the code that the model in `directory` brings itself, wherever others' code is.
+
+    For many models in one container, where SAGEMAKER_SUBMIT_DIRECTORY is for those without any.
+    """
+    program = _program(config)
+    own = replace(config, submit_directory=None)
+    for folder in _candidates(directory, own):
+        if (folder / program).is_file():
+            return Source(folder, program, install(folder))
+    return None
+
+
+def shared(config: Config) -> Source | None:
+    """Fetch, once for all models, the code of those that bring none. Raises StartError.
+
+    A process of its own does it without root: to install a package may be to run it.
+    """
+    where = config.submit_directory
+    if where is None or (where.startswith("/") and not Path(where).exists()):
+        return None  # such as /opt/ml/model/code, which each model then has in its own folder
+    apart = replace(config, model_dir=Path(tempfile.gettempdir()) / "skserve-none")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with os.fdopen(write, "w") as answer:
+            try:
+                privileges.give_up_root(apart)
+                found = fetch(apart.model_dir, apart)
+                assert found is not None  # with a submit directory, there is code or an error
+                library = found.library and str(found.library)
+                json.dump([str(found.folder), found.program, library], answer)
+            except StartError as error:
+                json.dump(str(error), answer)
+            finally:
+                answer.flush()
+                os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    said = json.loads(text) if text else "The code of SAGEMAKER_SUBMIT_DIRECTORY was not fetched."
+    if isinstance(said, str):
+        raise StartError(said)
+    folder, program, library = said
+    return Source(Path(folder), program, Path(library) if library else None)
+
+
+def _program(config: Config) -> str:
+    return (config.program or DEFAULT_PROGRAM).removesuffix(".py") + ".py"
 
 
 def _mention_unused(code: Path) -> None:

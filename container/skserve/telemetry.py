@@ -62,6 +62,11 @@ def begin(request_id: str) -> Record:
     return record
 
 
+def current() -> Record | None:
+    """Return the record of the request that this thread serves, if it serves one."""
+    return _current.get()
+
+
 def note(**facts: Any) -> None:
     """Add facts to the current request's line, if there is a request."""
     record = _current.get()

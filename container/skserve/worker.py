@@ -76,6 +76,11 @@ class Master(Arbiter):  # type: ignore[misc]
 
     _halting = False
 
+    def murder_workers(self) -> None:
+        """Called at every turn of the loop, so that a dead zygote is noticed as well."""
+        self.app.mind()
+        super().murder_workers()
+
     def reap_workers(self) -> None:
         try:
             super().reap_workers()

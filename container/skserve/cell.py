@@ -1,0 +1,232 @@
+"""The process of one model in the multi-model mode: it loads, answers, and ends.
+
+It is forked from the zygote and alone with its model, so whatever the model does hurts only itself.
+The zygote speaks to it over a channel: each descriptor that comes is the line of a worker, and the
+message `drain` means that no call is taken any more. What is answered is the single-model line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from skserve import archive, privileges, source, telemetry, wire
+from skserve.bounds import Slots
+from skserve.codec import Call
+from skserve.config import MIB, Config
+from skserve.errors import (
+    ModelFault,
+    NoRoom,
+    OutOfMemory,
+    Overloaded,
+    ServeError,
+    StartError,
+    TimedOut,
+)
+from skserve.model import Model
+from skserve.registry import Single
+from skserve.source import Source
+from skserve.wire import Message
+
+log = logging.getLogger("skserve")
+
+# What a model takes at least beside its file, in bytes: an iris pipeline measures about 8 MiB.
+FLOOR = 8 * MIB
+
+# How many times the size of its file a compressed model takes in memory, at the least. Too low a
+# guess costs a load that ends for want of memory; too high a one would evict others for nothing.
+EXPANSION = 2
+
+# The first bytes of what joblib's compressors write: zlib, gzip, bz2, xz, lzma, lz4.
+_COMPRESSED = (b"x", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"]\x00", b"\x04\x22\x4d\x18")
+
+_PR_SET_PDEATHSIG = 1
+
+
+def folder_prefix(pid: int) -> str:
+    """Return how the folder begins in which process `pid` keeps its files while it lives."""
+    return f"skserve-{pid}-"
+
+
+def run(url: str, channel: socket.socket, config: Config, code: Source | None) -> NoReturn:
+    """Load the model at `url`, tell the zygote, answer calls until told to end.
+
+    `code` is the user's code for models that bring none.
+    """
+    parent = os.getppid()
+    try:
+        _first_to_go()
+        model = _load(url, config, code, parent)
+        threads = config.threads or (1 if model.script else 2)
+        slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
+        wire.tell(channel, {"loaded": model.title})
+        _Cell(channel, Single(slots, model)).listen()
+    except (NoRoom, MemoryError) as error:
+        _give_up(channel, 507, str(error) or "There is not enough memory to load the model.")
+    except StartError as error:
+        _give_up(channel, 400, str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _give_up(channel, 400, f"The model cannot be read: {where}{error.strerror or error}.")
+    except SystemExit:
+        _give_up(channel, 400, "The model ended the program while it was loaded (sys.exit).")
+    except BaseException as error:
+        log.exception("The model cannot be loaded.")
+        said = " ".join(str(error).split())[:300]
+        _give_up(channel, 400, f"The model cannot be loaded: {type(error).__name__}: {said}.")
+    os._exit(0)
+
+
+def _give_up(channel: socket.socket, status: int, message: str) -> None:
+    with suppress(OSError):
+        wire.tell(channel, {"failed": message[:4096], "status": status})
+
+
+def _first_to_go() -> None:
+    """While it loads, this is the process that the kernel ends if memory runs out."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _load(url: str, config: Config, code: Source | None, parent: int) -> Model:
+    directory = _below(config.models_below, url)
+    privileges.give_up_root(replace(config, model_dir=directory))
+    # After that, because a change of user clears it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    _check_room(directory, config)
+    # What a script or pip leaves there is removed when this process has ended.
+    tempfile.tempdir = tempfile.mkdtemp(prefix=folder_prefix(os.getpid()))
+    code = source.beside(directory, config) or code
+    alone = replace(config, model_dir=directory, submit_directory=None, program=None)
+    model = Model.load(directory, alone, code)
+    model.warm_up()
+    return model
+
+
+def _below(root: Path, url: str) -> Path:
+    """Return the folder that `url` names. Raises StartError unless it lies below `root`."""
+    if "\0" in url:
+        raise StartError("The url of the model holds a null byte.")
+    try:
+        real = (root / url.removeprefix("file://")).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its links go in a circle"
+        raise StartError(f"There is no model at {url}: {reason}.") from None
+    if root.resolve() not in real.parents:
+        raise StartError(f"{url} is not below {root}, where models must lie (SKSERVE_MODEL_ROOT).")
+    if not real.is_dir():
+        raise StartError(f"{url} is not a folder.")
+    return real
+
+
+def _check_room(directory: Path, config: Config) -> None:
+    """Compare what the model will take at the least with the memory that is left. Raises NoRoom."""
+    needed, left = (
+        FLOOR + sum(map(_in_memory, archive.find_models(directory))),
+        config.machine.left(),
+    )
+    if needed > left:
+        raise NoRoom(
+            f"The model needs at least {needed // MIB:,} MiB of memory; {left // MIB:,} are left."
+        )
+
+
+def _in_memory(path: Path) -> int:
+    with path.open("rb") as file:
+        compressed = file.read(8).startswith(_COMPRESSED)
+    return path.stat().st_size * (EXPANSION if compressed else 1)
+
+
+class _Cell:
+    """The loaded model and the lines on which its calls come, one thread each."""
+
+    def __init__(self, channel: socket.socket, single: Single) -> None:
+        self._channel, self._single = channel, single
+        self._lines: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+
+    def listen(self) -> None:
+        """Take lines until the zygote is gone or says `drain`."""
+        while (heard := wire.hear(self._channel)) is not None:
+            message, descriptors = heard
+            if "drain" in message:
+                self._drain()
+                break
+            for descriptor in descriptors:
+                line = socket.socket(fileno=descriptor)
+                thread = threading.Thread(target=self._serve, args=(line,), daemon=True)
+                with self._lock:
+                    self._lines[line] = thread
+                thread.start()
+
+    def _drain(self) -> None:
+        """Answer every call that came whole, and let no other come.
+
+        A worker whose call does not fit through any more is told so by its socket, and asks anew.
+        """
+        with self._lock:
+            lines = dict(self._lines)
+        for line in lines:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RD)
+        for thread in lines.values():
+            thread.join()
+
+    def _serve(self, line: socket.socket) -> None:
+        """Answer the calls of one line until it ends."""
+        try:
+            while (frame := wire.receive_frame(line)) is not None:
+                head, body = self._answer(*frame)
+                wire.send_frame(line, head, body)
+        except (OSError, EOFError, ValueError):
+            pass  # the worker is gone, and who asked with it
+        finally:
+            with self._lock:
+                del self._lines[line]
+            line.close()
+
+    def _answer(self, head: Message, body: bytes) -> tuple[Message, bytes]:
+        record = telemetry.begin(head.pop("id"))
+        try:
+            with self._single.place():
+                reply = self._single.invoke(Call(body, **head), self._single.cheap(len(body)))
+        except BaseException as error:
+            return {"error": self._failed(error, record.request_id)}, b""
+        answer = {
+            "status": reply.status,
+            "media_type": reply.media_type,
+            "headers": {str(name): str(text) for name, text in reply.headers.items()},
+            "stages": record.stages,
+            "facts": record.facts,
+        }
+        return answer, reply.body
+
+    def _failed(self, error: BaseException, request_id: str) -> dict[str, Any]:
+        """Say what failed in the words of a ServeError; its traceback belongs into this log."""
+        if isinstance(error, TimedOut) and self._single.hung():
+            wire.tell(self._channel, {"hung": True})
+        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+            answer: ServeError = OutOfMemory("The model ran out of memory.", "Send fewer rows.")
+        elif isinstance(error, ServeError):
+            answer = error
+        else:
+            answer = ModelFault("The server failed on this request.", "The log has the traceback.")
+        if answer.status >= 500 and not isinstance(error, Overloaded | TimedOut):
+            log.error("request %s: %s", request_id, answer.message, exc_info=error)
+        return {
+            "status": answer.status,
+            "code": answer.code,
+            "message": answer.message,
+            "hint": answer.hint,
+        }

@@ -1,0 +1,216 @@
+"""HTTP of the multi-model mode: the five routes of SageMaker's contract, which exist only there.
+
+They answer what Multi Model Server answers, because clients parse that; what goes wrong inside a
+model is answered as for a single one. A name is opaque: it is one segment of the path as it was
+sent, and is decoded only then.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from flask import Flask, Response, request
+
+from skserve.app import failure, invocation, new_app, received
+from skserve.bounds import Bodies
+from skserve.config import Config
+from skserve.errors import BadRequest, Overloaded, Refused, ServeError
+from skserve.fleet import Fleet
+from skserve.media import JSON
+from skserve.output import shown
+
+log = logging.getLogger("skserve")
+
+# Models on a page of the list: the most, and where the caller does not say.
+PAGE = 100
+
+# Bytes of the body of a load, and characters of a name or url.
+BODY_LIMIT = 64 << 10
+TEXT_LIMIT = 2048
+
+# Loads and other work on models that one worker does at once; the rest is refused.
+MANAGED = 64
+
+TARGET = "X-Amzn-SageMaker-Target-Model"
+
+# The type that Multi Model Server gives beside the status.
+TYPES = {
+    400: "BadRequestException",
+    404: "ModelNotFoundException",
+    409: "ConflictStatusException",
+    503: "ServiceUnavailableException",
+    507: "InsufficientStorageException",
+}
+
+View = Callable[..., Response]
+
+
+def create_app(fleet: Fleet, config: Config, bodies: Bodies) -> Flask:
+    """Make the WSGI application of the multi-model mode over `fleet`."""
+    app = new_app(fleet.ready)
+    app.url_map.merge_slashes = False
+    app.wsgi_app = _on_raw_path(app.wsgi_app)  # type: ignore[method-assign]
+    managed = _managed(threading.BoundedSemaphore(MANAGED))
+
+    @app.get("/models")
+    @managed
+    def listed() -> Response:
+        after, limit = (
+            _token(request.args.get("next_page_token")),
+            _limit(request.args.get("limit")),
+        )
+        page, more = fleet.page(after, limit)
+        answer: dict[str, Any] = {"models": [_described(name, url) for name, url in page]}
+        if more:
+            answer["nextPageToken"] = _token_after(page[-1][0])
+        return _json(answer)
+
+    @app.post("/models")
+    @managed
+    def load() -> Response:
+        with received(bodies, BODY_LIMIT) as body:
+            name, url = _asked(body)
+        fleet.load(name, url)
+        return _json({"status": "Workers scaled"})
+
+    @app.get("/models/<segment>")
+    @managed
+    def described(segment: str) -> Response:
+        name = _name(segment)
+        return _json(_described(name, fleet.url(name)))
+
+    @app.delete("/models/<segment>")
+    @managed
+    def unload(segment: str) -> Response:
+        name = _name(segment)
+        fleet.unload(name)
+        return _json({"status": f'Model "{name}" unregistered'})
+
+    @app.post("/models/<segment>/invoke")
+    def invoke(segment: str) -> Response:
+        name = _name(segment)
+        facts = {"model": shown(name)}
+        if TARGET in request.headers:
+            facts["target"] = shown(request.headers[TARGET])
+        return invocation(fleet.model(name), config, bodies, _failed_invoke, **facts)
+
+    return app
+
+
+def _on_raw_path(wsgi: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Match the path as it was sent, so that `%2F` in a name is no slash."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        raw = str(environ.get("RAW_URI", "")).partition("?")[0]
+        if raw.startswith("/"):
+            # Bytes beyond ASCII, which no client should send, as if they had been escaped.
+            environ["PATH_INFO"] = quote(raw.encode("latin-1"), safe=_ASCII)
+        return wsgi(environ, start_response)
+
+    return application
+
+
+_ASCII = "".join(map(chr, range(128)))
+
+
+def _managed(places: threading.BoundedSemaphore) -> Callable[[View], View]:
+    """Let a view fail as Multi Model Server does, and bound how many run."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def bounded(**arguments: str) -> Response:
+            if not places.acquire(blocking=False):
+                return _failed(Overloaded("Too many models are loaded or unloaded at once."))
+            try:
+                return view(**arguments)
+            except Exception as error:
+                return _failed(error)
+            finally:
+                places.release()
+
+        return bounded
+
+    return decorate
+
+
+def _failed_invoke(error: Exception, request_id: str) -> Response:
+    """Make the response to a failed call: whether there is such a model is the contract's."""
+    return _failed(error) if isinstance(error, Refused) else failure(error, request_id)
+
+
+def _failed(error: Exception) -> Response:
+    if isinstance(error, ServeError):
+        status, message = error.status, " ".join(filter(None, (error.message, error.hint)))
+    else:
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        status, message = 500, "The server failed on this request. The log has the traceback."
+    kind = TYPES.get(status, "InternalServerException" if status >= 500 else TYPES[400])
+    response = _json({"code": status, "type": kind, "message": message}, status)
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _json(answer: dict[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(answer) + "\n", status, content_type=JSON)
+
+
+def _described(name: str, url: str) -> dict[str, str]:
+    return {"modelName": name, "modelUrl": url}
+
+
+def _name(segment: str) -> str:
+    return unquote_to_bytes(segment).decode(errors="surrogateescape")
+
+
+def _asked(body: bytes) -> tuple[str, str]:
+    """Return the name and url that a load asks for. Raises BadRequest."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is not JSON.", _EXAMPLE) from None
+    return _text(asked, "model_name"), _text(asked, "url")
+
+
+def _text(asked: object, key: str) -> str:
+    value = asked.get(key) if isinstance(asked, dict) else None
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"The body has no {key}.", _EXAMPLE)
+    if len(value) > TEXT_LIMIT:
+        raise BadRequest(f"{key} has {len(value):,} characters; the limit is {TEXT_LIMIT:,}.")
+    return value
+
+
+_EXAMPLE = 'Send {"model_name": "NAME", "url": "/opt/ml/models/NAME/model"}.'
+
+
+def _limit(text: str | None) -> int:
+    """Return how many models a page may hold: as in Multi Model Server 100, or fewer if asked."""
+    try:
+        limit = int(text) if text else PAGE
+    except ValueError:
+        raise BadRequest(f"limit is {text!r:.50}; expected a whole number.") from None
+    return limit if 0 < limit < PAGE else PAGE
+
+
+def _token_after(name: str) -> str:
+    """Return the token of the page after `name`: it holds whatever is loaded in between."""
+    text = name.encode(errors="surrogatepass")
+    return base64.urlsafe_b64encode(text).decode()
+
+
+def _token(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        return base64.b64decode(text, b"-_", validate=True).decode(errors="surrogatepass")
+    except (binascii.Error, ValueError):
+        raise BadRequest("next_page_token is not one that this server gave.") from None

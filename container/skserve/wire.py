@@ -1,0 +1,113 @@
+"""How the processes of the multi-model mode talk to each other.
+
+The process of a model runs its owner's code, so what it says is parsed as data, never unpickled.
+A *channel* (SOCK_SEQPACKET) carries messages: JSON objects, one a packet, a descriptor beside one
+where it is needed. A *line* (SOCK_STREAM) carries frames, a call and its reply in turn: the lengths
+of both parts, a head of JSON, a body of bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from typing import Any
+
+# Bytes in the largest message, which is a page of `GET /models`, and in the head of a frame.
+MESSAGE_LIMIT = 128 << 10
+HEAD_LIMIT = 1 << 20
+
+_LENGTHS = struct.Struct("!IQ")  # of the head and of the body
+_READ = 64 << 10
+
+Message = dict[str, Any]
+
+
+def channel() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a new channel."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def line() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a new line."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def tell(end: socket.socket, message: Message, *descriptors: int) -> None:
+    """Send one message. Raises OSError; BlockingIOError where nobody reads the other end."""
+    packet = json.dumps(message).encode()
+    if descriptors:
+        socket.send_fds(end, [packet], list(descriptors))
+    else:
+        end.send(packet)
+
+
+def hear(end: socket.socket) -> tuple[Message, list[int]] | None:
+    """Receive one message and its descriptors; None at the end.
+
+    Raises OSError, and ValueError for what is no message.
+    """
+    packet, descriptors, _, _ = socket.recv_fds(end, MESSAGE_LIMIT, 1)
+    if not packet:
+        return None
+    try:
+        message = json.loads(packet)
+        if not isinstance(message, dict):
+            raise ValueError("a message is an object")
+    except (ValueError, RecursionError) as error:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise ValueError(str(error)) from error
+    return message, descriptors
+
+
+def send_frame(end: socket.socket, head: Message, body: bytes) -> None:
+    """Send one frame. Raises OSError."""
+    text = json.dumps(head).encode()
+    first = _LENGTHS.pack(len(text), len(body)) + text
+    sent = end.sendmsg([first, body])
+    if sent < len(first):
+        end.sendall(memoryview(first)[sent:])
+        sent = len(first)
+    if sent < len(first) + len(body):
+        end.sendall(memoryview(body)[sent - len(first) :])
+
+
+def receive_frame(end: socket.socket, limit: int = 1 << 40) -> tuple[Message, bytes] | None:
+    """Receive one frame with a body of at most `limit` bytes; None at the end of the line.
+
+    Raises EOFError where it ends within a frame, ValueError for what is no frame, and OSError.
+    """
+    data = end.recv(_READ)
+    if not data:
+        return None
+    if len(data) < _LENGTHS.size:
+        data += _exactly(end, _LENGTHS.size - len(data))
+    head_length, body_length = _LENGTHS.unpack_from(data)
+    if head_length > HEAD_LIMIT:
+        raise ValueError(f"a head of {head_length:,} bytes")
+    if body_length > limit:
+        raise ValueError(f"{body_length:,} bytes, of which at most {limit:,} are taken")
+    body_at = _LENGTHS.size + head_length
+    missing = body_at + body_length - len(data)
+    if missing > 0:
+        data += _exactly(end, missing)
+    try:
+        head = json.loads(data[_LENGTHS.size : body_at])
+    except RecursionError as error:
+        raise ValueError("a head too deep") from error
+    if not isinstance(head, dict):
+        raise ValueError("a head is an object")
+    return head, data[body_at : body_at + body_length]
+
+
+def _exactly(end: socket.socket, count: int) -> bytearray:
+    data = bytearray(count)
+    view, got = memoryview(data), 0
+    while got < count:
+        more = end.recv_into(view[got:])
+        if not more:
+            raise EOFError
+        got += more
+    return data

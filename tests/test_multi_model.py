@@ -1,0 +1,595 @@
+"""Many models in one container: the real server, its zygote, and models that misbehave."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import requests
+
+import skserve.fleet
+from skserve.config import Config
+from skserve.errors import Overloaded
+from tests.conftest import Server, serving
+from tests.test_server import until
+
+IRIS = "5.1,3.5,1.4,0.2"
+
+
+@dataclass
+class Fleet:
+    """A running multi-model server, and the folder that its models are in."""
+
+    server: Server
+    root: Path
+
+    def load(self, name: str, url: Path | str | None = None, **named: Any) -> requests.Response:
+        asked = {"model_name": name, "url": str(url or self.root / name)}
+        return requests.post(self.server.url + "/models", json=asked, timeout=60, **named)
+
+    def invoke(
+        self, name: str, body: str = IRIS, content_type: str = "text/csv"
+    ) -> requests.Response:
+        return requests.post(
+            f"{self.server.url}/models/{quote(name, safe='')}/invoke",
+            body,
+            headers={"Content-Type": content_type},
+            timeout=60,
+        )
+
+    def unload(self, name: str) -> requests.Response:
+        return requests.delete(f"{self.server.url}/models/{quote(name, safe='')}", timeout=60)
+
+    def names(self) -> list[str]:
+        listed = requests.get(self.server.url + "/models", timeout=10).json()
+        return [one["modelName"] for one in listed["models"]]
+
+    def raw(self, method: str, path: str, body: str = "") -> tuple[int, dict[str, Any]]:
+        """Send a path as it is, which `requests` would tidy up."""
+        host = self.server.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=30)
+        connection.request(method, path, body, {"Content-Type": "text/csv"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    @property
+    def log(self) -> str:
+        return self.server.log.read_text(errors="replace")
+
+    @property
+    def zygote(self) -> int:
+        """Return the process that the models are children of: it alone left the session."""
+        (pid,) = [one for one in children(self.server.process.pid) if os.getsid(one) == one]
+        return pid
+
+    @property
+    def workers(self) -> list[int]:
+        return [one for one in children(self.server.process.pid) if os.getsid(one) != one]
+
+    @property
+    def models(self) -> list[int]:
+        return children(self.zygote)
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@contextmanager
+def fleet(root: Path, log: Path, **settings: str) -> Iterator[Fleet]:
+    settings = {
+        "SAGEMAKER_MULTI_MODEL": "true",
+        "SKSERVE_MODEL_ROOT": str(root),
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
+        **settings,
+    }
+    with serving(root / "none", log, **settings) as server:
+        yield Fleet(server, root)
+
+
+@pytest.fixture(scope="module")
+def add(models: Callable[[str], Path]) -> Callable[..., Path]:
+    """Return a function that puts a model below a root, with a script if one is given."""
+
+    def make(root: Path, name: str, script: str = "", model: str = "iris", **files: str) -> Path:
+        folder = root / name
+        shutil.copytree(models(model), folder)
+        if script:
+            (folder / "code").mkdir()
+            (folder / "code" / "inference.py").write_text(script)
+        for file, text in files.items():
+            (folder / "code" / f"{file}.py").write_text(text)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def running(add, tmp_path_factory) -> Iterator[Fleet]:
+    root = tmp_path_factory.mktemp("models")
+    add(root, "iris")
+    add(root, "one", model="one")
+    log = tmp_path_factory.mktemp("logs") / "shared"
+    settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2", "SKSERVE_LOAD_TIMEOUT": "2"}
+    with fleet(root, log, SKSERVE_QUEUE="4", **settings) as server:
+        yield server
+
+
+@pytest.fixture
+def shared(running) -> Iterator[Fleet]:
+    """Return a server that several tests use, without a model loaded."""
+    yield running
+    for name in running.names():
+        assert running.unload(name).status_code == 200
+
+
+def error(answer: requests.Response) -> str:
+    return str(answer.json()["error"]["message"])
+
+
+def test_the_contracts_sequence(shared):
+    assert shared.server.ping() == 200
+    assert requests.get(shared.server.url + "/ping", timeout=5).content == b""
+    listed = requests.get(shared.server.url + "/models", timeout=5)
+    assert listed.json() == {"models": []}
+    assert listed.headers["Content-Type"] == "application/json"
+    loaded = shared.load("m1", shared.root / "iris")
+    assert (loaded.status_code, loaded.json()) == (200, {"status": "Workers scaled"})
+    again = shared.load("m1", shared.root / "iris")
+    assert again.status_code == 409
+    assert again.json() == {
+        "code": 409,
+        "type": "ConflictStatusException",
+        "message": "Model m1 is already registered.",
+    }
+    answer = shared.invoke("m1")
+    assert (answer.status_code, answer.json()) == (200, [0])
+    described = {"modelName": "m1", "modelUrl": str(shared.root / "iris")}
+    assert requests.get(shared.server.url + "/models/m1", timeout=5).json() == described
+    assert requests.get(shared.server.url + "/models", timeout=5).json() == {"models": [described]}
+    gone = shared.unload("m1")
+    assert (gone.status_code, gone.json()) == (200, {"status": 'Model "m1" unregistered'})
+    missing = {"code": 404, "type": "ModelNotFoundException", "message": "Model not found: m1"}
+    for answer in (
+        shared.unload("m1"),
+        shared.invoke("m1"),
+        requests.get(shared.server.url + "/models/m1", timeout=5),
+    ):
+        assert (answer.status_code, answer.json()) == (404, missing)
+
+
+def test_the_routes_exist_in_this_mode_alone(servers):
+    url = servers("iris").url
+    for method, path in (
+        ("GET", "/models"),
+        ("POST", "/models"),
+        ("GET", "/models/m"),
+        ("DELETE", "/models/m"),
+        ("POST", "/models/m/invoke"),
+    ):
+        assert requests.request(method, url + path, timeout=5).status_code == 404
+
+
+def test_every_worker_knows_every_model(shared):
+    shared.load("both", shared.root / "iris")
+    for _ in range(20):  # a new connection each: both workers get some
+        assert shared.invoke("both").json() == [0]
+    shared.unload("both")
+    workers = {line.split("[")[1].split("]")[0] for line in shared.log.splitlines()
+               if "model=both" in line and "status=200" in line}  # fmt: skip
+    assert workers == {str(pid) for pid in shared.workers}
+
+
+def test_of_two_loads_at_once_one_is_a_conflict(shared):
+    with ThreadPoolExecutor(8) as callers:
+        for round_ in range(3):
+            name = f"same-{round_}"
+            loads = [callers.submit(shared.load, name, shared.root / "iris") for _ in range(8)]
+            statuses = sorted(load.result().status_code for load in loads)
+            assert statuses == [200] + [409] * 7
+            unloads = [callers.submit(shared.unload, name) for _ in range(8)]
+            statuses = sorted(unload.result().status_code for unload in unloads)
+            assert statuses == [200] + [404] * 7
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "../../etc", "..", ".", "%2F", "a%2Fb", "x" * 255, "ü ñ 中", "a?b=c#d", '"\\\n\0', "/",
+     "invoke", "a/invoke", "\udcff", " "],
+    ids=ascii,
+)  # fmt: skip
+def test_any_name_is_a_name(shared, name):
+    segment = quote(name.encode(errors="surrogateescape"), safe="").replace(".", "%2E")
+    assert shared.load(name, shared.root / "iris").status_code == 200
+    assert name in shared.names()
+    assert shared.raw("POST", f"/models/{segment}/invoke", IRIS) == (200, [0])
+    assert shared.raw("GET", f"/models/{segment}")[1]["modelName"] == name
+    status, answer = shared.raw("DELETE", f"/models/{segment}")
+    assert (status, answer["status"]) == (200, f'Model "{name}" unregistered')
+    assert shared.names() == []
+
+
+def test_a_path_is_not_tidied_up(shared):
+    shared.load("a", shared.root / "iris")
+    for path in ("/models/a/b/../../a/invoke", "/models//a/invoke", "/models/b/../a/invoke"):
+        assert shared.raw("POST", path, IRIS)[0] == 404
+    assert shared.raw("GET", "/models/%61")[1]["modelName"] == "a"
+    shared.unload("a")
+
+
+def test_a_url_stays_below_the_root(shared, tmp_path):
+    (shared.root / "link-out").symlink_to("/etc")
+    (shared.root / "link-in").symlink_to(shared.root / "iris")
+    (shared.root / "loop").symlink_to(shared.root / "loop")
+    outside = ["/etc", str(shared.root / ".." / ".."), str(shared.root), "/", "link-out", "loop",
+               "no-such", "a\0b", str(shared.root / "iris" / "model.joblib")]  # fmt: skip
+    for url in outside:
+        answer = shared.load("m", url)
+        assert answer.status_code == 400, url
+        assert answer.json()["type"] == "BadRequestException"
+    assert "not below" in shared.load("m", "link-out").json()["message"]
+    assert shared.load("m", shared.root / "link-in").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "nonsense", "[]", "{}", '{"model_name": "m"}', '{"url": "x"}', "[" * 60_000,
+     '{"model_name": 1, "url": "x"}', '{"model_name": "", "url": "x"}',
+     json.dumps({"model_name": "m" * 3000, "url": "x"}), "x" * 100_000],
+    ids=lambda body: body[:30],
+)  # fmt: skip
+def test_a_load_that_says_too_little_is_the_callers_fault(shared, body):
+    answer = requests.post(shared.server.url + "/models", body, timeout=5)
+    assert answer.status_code in (400, 413)
+    assert answer.json()["type"] == "BadRequestException"
+
+
+def test_pages_of_models(shared):
+    names = sorted(f"page-{number}" for number in range(7))
+    for name in names:
+        assert shared.load(name, shared.root / "iris").status_code == 200
+    seen, sizes, query = [], [], {"limit": "3"}
+    while True:
+        page = requests.get(shared.server.url + "/models", params=query, timeout=5).json()
+        seen += [one["modelName"] for one in page["models"]]
+        sizes.append(len(page["models"]))
+        shared.unload(seen[-1])  # which is where the next page goes on
+        if "nextPageToken" not in page:
+            break
+        query["next_page_token"] = page["nextPageToken"]
+    assert (seen, sizes) == (names, [3, 3, 1])
+    for query in ({"limit": "x"}, {"next_page_token": "!"}, {"next_page_token": "x"}):
+        assert requests.get(shared.server.url + "/models", query, timeout=5).status_code == 400
+
+
+NAMED = "from helper import WORD\ndef predict_fn(data, model): return [WORD] * len(data)\n"
+
+
+def test_each_model_has_code_of_its_own(shared, add):
+    add(shared.root, "red", NAMED, helper="WORD = 'red'")
+    add(shared.root, "blue", NAMED, helper="WORD = 'blue'")
+    for name in ("red", "blue", "one"):
+        assert shared.load(name).status_code == 200
+    for _ in range(3):
+        assert shared.invoke("red").json() == ["red"]
+        assert shared.invoke("blue").json() == ["blue"]
+        assert shared.invoke("one", "3").json() == pytest.approx([6.0])
+
+
+def test_errors_of_a_model_are_ours(shared):
+    shared.load("m", shared.root / "iris")
+    answer = shared.invoke("m", "1,2")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+    assert answer.json()["error"]["request_id"]
+    assert shared.invoke("m", IRIS, "text/html").status_code == 415
+    assert shared.invoke("m", "x" * (26 << 20)).status_code == 413
+
+
+BROKEN = {
+    "os._exit(3)": "exit status 3",
+    "os.kill(os.getpid(), 11)": "SIGSEGV",
+    "sys.exit('no')": "SystemExit: no",
+    "raise ValueError('no weights')": "ValueError: no weights",
+    "time.sleep(60)": "did not load within 2 s",
+}
+
+
+@pytest.mark.parametrize("deed", BROKEN)
+@pytest.mark.parametrize("where", ["at import", "in model_fn"])
+def test_a_model_that_cannot_load_says_why(shared, add, deed, where):
+    name = f"broken-{where}-{list(BROKEN).index(deed)}".replace(" ", "-")
+    script = "import os, sys, time\n"
+    script += deed if where == "at import" else f"def model_fn(model_dir): {deed}"
+    add(shared.root, name, script)
+    answer = shared.load(name)
+    assert answer.status_code == 400, answer.text
+    assert BROKEN[deed] in answer.json()["message"]
+    assert shared.names() == []
+    assert shared.load(name, shared.root / "iris").status_code == 200  # the name is free
+
+
+def test_a_load_that_is_killed_or_starved_is_a_507(shared, add):
+    add(shared.root, "killed", "import os\nos.kill(os.getpid(), 9)")
+    add(shared.root, "starved", "def model_fn(model_dir): raise MemoryError")
+    (shared.root / "huge").mkdir()
+    with (shared.root / "huge" / "model.joblib").open("wb") as file:
+        file.truncate(1 << 42)  # a sparse file
+    for name in ("killed", "starved", "huge"):
+        answer = shared.load(name)
+        assert (answer.status_code, answer.json()["code"]) == (507, 507), answer.text
+        assert "memory" in answer.json()["message"]
+
+
+HOSTILE = """
+import ctypes, os, sys, time
+def predict_fn(data, model):
+    deed = int(data[0, 0])
+    if deed == 11: os._exit(3)
+    if deed == 12: time.sleep(3600)
+    if deed == 13: ctypes.PyDLL(None).sleep(3600)  # and nobody else gets Python's lock
+    if deed == 14: raise MemoryError
+    if deed == 15:
+        for _ in range(100): os.write(1, b"x" * 999_999 + b"\\n")
+    if deed == 16: os.kill(os.getpid(), 9)
+    if deed == 17: os.closerange(3, 1000)
+    if deed == 18: sys.exit(1)
+    return model.predict(data)
+"""
+
+
+@pytest.fixture
+def hostile(shared, add) -> Fleet:
+    if not (shared.root / "hostile").exists():
+        add(shared.root, "hostile", HOSTILE)
+    shared.load("hostile")
+    shared.load("peaceful", shared.root / "iris")
+    return shared
+
+
+@pytest.mark.parametrize(
+    ("deed", "status", "says"),
+    [
+        (11, 500, "died while it answered: its process ended by itself (exit status 3)"),
+        (12, 504, "took longer than 2 s"),
+        (13, 504, "did not answer within 7 s; its process was ended"),
+        (14, 507, "ran out of memory"),
+        (15, 200, ""),
+        (16, 500, "its process was ended by SIGKILL"),
+        (17, 500, "died"),
+        (18, 500, "predict_fn failed"),
+    ],
+)
+def test_a_hostile_model_hurts_only_itself(hostile, deed, status, says):
+    took = []
+    with ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(hostile.invoke, "hostile", f"{deed},3.5,1.4,0.2")
+        while not answer.done() or len(took) < 5:
+            began = time.monotonic()
+            assert hostile.invoke("peaceful").json() == [0]
+            took.append(time.monotonic() - began)
+            time.sleep(0.02)
+    answer = answer.result()
+    assert answer.status_code == status, answer.text
+    if says:
+        assert says in error(answer)
+    assert sorted(took)[len(took) // 2] < 0.2
+    assert hostile.invoke("hostile").json() == [0]
+    if deed == 15:
+        assert "[hostile] " in hostile.log
+        assert "bytes of output dropped" in hostile.log
+        assert hostile.server.log.stat().st_size < 20 << 20
+
+
+def test_a_model_that_keeps_dying_is_reported_and_not_looped(hostile):
+    for _ in range(5):
+        assert hostile.invoke("hostile", "11,1,1,1").status_code == 500
+    answer = hostile.invoke("hostile")
+    assert (answer.status_code, answer.json()["code"]) == (503, 503)
+    assert "died 5 times, the last time because its process ended" in answer.json()["message"]
+    assert answer.headers["Retry-After"] == "1"
+    assert "hostile" in hostile.names()
+    assert hostile.invoke("peaceful").json() == [0]
+    hostile.unload("hostile")
+    assert hostile.load("hostile").status_code == 200
+    assert hostile.invoke("hostile").json() == [0]
+
+
+def test_a_load_delays_nobody(shared, add):
+    add(shared.root, "slow", "import time\ntime.sleep(1.5)")
+    shared.load("quick", shared.root / "iris")
+    with ThreadPoolExecutor(4) as callers:
+        loads = [callers.submit(shared.load, f"s{n}", shared.root / "slow") for n in range(4)]
+        took = []
+        while not all(load.done() for load in loads):
+            began = time.monotonic()
+            assert shared.invoke("quick").json() == [0]
+            took.append(time.monotonic() - began)
+    assert [load.result().status_code for load in loads] == [200] * 4
+    assert sorted(took)[len(took) // 2] < 0.1
+    assert shared.server.ping() == 200
+
+
+def test_an_unload_waits_for_calls_in_flight_and_leaves_nothing(shared, add):
+    script = "import tempfile, time, subprocess\n"
+    script += "left = tempfile.mkdtemp(); helper = subprocess.Popen(['sleep', '3600'])\n"
+    script += "def predict_fn(data, model):\n    time.sleep(1)\n    return [helper.pid]"
+    add(shared.root, "busy", script)
+    shared.load("busy")
+    (pid,) = shared.models
+    with ThreadPoolExecutor(1) as caller:
+        call = caller.submit(shared.invoke, "busy")
+        time.sleep(0.4)
+        began = time.monotonic()
+        assert shared.unload("busy").status_code == 200
+        assert time.monotonic() - began > 0.3
+        assert not Path(f"/proc/{pid}").exists()
+        answer = call.result()
+    assert answer.status_code == 200
+    until(lambda: not alive(answer.json()[0]), 2)
+    until(lambda: not list(Path(tempfile.gettempdir()).glob(f"skserve-{pid}-*")), 2)
+
+
+def test_nothing_leaks_over_many_loads(shared):
+    def descriptors() -> int:
+        pids = [shared.server.process.pid, shared.zygote, *shared.workers]
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
+
+    def rounds(count: int) -> None:
+        for number in range(count):
+            name = f"leak-{number}"
+            assert shared.load(name, shared.root / "iris").status_code == 200
+            assert shared.invoke(name).json() == [0]
+            assert shared.unload(name).status_code == 200
+
+    rounds(5)
+    time.sleep(1.1)
+    rounds(2)
+    before = descriptors()
+    rounds(30)
+    time.sleep(1.1)  # lines of models that are gone are closed by the second
+    rounds(2)
+    assert descriptors() <= before + 8
+    assert shared.models == []
+
+
+@pytest.fixture
+def three(shared) -> Fleet:
+    for name in ("a", "b", "c"):
+        assert shared.load(name, shared.root / "iris").status_code == 200
+    return shared
+
+
+def test_nothing_is_forgotten_when_the_zygote_dies(three):
+    three.unload("c")
+    zygote, models = three.zygote, three.models
+    os.kill(zygote, signal.SIGKILL)
+    assert three.invoke("a").status_code in (200, 500)  # the old process may have a breath left
+    for name in ("a", "b"):
+        until(lambda name=name: three.invoke(name).status_code == 200, 5)
+    assert three.names() == ["a", "b"]
+    assert three.zygote != zygote
+    assert not any(alive(pid) for pid in models)
+    assert three.load("c", three.root / "iris").status_code == 200
+    until(lambda: len(three.models) == 3, 5)
+    time.sleep(1)  # a zygote that dies at once is not started again at once
+    os.kill(three.zygote, signal.SIGKILL)
+    until(lambda: three.names() == ["a", "b", "c"], 5)
+    until(lambda: len(three.models) == 3, 5)  # all of them, without being asked for
+    assert "it is started again, and they with it" in three.log
+
+
+def test_nothing_is_forgotten_when_a_worker_dies(three):
+    victims = three.workers
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    until(lambda: len(set(three.workers) - set(victims)) == 2)
+    for name in ("a", "b", "c"):
+        until(lambda name=name: three.invoke(name).json() == [0], 5)
+    assert three.load("a").status_code == 409
+
+
+def test_a_killed_model_is_started_again(three):
+    victims = three.models
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in victims))
+    for name in ("a", "b", "c"):
+        assert three.invoke(name).json() == [0]
+    assert not set(three.models) & set(victims)
+
+
+def test_a_client_that_leaves_takes_nothing_with_it(three):
+    host, port = three.server.url.removeprefix("http://").split(":")
+    head = b"POST /models/a/invoke HTTP/1.1\r\nContent-Length: 15\r\n\r\n"
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head + IRIS.encode())
+    assert three.invoke("a").json() == [0]
+
+
+def test_one_hanging_model_leaves_places_to_others(three, add):
+    add(three.root, "hangs", "import time\ndef predict_fn(data, model): time.sleep(4)")
+    three.load("hangs")
+    with ThreadPoolExecutor(40) as callers:
+        calls = [callers.submit(three.invoke, "hangs") for _ in range(40)]
+        until(lambda: sum(call.done() for call in calls) > 20, 5)
+        assert three.invoke("a").json() == [0]
+        assert three.server.ping() == 200
+        assert {call.result().status_code for call in calls} == {503, 504}
+
+
+def test_code_may_be_shared_and_lines_of_json_say_which_model(add, tmp_path):
+    """And at the end the master is killed, and all ends with it."""
+    root = tmp_path / "models"
+    add(root, "plain")
+    add(root, "own", "print('hello')\ndef predict_fn(data, model): return ['own']")
+    (root / "own" / "code" / "inference.py").rename(root / "own" / "code" / "serve_me.py")
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "serve_me.py").write_text("def predict_fn(data, model): return ['shared']\n")
+    settings = {"SAGEMAKER_PROGRAM": "serve_me.py", "SAGEMAKER_SUBMIT_DIRECTORY": str(code)}
+    with fleet(root, tmp_path / "log", SKSERVE_LOG_FORMAT="json", **settings) as running:
+        for name in ("plain", "own"):
+            assert running.load(name).status_code == 200
+        assert running.invoke("plain").json() == ["shared"]
+        assert running.invoke("own").json() == ["own"]
+        lines = [json.loads(line) for line in running.log.splitlines()]
+        assert {"model": "own", "message": "hello"} in lines
+        calls = [line for line in lines if "total_ms" in line]
+        assert [(one["model"], one["status"], one["rows"]) for one in calls] == [
+            ("plain", 200, 1),
+            ("own", 200, 1),
+        ]
+
+        pids = [running.zygote, *running.workers, *running.models]
+        running.server.process.kill()
+        running.server.process.wait()
+        until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
+    root = tmp_path / "models"
+    add(
+        root, "slow", "import time\ndef predict_fn(data, model):\n    time.sleep(1)\n    return [1]"
+    )
+    with fleet(root, tmp_path / "log") as running, ThreadPoolExecutor(5) as callers:
+        running.load("slow")
+        pids = [running.zygote, *running.workers, *running.models]
+        calls = [callers.submit(running.invoke, "slow") for _ in range(3)]
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert running.server.stop() == 0
+        assert time.monotonic() - began < 15
+        assert [call.result().json() for call in calls] == [[1]] * 3
+        until(lambda: not any(alive(pid) for pid in pids), 3)
+
+
+def test_models_that_hang_share_the_places_with_those_that_do_not():
+    models = skserve.fleet.Fleet(socket.socket(), Config(queue=1000), 60)
+    with ExitStack() as held:
+        for name, places in (("hangs", 30), ("hangs too", 15), ("another", 8)):
+            for _ in range(places):
+                held.enter_context(models.place(name))
+            with pytest.raises(Overloaded, match="of this model"):
+                held.enter_context(models.place(name))
+        held.enter_context(models.place("quick"))
