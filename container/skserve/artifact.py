@@ -7,6 +7,7 @@ names the version to build the image with. All errors are `StartError`.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -154,6 +155,7 @@ def check_version(path: Path, saved: str | None, policy: str) -> None:
     log.warning("%s Its answers may differ.", message)
 
 
+@functools.cache
 def installed(distribution: str) -> str:
     """Return the version of an installed distribution without importing it."""
     from importlib.metadata import version

@@ -49,6 +49,7 @@ EXPANSION = 2
 # The first bytes of what joblib's compressors write: zlib, gzip, bz2, xz, lzma, lz4.
 _COMPRESSED = (b"x", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"]\x00", b"\x04\x22\x4d\x18")
 
+_LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -68,7 +69,8 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
         model = _load(url, config, code, parent)
         threads = config.threads or (1 if model.script else 2)
         slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
-        wire.tell(channel, {"loaded": model.title})
+        _LIBC.malloc_trim(0)  # what loading alone needed
+        wire.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
         _Cell(channel, Single(slots, model)).listen()
     except (NoRoom, MemoryError) as error:
         _give_up(channel, 507, str(error) or "There is not enough memory to load the model.")
@@ -101,7 +103,7 @@ def _load(url: str, config: Config, code: Source | None, parent: int) -> Model:
     directory = _below(config.models_below, url)
     privileges.give_up_root(replace(config, model_dir=directory))
     # After that, because a change of user clears it.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     _check_room(directory, config)

@@ -42,10 +42,10 @@ class _Lost(Exception):
 
 
 class _Line:
-    """A line to the process `pid` of a model."""
+    """A line to the process `pid` of a model; only one with a script is sent the headers."""
 
-    def __init__(self, descriptor: int, pid: int, timeout: float) -> None:
-        self.end, self.pid = socket.socket(fileno=descriptor), pid
+    def __init__(self, descriptor: int, pid: int, scripted: bool, timeout: float) -> None:
+        self.end, self.pid, self.scripted = socket.socket(fileno=descriptor), pid, scripted
         _give_up_after(self.end, timeout)
 
     def ended(self) -> bool:
@@ -127,15 +127,15 @@ class Fleet:
     def invoke(self, name: str, call: Call) -> Reply:
         """Let a model answer one call. Raises ServeError."""
         record = telemetry.current()
-        head = {
+        head: Message = {
             "id": record.request_id if record else "",
             "content_type": call.content_type,
             "accept": call.accept,
             "attributes": call.attributes,
-            "headers": dict(call.headers),
         }
         for _ in range(OFFERS):
             line = self._line(name)
+            head["headers"] = dict(call.headers) if line.scripted else {}
             try:
                 wire.send_frame(line.end, head, call.body)
             except (BrokenPipeError, ConnectionResetError):
@@ -190,7 +190,7 @@ class Fleet:
         self._sweep()
         answer, descriptor = self._ask({"do": "connect", "name": name})
         assert descriptor is not None
-        return _Line(descriptor, answer["pid"], self._timeout)
+        return _Line(descriptor, answer["pid"], answer["scripted"], self._timeout)
 
     def _keep(self, name: str, line: _Line) -> None:
         with self._lock:

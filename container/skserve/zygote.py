@@ -131,6 +131,7 @@ class Entry:
     url: str
     state: State = State.DEAD
     process: Process | None = None
+    scripted: bool = False  # its calls need their headers
     asker: Peer | None = None  # who loads or unloads it
     callers: list[Peer] = field(default_factory=list)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))
@@ -365,7 +366,8 @@ class _Zygote:
         mine, theirs = wire.line()
         with mine, theirs:
             if self._tell(entry.process, {"line": True}, theirs.fileno()):
-                peer.answer({"status": 200, "pid": entry.process.pid}, mine.fileno())
+                answer = {"status": 200, "pid": entry.process.pid, "scripted": entry.scripted}
+                peer.answer(answer, mine.fileno())
             else:
                 peer.refuse(503, f"Model {entry.name} takes no calls at the moment.")
 
@@ -444,6 +446,7 @@ class _Zygote:
             self._selector.unregister(process.channel)  # it is dying, or soon will be
             _kill(process.pid)
         elif "loaded" in message and entry.state in (State.NEW, State.STARTING):
+            entry.scripted = bool(message.get("scripted"))
             self._loaded(entry, process, str(message["loaded"]))
         elif "failed" in message and entry.state in (State.NEW, State.STARTING):
             status = 507 if message.get("status") == 507 else 400
