@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE / "container")]
 
 import click  # noqa: E402
 
-from deployment import batch, commands, training, views  # noqa: E402
+from deployment import batch, commands, many, training, views  # noqa: E402
 from deployment.commands import Words, run  # noqa: E402
 
 # Each flag and the key of endpoint.toml that it overrides.
@@ -161,13 +161,16 @@ def role(create: bool, **options: Any) -> None:
 @click.option("--content-type", default="", help="default: by the file's ending, else text/csv")
 @click.option("--accept", default="application/json", show_default=True)
 @click.option("--wait", default=900.0, show_default=True, help="seconds, if asynchronous")
+@click.option(
+    "--target-model", "target", default="", help="the one of many, as list-models names it"
+)
 def invoke(body: str | None, data: str | None, content_type: str, accept: str, wait: float,
-           **options: Any) -> None:  # fmt: skip
+           target: str, **options: Any) -> None:  # fmt: skip
     """Call the endpoint with the file BODY (- or nothing: stdin) and print the answer."""
 
     def work(words: Words) -> None:
         content, kind = views.payload(body, data, content_type)
-        views.invoke(words, content, kind, accept, wait)
+        views.invoke(words, content, kind, accept, wait, target)
 
     go(work, options)
 
@@ -267,6 +270,32 @@ def autoscale(least: int | None, most: int | None, target: float | None, off: bo
 def list_(everything: bool, **options: Any) -> None:
     """List endpoints: age, instances, calls of the last day; mark the idle."""
     go(views.listed, options, everything)
+
+
+@main.command()
+@shared
+@click.argument("source")
+@click.option("--as", "called", default="", help="its name for callers; default: SOURCE's")
+def add_model(source: str, called: str, **options: Any) -> None:
+    """Add SOURCE, a joblib file, a folder or a .tar.gz, to an endpoint of many models."""
+    # Of the model, not of the endpoint, whose file has neither.
+    code, choose = options["code"], options["choose"] or ""
+    go(many.add, options | {"code": None, "choose": None}, source, called, code, choose)
+
+
+@main.command()
+@shared
+@click.argument("target")
+def remove_model(target: str, **options: Any) -> None:
+    """Remove the model TARGET from an endpoint of many models."""
+    go(many.remove, options, target)
+
+
+@main.command()
+@shared
+def list_models(**options: Any) -> None:
+    """List the models of an endpoint of many, with the names that callers say."""
+    go(many.listed, options)
 
 
 @main.command()

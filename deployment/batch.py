@@ -48,6 +48,8 @@ class Job:
 def transform(words: Words, job: Job) -> None:
     """Run a batch job over `job.source`, wait for it, and compare the numbers of lines."""
     settings, talk = words.settings(), words.talk
+    if settings.models is not None:
+        raise Refused("a batch job has one model, and endpoint.toml has [models]", "name a --model")
     with TemporaryDirectory() as workspace:
         cloud = connect(settings)
         target = survey.target(cloud, settings, Path(workspace))

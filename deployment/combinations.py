@@ -202,6 +202,16 @@ RULES = (
          lambda s: _environment_bytes(s.environment) > _ENVIRONMENT_BYTES),
     Rule("tags", "keys that begin with aws: are AWS's own",
          lambda s: any(key.lower().startswith("aws:") for key in s.tags)),
+    Rule("models", "an endpoint has one model or many; leave out model, code and choose here, and "
+         "give them to add-model",
+         lambda s: s.models is not None and bool(s.model or s.code or s.choose)),
+    Rule("models", "serverless endpoints have one model", _serverless(lambda s: s.models)),
+    Rule("models", "asynchronous endpoints have one model",
+         lambda s: s.models is not None and s.async_ is not None),
+    Rule("shadow", "a shadow of many models is not planned here",
+         lambda s: s.models is not None and s.shadow is not None),
+    Rule("smoke.target", "it names the one of many models that is called, and is for [models] only",
+         lambda s: s.smoke is not None and (s.models is None) != (s.smoke.target is None)),
     Rule("code", "a model that lies in S3 already cannot be packed again; put the code into its "
          "archive", lambda s: bool(s.code) and s.model.startswith("s3://")),
 )  # fmt: skip

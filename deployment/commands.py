@@ -251,7 +251,7 @@ def delete(words: Words) -> None:
         talk.result({"endpoint": settings.name, "changed": False},
                     f"{settings.name}: nothing of it exists")  # fmt: skip
         return
-    _confirm(words, planned)
+    confirm(words, planned)
     execution.apply(cloud, planned, talk, words.pace)
     left = survey.state(cloud, settings)
     if left.endpoint or left.configs or left.models or left.scaling or left.alarms:
@@ -260,7 +260,7 @@ def delete(words: Words) -> None:
     talk.result({"endpoint": settings.name, "changed": True}, f"{settings.name}: deleted")
 
 
-def _confirm(words: Words, planned: Plan) -> None:
+def confirm(words: Words, planned: Plan) -> None:
     """Ask before what cannot be undone; in a pipe nobody can be asked."""
     if words.yes:
         return

@@ -49,6 +49,9 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
         environment.setdefault("SAGEMAKER_MODEL_SERVER_TIMEOUT", str(LONGEST_CALL))
         environment.setdefault("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1024")
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
+    if settings.models is not None:
+        caching = "Enabled" if settings.models.cache else "Disabled"
+        container |= {"Mode": "MultiModel", "MultiModelConfig": {"ModelCacheSetting": caching}}
     if environment:
         container["Environment"] = environment
     document: Document = {
@@ -74,6 +77,7 @@ def _plain(kind: str) -> Callable[[str], Document]:
 
 _SOURCES: Mapping[str, Callable[[str], Document]] = {
     "archive": lambda uri: {"ModelDataUrl": uri},
+    "many": lambda uri: {"ModelDataUrl": uri},
     "object": _plain("S3Object"),
     "prefix": _plain("S3Prefix"),
 }

@@ -175,6 +175,8 @@ def _smoke(settings: Settings) -> Call:
         "Accept": smoke.accept,
         "Body": smoke.body,
     }
+    if smoke.target is not None:
+        arguments["TargetModel"] = smoke.target
     operation = "invoke_endpoint_async" if settings.mode == "async" else "invoke_endpoint"
     return Call("sagemaker-runtime", operation, arguments, "a test call")
 

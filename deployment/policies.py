@@ -64,8 +64,9 @@ def _objects(settings: Settings, arn: str, region: str, account: str) -> list[Do
     home = settings.bucket or f"sagemaker-{region}-{account}"
     prefix = f"{settings.prefix.strip('/')}/{settings.name}/".lstrip("/")
     reads = [f"s3://{home}/{prefix}"]
+    many = (settings.models and settings.models.prefix) or ""
     shadow = settings.shadow.model if settings.shadow else ""
-    reads += [uri for uri in (settings.model, shadow) if uri.startswith("s3://")]
+    reads += [uri for uri in (settings.model, shadow, many) if uri.startswith("s3://")]
     reads += [uri for uri in settings.environment.values() if uri.startswith("s3://")]
     writes = [f"s3://{home}/{prefix}"]  # where batch transform puts its output
     if settings.async_ is not None:

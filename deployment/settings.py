@@ -21,6 +21,7 @@ from deployment.errors import Usage
 # Names share one rule: letters, digits and hyphens, at most 63, and no hyphen at either end.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
 S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+(/.*)?$", max_length=512)]
+S3Prefix = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+/(.+/)?$", max_length=512)]
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
 Seconds = Annotated[int, Field(ge=0, le=3600)]
 EnvironmentKey = Annotated[
@@ -103,6 +104,13 @@ class Update(Table):
     )  # mean time in the container: makes an alarm
 
 
+class Models(Table):
+    """Many models in one endpoint: every archive below `prefix` is one."""
+
+    prefix: S3Prefix | None = None
+    cache: bool = True  # off: each model is unloaded and deleted from disk after its call
+
+
 class Shadow(Table):
     model: str
     code: str | None = None
@@ -117,6 +125,7 @@ class Smoke(Table):
     body: str
     content_type: str = "text/csv"
     accept: str = "text/csv"
+    target: str | None = None  # of many models, the one that is called
 
 
 class Train(Table):
@@ -151,6 +160,7 @@ class Settings(Table):
 
     name: Name
     model: str = ""
+    models: Models | None = None
     code: str | None = None
     choose: str = ""
     image: str = Field(default="", max_length=255)

@@ -21,7 +21,7 @@ class Source:
     """Where a variant's model lies, or will lie once `package` is uploaded."""
 
     uri: str
-    kind: Literal["archive", "object", "prefix"]
+    kind: Literal["archive", "object", "prefix", "many"]
     identity: str  # changes when the content does: a digest of ours, or S3's ETag
     package: Package | None = field(default=None, compare=False)
 

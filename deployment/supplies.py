@@ -51,7 +51,8 @@ def uploads(target: Target, state: State) -> Iterator[Call]:
     settings = target.settings
     sources = [source for source in (target.source, target.shadow_source) if source]
     packed = [source for source in sources if source.package is not None]
-    if packed and not state.bucket_exists:
+    ours = settings.models is not None and settings.models.prefix is None
+    if (packed or ours) and not state.bucket_exists:
         yield make_bucket(target.bucket, target.region)
     for source in packed:
         if source.uri in state.uploaded or source.package is None:

@@ -35,15 +35,20 @@ _NOBODY = "000000000000"  # the account of a plan made without credentials
 
 def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
     """Resolve names and pack the models, into files of `workspace`."""
-    for key in ("model", "image", "role"):
+    needed = ("image", "role") if settings.models is not None else ("model", "image", "role")
+    for key in needed:
         if not getattr(settings, key):
             hint = {"role": "make one: python deploy.py role --create"}.get(key, "")
             raise Refused(f"no {key} is given", hint or f"set {key} in endpoint.toml, or --{key}")
     account = cloud.account if cloud else _NOBODY
     region = cloud.region if cloud else settings.region or "REGION"
     bucket = settings.bucket or f"sagemaker-{region}-{account}"
-    source = _source(cloud, settings, bucket, settings.model, settings.code, settings.choose,
-                     workspace / "model.tar.gz")  # fmt: skip
+    if settings.models is not None:
+        where = models_prefix(settings, bucket)
+        source = Source(where, "many", where)
+    else:
+        source = _source(cloud, settings, bucket, settings.model, settings.code, settings.choose,
+                         workspace / "model.tar.gz")  # fmt: skip
     shadow, shadow_image = None, ""
     if settings.shadow is not None:
         shadow = _source(cloud, settings, bucket, settings.shadow.model, settings.shadow.code,
@@ -63,6 +68,13 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
         shadow_image=shadow_image,
         shadow_source=shadow,
     )
+
+
+def models_prefix(settings: Settings, bucket: str) -> str:
+    """Return where the archives of many models lie."""
+    assert settings.models is not None
+    below = f"{settings.prefix.strip('/')}/{settings.name}/models/".lstrip("/")
+    return settings.models.prefix or f"s3://{bucket}/{below}"
 
 
 def _source(

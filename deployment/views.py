@@ -147,9 +147,19 @@ def _calls(cloud: Cloud, name: str) -> int | None:
     return int(sum(point["Sum"] for point in found["Datapoints"]))
 
 
-def invoke(words: Words, body: bytes, content_type: str, accept: str, wait: float) -> None:
-    """Call the endpoint once and print its answer; an asynchronous one is waited for."""
+def invoke(
+    words: Words, body: bytes, content_type: str, accept: str, wait: float, target: str = ""
+) -> None:
+    """Call the endpoint, or one of its many models, once and print the answer.
+
+    An asynchronous answer is waited for.
+    """
     settings = words.settings()
+    if (settings.models is None) == bool(target):
+        raise Usage(
+            "--target-model is for endpoints of many models, and these need it",
+            "python deploy.py list-models",
+        )
     cloud = connect(settings)
     asked: dict[str, Any] = {
         "EndpointName": settings.name,
@@ -157,6 +167,8 @@ def invoke(words: Words, body: bytes, content_type: str, accept: str, wait: floa
         "Accept": accept,
         "Body": body,
     }
+    if target:
+        asked["TargetModel"] = target
     if settings.mode == "async":
         asked["InvocationTimeoutSeconds"] = LONGEST_CALL
         answer = cloud.call("sagemaker-runtime", "invoke_endpoint_async", **asked)

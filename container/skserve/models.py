@@ -143,7 +143,11 @@ def _managed(places: threading.BoundedSemaphore) -> Callable[[View], View]:
 
 def _failed_invoke(error: Exception, request_id: str) -> Response:
     """Make the response to a failed call: whether there is such a model is the contract's."""
-    return _failed(error) if isinstance(error, Refused) else failure(error, request_id)
+    if isinstance(error, Refused):
+        return _failed(error)
+    if isinstance(error, ServeError):
+        error = error.with_traceback(None)  # its own is in the log of the model's process
+    return failure(error, request_id)
 
 
 def _failed(error: Exception) -> Response:

@@ -106,6 +106,11 @@ REFUSED = (
     'network_isolation = true\n[environment]\nSAGEMAKER_SUBMIT_DIRECTORY = "s3://b/c.tar.gz"',
     "[environment]\n" + "\n".join(f'K{n} = "{"x" * 1000}"' for n in range(40)),
     '[tags]\n"aws:x" = "1"',
+    'model = "m.joblib"\n[models]',
+    "[serverless]\n[models]",
+    '[models]\n[async]\noutput = "s3://b/o"',
+    '[models]\n[shadow]\nmodel = "x"',
+    '[models]\n[smoke]\nbody = "1"',
     'model = "s3://b/m.tar.gz"\ncode = "code"',
 )
 
