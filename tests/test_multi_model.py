@@ -5,14 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -593,3 +596,71 @@ def test_models_that_hang_share_the_places_with_those_that_do_not():
             with pytest.raises(Overloaded, match="of this model"):
                 held.enter_context(models.place(name))
         held.enter_context(models.place("quick"))
+
+
+@pytest.mark.soak
+def test_a_thousand_rounds_with_kills_leave_everything_as_it_was(add, tmp_path):
+    """8 clients load, call and unload 20 models at once, while their processes are killed."""
+    root = tmp_path / "models"
+    models = [f"model-{number}" for number in range(20)]
+    for number, name in enumerate(models):
+        add(root, name, f"def predict_fn(data, model): return [{number}] * len(data)")
+    documented = {200, 404, 409, 500, 503, 507}
+    rounds = iter(range(1000))
+    lock, seen, wrong = threading.Lock(), Counter(), []
+
+    def client(seed: int) -> None:
+        chance = random.Random(seed)
+        while True:
+            with lock:
+                if next(rounds, None) is None:
+                    return
+            number = chance.randrange(20)
+            name = models[number]
+            load, call = fleet_.load(name), fleet_.invoke(name)
+            unload = fleet_.unload(name)
+            for answer in (load, call, unload):
+                seen[answer.status_code] += 1
+                if answer.status_code not in documented:
+                    wrong.append(answer.text)
+            if call.status_code == 200 and call.json() != [number]:
+                wrong.append(f"{name} answered {call.text}")
+
+    def killer() -> None:
+        chance = random.Random(0)
+        while not stop.is_set():
+            time.sleep(0.2)
+            victims = fleet_.models
+            if victims:
+                with suppress(ProcessLookupError):
+                    os.kill(chance.choice(victims), signal.SIGKILL)
+
+    stop = threading.Event()
+    with fleet(root, tmp_path / "log") as fleet_, ThreadPoolExecutor(9) as threads:
+        for name in models:  # what one of each leaves in workers and libraries
+            assert fleet_.load(name).status_code == 200
+            assert fleet_.invoke(name).status_code == 200
+            assert fleet_.unload(name).status_code == 200
+        before = pss(fleet_.server.process.pid)
+        killing = threads.submit(killer)
+        for work in [threads.submit(client, seed) for seed in range(8)]:
+            work.result()
+        stop.set()
+        killing.result()
+        for name in fleet_.names():
+            assert fleet_.unload(name).status_code == 200
+        print(dict(seen), fleet_.log.count("SIGKILL"), "killed")
+        assert wrong == []
+        assert seen[200] > 1000
+        assert fleet_.names() == []
+        until(lambda: fleet_.models == [], 5)
+        assert abs(pss(fleet_.server.process.pid) - before) < 20 << 20
+        assert fleet_.load(models[7]).status_code == 200
+        assert fleet_.invoke(models[7]).json() == [7]
+
+
+def pss(pid: int) -> int:
+    """Return the bytes that a process and all below it hold."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    own = next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return own + sum(pss(child) for child in children(pid))

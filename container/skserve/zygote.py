@@ -147,6 +147,7 @@ def warm() -> None:
 
     What scikit-learn makes at its first use is then made once, and its pages are shared.
     """
+    logging.disable(logging.INFO)  # nobody has asked for this model
     gc.disable()  # a collection would leave holes, which each model would fill in a copy
     for name in WARM:
         importlib.import_module(name)
@@ -161,6 +162,7 @@ def warm() -> None:
         Model.load(Path(folder), Config()).invoke(Call(b"[[1, 2]]"))
     gc.freeze()  # nothing of this is looked at again, and so copied, by a collection in a model
     gc.enable()
+    logging.disable(logging.NOTSET)
 
 
 def run(
@@ -178,6 +180,7 @@ def run(
     status = 1
     try:
         os.setsid()  # Ctrl-C is the master's business
+        cell.call_it("zygote")
         _Zygote(config, code, door, life, pages, models).run()
         status = 0
     except BaseException:
@@ -399,7 +402,7 @@ class _Zygote:
             sys.stderr.flush()
             pid = os.fork()
             if pid == 0:
-                self._become_model(entry.url, theirs, written)
+                self._become_model(entry, theirs, written)
             undo.pop_all()
         theirs.close()
         os.close(written)
@@ -415,7 +418,7 @@ class _Zygote:
         self._watch(ours, partial(self._heard_from, entry, process))
         self._watch(read, partial(self._printed, process))
 
-    def _become_model(self, url: str, channel: socket.socket, output: int) -> NoReturn:
+    def _become_model(self, entry: Entry, channel: socket.socket, output: int) -> NoReturn:
         """Leave nothing of the zygote in this new process but the memory."""
         try:
             signal.set_wakeup_fd(-1)
@@ -427,7 +430,8 @@ class _Zygote:
             kept = os.dup2(channel.fileno(), 3, inheritable=False)
             os.closerange(4, os.sysconf("SC_OPEN_MAX"))
             channel.detach()
-            cell.run(url, socket.socket(fileno=kept), self._config, self._code)
+            cell.call_it(shown(entry.name))
+            cell.run(entry.url, socket.socket(fileno=kept), self._config, self._code)
         finally:
             os._exit(1)  # never return into the zygote
 
