@@ -76,7 +76,7 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
         slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
         _LIBC.malloc_trim(0)  # what loading alone needed
         wire.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
-        _Cell(channel, Single(slots, model)).listen()
+        _Cell(channel, Single(slots, model, config.batching)).listen()
     except (NoRoom, MemoryError) as error:
         _give_up(channel, 507, str(error) or "There is not enough memory to load the model.")
     except StartError as error:
