@@ -450,7 +450,7 @@ def test_an_unload_waits_for_calls_in_flight_and_leaves_nothing(shared, add):
         answer = call.result()
     assert answer.status_code == 200
     until(lambda: not alive(answer.json()[0]), 2)
-    until(lambda: not list(Path(tempfile.gettempdir()).glob(f"skserve-{pid}-*")), 2)
+    until(lambda: not list(Path(tempfile.gettempdir()).glob(f"skserve-models-*/{pid}-*")), 2)
 
 
 def test_nothing_leaks_over_many_loads(shared):
@@ -570,13 +570,18 @@ def test_code_may_be_shared_and_lines_of_json_say_which_model(add, tmp_path):
         until(lambda: not any(alive(pid) for pid in pids))
 
 
+def scratch() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("skserve-models-*"))
+
+
 def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
-    root = tmp_path / "models"
+    root, before = tmp_path / "models", scratch()
     add(
         root, "slow", "import time\ndef predict_fn(data, model):\n    time.sleep(1)\n    return [1]"
     )
     with fleet(root, tmp_path / "log") as running, ThreadPoolExecutor(5) as callers:
         running.load("slow")
+        assert scratch() != before
         pids = [running.zygote, *running.workers, *running.models]
         calls = [callers.submit(running.invoke, "slow") for _ in range(3)]
         time.sleep(0.5)
@@ -584,6 +589,7 @@ def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
         assert running.server.stop() == 0
         assert time.monotonic() - began < 15
         assert [call.result().json() for call in calls] == [[1]] * 3
+        assert scratch() == before
         until(lambda: not any(alive(pid) for pid in pids), 3)
 
 

@@ -55,7 +55,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 def folder_prefix(pid: int) -> str:
     """Return how the folder begins in which process `pid` keeps its files while it lives."""
-    return f"skserve-{pid}-"
+    return f"{pid}-"
 
 
 def call_it(name: str) -> None:

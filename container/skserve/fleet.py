@@ -139,7 +139,7 @@ class Fleet:
             try:
                 wire.send_frame(line.end, head, call.body)
             except (BrokenPipeError, ConnectionResetError):
-                line.end.close()  # the whole call did not get through, so it was not answered
+                self._let_go(name, line)  # the whole call did not get through: nobody answered it
                 continue
             except BlockingIOError:
                 raise self._hung(name, line) from None
@@ -199,6 +199,16 @@ class Fleet:
                 free.append(line)
                 return
         line.end.close()
+
+    def _let_go(self, name: str, ended: _Line) -> None:
+        """Close a line that has ended, and with it all others to that process."""
+        with self._lock:
+            free = self._lines.pop(name, [])
+            kept = [line for line in free if line.pid != ended.pid]
+            if kept:
+                self._lines[name] = kept
+        for line in {ended, *free}.difference(kept):
+            line.end.close()
 
     def _sweep(self) -> None:
         """Close the lines of models that are gone, at most once a second."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -66,17 +68,22 @@ class Keeper:
         self._pages = Pages()
         self._door, self.knock = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._life: socket.socket | None = None
+        self._scratch = Path(tempfile.mkdtemp(prefix="skserve-models-"))
+        self._scratch.chmod(0o1777)  # models are another user's
         self._pid, self._started = 0, 0.0
 
     def start(self) -> None:
         """Fork a zygote, which loads what the last one had loaded."""
         models = self._pages.read()
+        self._clear()  # of what the models of the last one have left
         self._life, theirs = socket.socketpair()
         self._started = time.monotonic()
         self._pid = os.fork()
         if self._pid == 0:
             _let_go_but(self._door.fileno(), theirs.fileno(), *self._pages.files)
-            zygote.run(self._config, self._code, self._door, theirs, self._pages, models)
+            zygote.run(
+                self._config, self._code, self._door, theirs, self._pages, models, self._scratch
+            )
         theirs.close()
 
     def mind(self) -> None:
@@ -97,6 +104,10 @@ class Keeper:
                 if time.monotonic() > deadline:
                     os.kill(self._pid, signal.SIGKILL)
                 time.sleep(0.01)
+
+    def _clear(self) -> None:
+        for left in self._scratch.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
 
     def forget(self) -> None:
         """Let go of what is the master's alone. Called in each worker."""

@@ -172,20 +172,24 @@ def run(
     life: socket.socket,
     pages: Pages,
     models: dict[str, str],
+    scratch: Path,
 ) -> NoReturn:
     """Serve until `life` ends, which the master holds; `models` are loaded first.
 
-    Workers knock at `door`, each with the end of a channel.
+    Workers knock at `door`, each with the end of a channel. Models keep their files in `scratch`.
     """
     status = 1
     try:
         os.setsid()  # Ctrl-C is the master's business
         cell.call_it("zygote")
+        tempfile.tempdir = str(scratch)
         _Zygote(config, code, door, life, pages, models).run()
         status = 0
     except BaseException:
         log.exception("The process that holds the models failed.")
     finally:
+        if status == 0:  # else the next zygote begins here, and removes what is left
+            shutil.rmtree(scratch, ignore_errors=True)
         sys.stderr.flush()
         os._exit(status)
 
@@ -231,6 +235,8 @@ class _Zygote:
             self._kill_the_late()
         for pid in self._processes:
             _kill(pid)
+        for pid in self._processes:
+            os.waitpid(pid, 0)
 
     def _catch_signals(self) -> None:
         for name in ("HUP", "INT", "TERM", "QUIT", "USR1", "USR2", "WINCH", "TTIN", "TTOU"):
