@@ -134,7 +134,7 @@ def running(add, tmp_path_factory) -> Iterator[Fleet]:
     add(root, "iris")
     add(root, "one", model="one")
     log = tmp_path_factory.mktemp("logs") / "shared"
-    settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2", "SKSERVE_LOAD_TIMEOUT": "2"}
+    settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2", "SKSERVE_LOAD_TIMEOUT": "5"}
     with fleet(root, log, SKSERVE_QUEUE="4", **settings) as server:
         yield server
 
@@ -300,6 +300,30 @@ def test_each_model_has_code_of_its_own(shared, add):
         assert shared.invoke("one", "3").json() == pytest.approx([6.0])
 
 
+STREAM = """
+def output_fn(prediction, accept):
+    for number in range(3):
+        yield f"{number}\\n" * 10_000
+    if prediction[0]: raise ValueError("broke")
+"""
+
+
+def test_an_answer_may_come_in_parts(shared, add):
+    add(shared.root, "parts", STREAM)
+    assert shared.load("parts").status_code == 200
+    for _ in range(3):
+        assert shared.invoke("parts").text == "".join(f"{n}\n" * 10_000 for n in range(3))
+        with pytest.raises(requests.RequestException):
+            _ = shared.invoke("parts", "6.7,3.0,5.2,2.3").text
+    assert len(shared.models) == 1
+    assert "the stream broke" in shared.log
+
+
+def test_batch_transform_is_told_how_to_call(shared):
+    told = requests.get(shared.server.url + "/execution-parameters", timeout=5).json()
+    assert set(told) == {"MaxConcurrentTransforms", "BatchStrategy", "MaxPayloadInMB"}
+
+
 def test_errors_of_a_model_are_ours(shared):
     shared.load("m", shared.root / "iris")
     answer = shared.invoke("m", "1,2")
@@ -314,12 +338,15 @@ BROKEN = {
     "os.kill(os.getpid(), 11)": "SIGSEGV",
     "sys.exit('no')": "SystemExit: no",
     "raise ValueError('no weights')": "ValueError: no weights",
-    "time.sleep(60)": "did not load within 2 s",
+    "time.sleep(60)": "did not load within 5 s",
 }
 
 
-@pytest.mark.parametrize("deed", BROKEN)
-@pytest.mark.parametrize("where", ["at import", "in model_fn"])
+@pytest.mark.parametrize(
+    ("where", "deed"),
+    [("in model_fn", deed) for deed in BROKEN]
+    + [("at import", deed) for deed in BROKEN if "sleep" not in deed],
+)
 def test_a_model_that_cannot_load_says_why(shared, add, deed, where):
     name = f"broken-{where}-{list(BROKEN).index(deed)}".replace(" ", "-")
     script = "import os, sys, time\n"

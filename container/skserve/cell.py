@@ -14,14 +14,14 @@ import signal
 import socket
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from skserve import archive, privileges, source, telemetry, wire
 from skserve.bounds import Slots
-from skserve.codec import Call
+from skserve.codec import Call, Reply
 from skserve.config import MIB, Config
 from skserve.errors import (
     ModelFault,
@@ -194,8 +194,7 @@ class _Cell:
         """Answer the calls of one line until it ends."""
         try:
             while (frame := wire.receive_frame(line)) is not None:
-                head, body = self._answer(*frame)
-                wire.send_frame(line, head, body)
+                self._answer(line, *frame)
         except (OSError, EOFError, ValueError):
             pass  # the worker is gone, and who asked with it
         finally:
@@ -203,21 +202,40 @@ class _Cell:
                 del self._lines[line]
             line.close()
 
-    def _answer(self, head: Message, body: bytes) -> tuple[Message, bytes]:
+    def _answer(self, line: socket.socket, head: Message, body: bytes) -> None:
+        """Answer one call. Raises OSError, and EOFError where a body broke off in the middle."""
         record = telemetry.begin(head.pop("id"))
-        try:
-            with self._single.place():
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._single.place())
                 reply = self._single.invoke(Call(body, **head), self._single.cheap(len(body)))
-        except BaseException as error:
-            return {"error": self._failed(error, record.request_id)}, b""
+            except BaseException as error:
+                wire.send_frame(line, {"error": self._failed(error, record.request_id)}, b"")
+                return
+            self._send(line, reply, record)
+
+    def _send(self, line: socket.socket, reply: Reply, record: telemetry.Record) -> None:
         answer = {
+            "whole": isinstance(reply.body, bytes),
+            "length": reply.length,
             "status": reply.status,
             "media_type": reply.media_type,
             "headers": {str(name): str(text) for name, text in reply.headers.items()},
             "stages": record.stages,
             "facts": record.facts,
         }
-        return answer, reply.body
+        if isinstance(reply.body, bytes):
+            wire.send_frame(line, answer, reply.body)
+            return
+        with closing(reply.body) as parts:  # type: ignore[type-var]
+            wire.send_frame(line, answer, b"")
+            try:
+                wire.send_parts(line, parts)
+            except OSError:
+                raise
+            except Exception as error:
+                log.error("request %s: the stream broke.", record.request_id, exc_info=error)
+                raise EOFError from error
 
     def _failed(self, error: BaseException, request_id: str) -> dict[str, Any]:
         """Say what failed in the words of a ServeError; its traceback belongs into this log."""

@@ -13,12 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from skserve import telemetry, wire
 from skserve.codec import Call, Reply
 from skserve.config import MIB, Config
 from skserve.errors import ModelFault, OutOfMemory, Overloaded, Refused, ServeError, TimedOut
+from skserve.portions import Read
 from skserve.wire import Message
 
 # Seconds beyond the timeout of a request that its answer may be late: the model's process keeps
@@ -158,11 +160,32 @@ class Fleet:
             raise ModelFault(f"What model {name} answered cannot be passed on: {error}.") from error
         if frame is None:
             raise self._died(name, line)
-        self._keep(name, line)
         try:
-            return _reply(*frame, record)
+            reply = _reply(*frame, record)
+            whole = frame[0]["whole"] is True
+        except ServeError:
+            self._keep(name, line)
+            raise
         except (KeyError, TypeError, ValueError) as error:
+            line.end.close()
             raise ModelFault(f"What model {name} answered is no reply: {error!r}.") from error
+        if whole:
+            self._keep(name, line)
+            return reply
+        length = frame[0].get("length")
+        length = length if isinstance(length, int) else None
+        return replace(reply, body=self._parts(name, line), length=length)
+
+    def _parts(self, name: str, line: _Line) -> Iterator[bytes]:
+        """Yield a body in parts as they come. Raises ModelFault where they break off."""
+        try:
+            yield from wire.receive_parts(line.end, self._largest)
+        except BaseException as error:
+            line.end.close()
+            if isinstance(error, EOFError | OSError):
+                raise ModelFault(f"What model {name} answered broke off.") from error
+            raise
+        self._keep(name, line)
 
     def _hung(self, name: str, line: _Line) -> ServeError:
         line.end.close()
@@ -296,6 +319,9 @@ class Remote:
     def invoke(self, call: Call, here: bool = False) -> Reply:
         assert not here, "the poller never waits for another process"
         return self._fleet.invoke(self._name, call)
+
+    def transform(self, call: Call, read: Read, duplex: bool) -> None:
+        """Take no body bit by bit: it is read whole, and sent to the model's process."""
 
 
 def _give_up_after(end: socket.socket, seconds: float) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from flask import Flask, Response, request
 
-from skserve.app import failure, invocation, new_app, received
+from skserve.app import Incoming, failure, invocation, new_app, parameters
 from skserve.bounds import Bodies
 from skserve.config import Config
 from skserve.errors import BadRequest, Overloaded, Refused, ServeError
@@ -76,7 +76,7 @@ def create_app(fleet: Fleet, config: Config, bodies: Bodies) -> Flask:
     @app.post("/models")
     @managed
     def load() -> Response:
-        with received(bodies, BODY_LIMIT) as body:
+        with Incoming(config).whole(bodies) as body:
             name, url = _asked(body)
         fleet.load(name, url)
         return _json({"status": "Workers scaled"})
@@ -93,6 +93,10 @@ def create_app(fleet: Fleet, config: Config, bodies: Bodies) -> Flask:
         name = _name(segment)
         fleet.unload(name)
         return _json({"status": f'Model "{name}" unregistered'})
+
+    @app.get("/execution-parameters")
+    def execution_parameters() -> Response:
+        return _json(parameters(config))
 
     @app.post("/models/<segment>/invoke")
     def invoke(segment: str) -> Response:
@@ -177,6 +181,8 @@ def _name(segment: str) -> str:
 
 def _asked(body: bytes) -> tuple[str, str]:
     """Return the name and url that a load asks for. Raises BadRequest."""
+    if len(body) > BODY_LIMIT:
+        raise BadRequest(f"The body has {len(body):,} bytes; the limit is {BODY_LIMIT:,}.")
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):

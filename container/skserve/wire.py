@@ -3,7 +3,8 @@
 The process of a model runs its owner's code, so what it says is parsed as data, never unpickled.
 A *channel* (SOCK_SEQPACKET) carries messages: JSON objects, one a packet, a descriptor beside one
 where it is needed. A *line* (SOCK_STREAM) carries frames, a call and its reply in turn: the lengths
-of both parts, a head of JSON, a body of bytes.
+of both parts, a head of JSON, a body of bytes. A body that is made bit by bit follows its frame in
+parts, each after its length; one of no length is the end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Bytes in the largest message, which is a page of `GET /models`, and in the head of a frame.
@@ -19,6 +21,7 @@ MESSAGE_LIMIT = 128 << 10
 HEAD_LIMIT = 1 << 20
 
 _LENGTHS = struct.Struct("!IQ")  # of the head and of the body
+_PART = struct.Struct("!Q")
 _READ = 64 << 10
 
 Message = dict[str, Any]
@@ -100,6 +103,22 @@ def receive_frame(end: socket.socket, limit: int = 1 << 40) -> tuple[Message, by
     if not isinstance(head, dict):
         raise ValueError("a head is an object")
     return head, data[body_at : body_at + body_length]
+
+
+def send_parts(end: socket.socket, parts: Iterable[bytes]) -> None:
+    """Send the parts of a body. What making them raises goes up, and the end is never sent."""
+    for part in parts:
+        if part:
+            end.sendall(_PART.pack(len(part)) + part)
+    end.sendall(_PART.pack(0))
+
+
+def receive_parts(end: socket.socket, limit: int) -> Iterator[bytes]:
+    """Receive parts of at most `limit` bytes. Raises EOFError where they break off, and OSError."""
+    while length := _PART.unpack(_exactly(end, _PART.size))[0]:
+        if length > limit:
+            raise EOFError
+        yield bytes(_exactly(end, length))
 
 
 def _exactly(end: socket.socket, count: int) -> bytearray:
