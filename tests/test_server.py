@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -18,7 +20,7 @@ import requests
 from skserve import server as server_module
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.worker import Outbox
+from skserve.worker import PATIENCE, Outbox, Worker
 from tests.conftest import Server, serving, start, wait_until_ready
 
 ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}
@@ -528,6 +530,23 @@ def test_a_connection_is_taken_though_the_less_loaded_worker_is_stopped(models, 
             assert time.perf_counter() - began < 2
         finally:
             os.kill(stopped, signal.SIGCONT)
+
+
+def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_last_connection():
+    looks = []
+
+    def nobody() -> None:
+        looks.append(1)
+        assert len(looks) < 10, "looks for connections that are not there"
+        raise BlockingIOError(errno.EAGAIN, "nobody")
+
+    worker = object.__new__(Worker)
+    worker.alive, worker._place = True, 0
+    worker.app = SimpleNamespace(crowd=SimpleNamespace(others_first=lambda place: True))
+    worker._left_since, worker._share = time.monotonic() - 1.5 * PATIENCE, 1 << 40
+    worker.accept(SimpleNamespace(accept=nobody))
+
+    assert len(looks) == 1
 
 
 def test_an_answer_that_a_client_does_not_read_holds_nobody_up(models, tmp_path):

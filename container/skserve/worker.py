@@ -268,7 +268,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._left_since, self._share = now, 1
         elif now - self._left_since > PATIENCE:  # the others are busy
             for _ in range(self._share):
-                self._take(listener)
+                if not self._take(listener):
+                    break
             self._left_since, self._share = now, 2 * self._share
         else:
             os.sched_yield()  # the poller comes back here at once
