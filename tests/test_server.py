@@ -5,22 +5,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
+import selectors
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import gunicorn.config
 import pytest
 import requests
 
 from skserve import server as server_module
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.worker import PATIENCE, Outbox, Worker
+from skserve.worker import PATIENCE, Crowd, Outbox, Worker
 from tests.conftest import Server, serving, start, wait_until_ready
 
 ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}
@@ -532,7 +536,23 @@ def test_a_connection_is_taken_though_the_less_loaded_worker_is_stopped(models, 
             os.kill(stopped, signal.SIGCONT)
 
 
-def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_last_connection():
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """Return a worker that does not run, with a place of two in a crowd."""
+    settings = gunicorn.config.Config()
+    app = SimpleNamespace(crowd=Crowd(2), hung=lambda: False)
+    worker = Worker(1, os.getpid(), [], app, 30, settings, logging.getLogger("gunicorn.error"))
+    worker.poller = selectors.DefaultSelector()
+    worker._accepting = True
+    app.crowd.say(worker._place, 0)
+    yield worker
+    worker.poller.close()
+    worker.tmp.close()
+
+
+def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_last_connection(
+    worker,
+):
     looks = []
 
     def nobody() -> None:
@@ -540,13 +560,26 @@ def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_
         assert len(looks) < 10, "looks for connections that are not there"
         raise BlockingIOError(errno.EAGAIN, "nobody")
 
-    worker = object.__new__(Worker)
-    worker.alive, worker._place = True, 0
-    worker.app = SimpleNamespace(crowd=SimpleNamespace(others_first=lambda place: True))
+    worker.app.crowd.say(1, -5)  # holds fewer, for ever
     worker._left_since, worker._share = time.monotonic() - 1.5 * PATIENCE, 1 << 40
     worker.accept(SimpleNamespace(accept=nobody))
 
     assert len(looks) == 1
+
+
+def test_a_client_that_does_not_leave_does_not_keep_others_out(worker):
+    """Whoever said goodbye after it was counted as still here, up to the bound on connections."""
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, _ in pairs:
+        worker._linger(ours)
+    for ours, theirs in pairs[1:]:
+        theirs.close()
+        worker._throw_away(ours)
+
+    assert worker.nr_conns == 1
+    pairs[0][1].close()
+    worker._throw_away(pairs[0][0])
+    assert worker.nr_conns == 0
 
 
 def test_an_answer_that_a_client_does_not_read_holds_nobody_up(models, tmp_path):

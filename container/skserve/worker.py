@@ -212,7 +212,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*arguments, **named)
         self._place = self.app.crowd.join()
         self._left_since, self._share = 0.0, 1
-        self.leaving: deque[tuple[float, socket.socket]] = deque()
+        self.leaving: dict[socket.socket, float] = {}  # until when, in the order of that
         self._notified = 0.0
         # gunicorn looks every setting up in two dictionaries, some thirty times a request.
         self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
@@ -469,7 +469,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         client.setblocking(False)
         self.nr_conns += 1
-        self.leaving.append((time.monotonic() + LINGER, client))
+        self.leaving[client] = time.monotonic() + LINGER
         self.poller.register(client, selectors.EVENT_READ, self._throw_away)
 
     def _throw_away(self, client: socket.socket) -> None:
@@ -480,8 +480,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             over = True
         if over:
-            self.poller.unregister(client)
-            client.close()
+            self._part(client)
+
+    def _part(self, client: socket.socket) -> None:
+        del self.leaving[client]
+        self.nr_conns -= 1
+        self.poller.unregister(client)
+        client.close()
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Close idle connections; those used since they came to the front go to the end once."""
@@ -496,12 +501,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def murder_pending(self) -> None:
         super().murder_pending()
         now = time.monotonic()
-        while self.leaving and (self.leaving[0][0] < now or self.leaving[0][1].fileno() < 0):
-            _, client = self.leaving.popleft()
-            self.nr_conns -= 1
-            if client.fileno() >= 0:
-                self.poller.unregister(client)
-                client.close()
+        while self.leaving and next(iter(self.leaving.values())) < now:
+            self._part(next(iter(self.leaving)))
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Wait for connections that never said anything no longer than for kept-alive ones."""
