@@ -582,6 +582,22 @@ def test_a_client_that_does_not_leave_does_not_keep_others_out(worker):
     assert worker.nr_conns == 0
 
 
+def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(worker):
+    """It may see more of a client at the same moment in which it ends what that one sent before."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        worker._take(SimpleNamespace(accept=lambda: (ours, ""), getsockname=lambda: ""))
+        seen = worker.poller.get_key(ours).data
+        worker._drop(worker.pending_conns[0])
+        theirs.sendall(b"GET /ping HTTP/1.1")
+        theirs.shutdown(socket.SHUT_WR)
+        seen(ours)
+
+    assert worker.nr_conns == 1  # it is on its way out
+    assert ours.recv(100) == b"GET /ping HTTP/1.1", "read by nobody else"
+    ours.close()
+
+
 def test_an_answer_that_a_client_does_not_read_holds_nobody_up(models, tmp_path):
     """Cheap requests sent by the thousand on one connection whose answers are left lying."""
     one, count = HEAD + b"Content-Length: 15\r\n\r\n5.1,3.5,1.4,0.2", 1500

@@ -308,6 +308,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.close(graceful)
 
     def _readable(self, conn: Connection, client: socket.socket) -> None:
+        if conn.waiting is None:
+            return  # it has left the poller since the poller saw this
         if conn.behind:
             self._advance(conn)
             return
