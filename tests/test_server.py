@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -580,6 +581,38 @@ def test_a_client_that_does_not_leave_does_not_keep_others_out(worker):
     pairs[0][1].close()
     worker._throw_away(pairs[0][0])
     assert worker.nr_conns == 0
+
+
+def test_a_worker_without_a_free_descriptor_goes_on_with_those_it_has(models, tmp_path):
+    with serving(models("iris"), tmp_path / "log", **ONE) as server, connect(server) as client:
+        worker = children(server)[0]
+        client.settimeout(10)
+        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        used = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 10, used + 10))
+        crowd = [connect(server) for _ in range(30)]
+        time.sleep(0.2)
+
+        busy = cpu_seconds(worker)
+        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        time.sleep(1)
+        assert cpu_seconds(worker) - busy < 0.3, "the poller spins"
+        for one in crowd:
+            one.close()
+        until(lambda: server.ping() == 200)
+        assert children(server) == [worker]
+
+
+@pytest.mark.parametrize(("files", "most"), [(1 << 20, 1200), (256, 128)])
+def test_a_worker_holds_no_more_connections_than_files_may_be_open(monkeypatch, files, most):
+    monkeypatch.setattr(server_module.resource, "getrlimit", lambda _: (files, files))
+    config = Config(queue=182)
+    settings = server_module._Gunicorn(config, server_module.Plan(1, 2, 1), None, None).cfg
+
+    assert settings.threads == 200
+    assert settings.worker_connections == most
 
 
 def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(worker):

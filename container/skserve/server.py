@@ -14,6 +14,7 @@ import os
 import resource
 import select
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,9 @@ GRACE = 23
 
 # Seconds an idle connection is kept; SageMaker's router keeps its own for about a minute.
 KEEP_ALIVE = 65
+
+# Connections of a worker that may wait for their next request, and files left for all else.
+IDLE, FILES = 1000, 128
 
 # Threads beyond those that requests can hold, for /ping and refusals.
 SPARE_THREADS = 16
@@ -177,11 +181,14 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def load_config(self) -> None:
         config, plan = self._config, self._plan
+        threads = plan.threads + config.queue + SPARE_THREADS
         options = {
             "bind": f"0.0.0.0:{config.port}",
             "workers": plan.workers,
             "worker_class": Worker,
-            "threads": plan.threads + config.queue + SPARE_THREADS,
+            "threads": threads,
+            # Beyond those with a request in a thread, as many as files may be open.
+            "worker_connections": max(1, min(threads + IDLE, _descriptors() - FILES)),
             # Only a worker whose poller is blocked is killed by this; a slow prediction is not.
             "timeout": int(config.timeout) + 10,
             "graceful_timeout": GRACE,
@@ -287,6 +294,12 @@ def _threads_and_sockets() -> set[str]:
         except OSError:
             continue  # closed since
     return found
+
+
+def _descriptors() -> int:
+    """Return how many files a process may have open, connections included."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _resident() -> int:

@@ -279,9 +279,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
-                return False
-            raise
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                time.sleep(PATIENCE)  # no descriptor is left: the poller would spin
+            return False
         conn = Connection(self.cfg, client, address, listener.getsockname())
         conn.linger = self._linger
         self.nr_conns += 1
