@@ -25,7 +25,7 @@ import requests
 from skserve import server as server_module
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.worker import PATIENCE, Crowd, Outbox, Worker
+from skserve.worker import BODY_LIMIT, PATIENCE, Crowd, Outbox, Worker, _body_length
 from tests.conftest import Server, serving, start, wait_until_ready
 
 ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}
@@ -613,6 +613,24 @@ def test_a_worker_holds_no_more_connections_than_files_may_be_open(monkeypatch, 
 
     assert settings.threads == 200
     assert settings.worker_connections == most
+
+
+@pytest.mark.parametrize(
+    ("said", "length"),
+    [
+        (b"Content-Length: 12", 12),
+        (b"Host: x", 0),
+        (b"Content-Length: %d" % (BODY_LIMIT + 1), None),
+        (b"Content-Length: 0000000000000000012", None),
+        (b"Content-Length: +12", None),
+        (b"Transfer-Encoding: chunked", None),
+        (b"Content-Length: 12\r\nExpect: 100-continue", None),
+        (b"Content-Length: 12\r\nContent-Encoding: gzip", None),  # 12 bytes of who knows how many
+    ],
+)
+def test_the_poller_answers_only_what_is_whole_and_small(said, length):
+    head = b"POST /invocations HTTP/1.1\r\n" + said + b"\r\n"
+    assert _body_length(head.lower()) == length
 
 
 def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(worker):

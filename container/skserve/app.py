@@ -146,7 +146,7 @@ def invocation(
     held = ExitStack()
     reply: Reply | None
     try:
-        if here and "HTTP_CONTENT_ENCODING" not in environ:  # small, and whole already
+        if here:  # small, whole already and not packed
             body = environ["wsgi.input"].read()
             record.facts["bytes_in"] = len(body)
             reply = registry.invoke(_call(body, environ), here)
