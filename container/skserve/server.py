@@ -244,7 +244,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         assert self._registry is not None
         try:
             with _failures_said(self._config):
-                model = self._model or Model.load(self._config.model_dir, self._config, self._code)
+                model = self._model or Model.load(
+                    self._config.model_dir, self._config, self._code, self._plan.native_threads
+                )
                 model.warm_up()
         except StartError as error:
             os.write(self._say, str(error).encode(errors="replace")[: select.PIPE_BUF - 1] + b"\0")
@@ -274,7 +276,9 @@ def _preloaded(config: Config, code: Source | None) -> Model | None:
         return None
     before = _threads_and_sockets()
     with _failures_said(config):
-        model = Model.load(config.model_dir, config, code)
+        # What each prediction may use is known before the size of the model is.
+        jobs = Plan.make(config, code is not None, 0).native_threads
+        model = Model.load(config.model_dir, config, code, jobs)
     left = _threads_and_sockets() - before
     if not (model.script and left):
         return model
