@@ -338,7 +338,6 @@ def test_a_client_that_stops_half_way_is_given_up(models, tmp_path):
         ("SAGEMAKER_BIND_TO_PORT", "http", "is 'http'; expected a whole number from 1 to 65,535"),
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "0", "expected a whole number from 1"),
         ("SKSERVE_USER", "nobody-such", "is nobody-such, who does not exist here"),
-        ("SAGEMAKER_MULTI_MODEL", "true", "multi-model serving is not built yet"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_sentence(models, tmp_path, name, value, sentence):
