@@ -22,7 +22,6 @@ HEAD_LIMIT = 1 << 20
 
 _LENGTHS = struct.Struct("!IQ")  # of the head and of the body
 _PART = struct.Struct("!Q")
-_READ = 64 << 10
 
 Message = dict[str, Any]
 
@@ -82,27 +81,25 @@ def receive_frame(end: socket.socket, limit: int = 1 << 40) -> tuple[Message, by
 
     Raises EOFError where it ends within a frame, ValueError for what is no frame, and OSError.
     """
-    data = end.recv(_READ)
-    if not data:
+    lengths = end.recv(_LENGTHS.size)
+    if not lengths:
         return None
-    if len(data) < _LENGTHS.size:
-        data += _exactly(end, _LENGTHS.size - len(data))
-    head_length, body_length = _LENGTHS.unpack_from(data)
+    if len(lengths) < _LENGTHS.size:
+        lengths += _exactly(end, _LENGTHS.size - len(lengths))
+    head_length, body_length = _LENGTHS.unpack(lengths)
     if head_length > HEAD_LIMIT:
         raise ValueError(f"a head of {head_length:,} bytes")
     if body_length > limit:
         raise ValueError(f"{body_length:,} bytes, of which at most {limit:,} are taken")
-    body_at = _LENGTHS.size + head_length
-    missing = body_at + body_length - len(data)
-    if missing > 0:
-        data += _exactly(end, missing)
+    # No byte more than that: what follows may be the first part of a body.
+    data = _exactly(end, head_length + body_length)
     try:
-        head = json.loads(data[_LENGTHS.size : body_at])
+        head = json.loads(data[:head_length])
     except RecursionError as error:
         raise ValueError("a head too deep") from error
     if not isinstance(head, dict):
         raise ValueError("a head is an object")
-    return head, data[body_at : body_at + body_length]
+    return head, bytes(memoryview(data)[head_length:])
 
 
 def send_parts(end: socket.socket, parts: Iterable[bytes]) -> None:
