@@ -127,6 +127,7 @@ def test_a_model_that_prints_a_gigabyte_is_loaded_and_alone_with_it(port):
     assert [unload(port, name) for name in ("m1", "prints")] == [200] * 2
 
 
+@pytest.mark.soak
 def test_pages_over_250_models(image, models, tmp_path):
     root = tmp_path / "models"
     shutil.copytree(models("iris"), root / "m1" / "model")
