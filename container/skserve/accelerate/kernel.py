@@ -9,6 +9,7 @@ older pickle may lack them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,13 @@ class Declined(Exception):
 
 def finite(X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return X. Raises Declined where it holds NaN or infinity, or its sum overflows."""
-    if not np.isfinite(np.add.reduce(X, axis=None)):
+    if not isfinite(np.add.reduce(X, axis=None)):
         raise Declined
     return X
 
 
 def without_infinity(X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return X, which may hold NaN. Raises Declined where it holds infinity."""
-    if not np.isfinite(np.add.reduce(X, axis=None)) and np.isinf(X).any():
+    if not isfinite(np.add.reduce(X, axis=None)) and np.isinf(X).any():
         raise Declined
     return X
