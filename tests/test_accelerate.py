@@ -320,6 +320,27 @@ def test_a_transformer_told_to_return_frames_does():
     assert accelerate(scaler, {"transform": scaler.transform}, 4) == {}
 
 
+class Slotted:
+    """An estimator of another library's, all of whose attributes are computed."""
+
+    __slots__ = ()
+    n_jobs = property(lambda self: -1)
+
+    def get_params(self):
+        return {}
+
+
+def test_jobs_are_looked_for_in_what_is_unlike_scikit_learn():
+    forest = RandomForestClassifier(2, n_jobs=-1)
+    nested = [forest]
+    for _ in range(3000):
+        nested = [nested]
+
+    limit_jobs([Slotted(), nested], 1)
+
+    assert forest.n_jobs == 1
+
+
 def test_jobs_are_brought_down_everywhere(tmp_path):
     forest = RandomForestClassifier(2, n_jobs=-1)
     model = make_pipeline(
