@@ -145,6 +145,22 @@ def test_the_fast_reading_of_csv_equals_the_careful_one(cells, ends, final, head
             assert found == whole or (isinstance(whole, str) and found.startswith("Row"))
 
 
+FOUR = Schema(n_features=4, columns=(Column(),) * 4)
+
+
+def test_a_zero_keeps_its_sign_before_a_space():
+    X = codec.decode(Call(b"1,-0 ,-0\t,2\n", CSV), FOUR, JSON).X
+
+    assert np.signbit(X).tolist() == [[False, True, True, False]]
+
+
+def test_a_return_ends_a_record_before_a_block_with_quotes_too(monkeypatch):
+    monkeypatch.setattr("skserve.delimited._BLOCK", 8)
+
+    with pytest.raises(ServeError, match=r"Row 2 has 2 values, expected 4"):
+        codec.decode(Call(b'1,2,3,4\n1,2\r,3,4\n"1",2,3,4\n', CSV), FOUR, JSON)
+
+
 ONE = Schema(n_features=1, columns=(Column(),))
 
 

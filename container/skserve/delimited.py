@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -107,7 +108,10 @@ def _blocks(data: bytes, start: int, names: Names, schema: Schema) -> Iterator[T
 
 def _plain(block: bytes, width: int | None) -> NDArray[np.float64] | None:
     """Parse records of plain or missing numbers, (n_rows, width); None where there is more."""
-    block = block.replace(b"\r\n", b"\n") if b"\r" in block else block
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+        if b"\r" in block:
+            return None  # it ends a record too, but is white space to JSON
     if not block.endswith(b"\n"):
         block += b"\n"
     width = width or block.count(b",", 0, block.index(b"\n")) + 1
@@ -136,9 +140,12 @@ def _as_json(block: bytes, width: int) -> NDArray[np.float64] | None:
     return _signed(numbers[:, :-1], block)
 
 
+_ZERO = re.compile(rb"-0[ \t]*[,\n]")
+
+
 def _signed(numbers: NDArray[np.float64], block: bytes) -> NDArray[np.float64] | None:
     """Return the numbers, unless there is a -0: an integer in JSON, and those have but one zero."""
-    if not numbers.all() and (b"-0," in block or b"-0\n" in block):
+    if not numbers.all() and _ZERO.search(block):
         return None
     return numbers
 
