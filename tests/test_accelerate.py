@@ -253,6 +253,17 @@ def test_a_subclass_is_never_accelerated():
     assert line._methods["predict"](X[:2]).tolist() == [42.0, 42.0]
 
 
+def test_an_object_with_a_method_of_its_own_is_never_accelerated():
+    model = lm.Ridge().fit(SMALL, REAL)
+    own = model.predict
+    model.predict = lambda X: np.minimum(own(X), 1e9)  # no probe row comes that far
+    wrapped = Pipeline([("s", pp.StandardScaler().fit(X)), ("m", model)])
+    line = EstimatorLine.of(wrapped, None, Config())
+
+    assert compose.kernel(model, "predict") is None
+    assert line._methods["predict"](X[:2] * 1e15).max() <= 1e9
+
+
 def test_what_is_declined_is_asked_of_the_estimator():
     model = FITTED["LinearRegression"]
     (fast,) = accelerate(model, {"predict": model.predict}, 4).values()

@@ -17,11 +17,14 @@ from skserve.methods import fitted_steps, look, named
 def kernel(estimator: Any, method: str) -> Kernel | None:
     """Return the kernel of one method of a fitted estimator, or None where none is known.
 
-    Only for scikit-learn's own classes: a subclass may compute anything.
+    Only for scikit-learn's own classes: a subclass may compute anything, and so may an object with
+    a function of its own in the place of a method.
     """
     own = type(estimator)
     build = KERNELS.get(own.__name__) if own.__module__.startswith("sklearn.") else None
-    return build(estimator, method) if build else None
+    if build is None or any(callable(getattr(own, name, None)) for name in vars(estimator)):
+        return None
+    return build(estimator, method)
 
 
 def falling_back(fast: Kernel, own: Callable[[Any], Any]) -> Callable[[Any], Any]:
