@@ -133,6 +133,9 @@ def test_a_job_trains_from_read_only_input_as_any_user(image, tmp_path):
     done = docker("run", "--rm", *strict, *mounts, image, "train", check=False)
     nowhere = docker("run", "--rm", *strict, "-v", f"{base}:/opt/ml:ro", image, "train",
                      check=False)  # fmt: skip
+    (results / "roots").mkdir()
+    mounts[-3] = f"{results}/roots:/opt/ml/model"
+    roots = docker("run", "--rm", *strict, *mounts, image, "train", check=False)
 
     assert done.returncode == 0, done.stderr
     assert (results / "model.joblib").is_file()
@@ -140,6 +143,9 @@ def test_a_job_trains_from_read_only_input_as_any_user(image, tmp_path):
     assert (
         "/opt/ml/model cannot be written (Read-only file system); mount /opt/ml" in nowhere.stderr
     )
+    assert roots.returncode == 1
+    assert "/opt/ml/model cannot be written (Permission denied)" in roots.stderr
+    assert "fitting" not in roots.stderr  # hours of it would be lost
 
 
 def test_train_local_runs_the_folder_that_comes_with_it(image, tmp_path):

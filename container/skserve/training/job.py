@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from skserve.config import Config
@@ -109,14 +110,15 @@ class Job:
         return self.base / "input" / "data" / name
 
     def prepare(self) -> None:
-        """Make the folders that are written, and forget an earlier run's failure."""
+        """Make the folders that are written, and see now, not after the fit, that they can be."""
         try:
             for folder in (self.model_dir, self.output):
                 folder.mkdir(parents=True, exist_ok=True)
-            self.failure.unlink(missing_ok=True)
+                with TemporaryFile(dir=folder):
+                    pass
         except OSError as error:
             raise StartError(
-                f"{error.filename} cannot be written ({error.strerror}); mount {self.base} "
+                f"{folder} cannot be written ({error.strerror}); mount {self.base} "
                 f"writable for user {os.geteuid()}."
             ) from error
 
