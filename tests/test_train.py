@@ -314,6 +314,14 @@ def test_a_script_may_write_its_own_failure(place):
     assert place.failure == "mine"
 
 
+def test_an_empty_failure_of_a_script_says_nothing_and_is_written(place):
+    place.script("open('../output/failure', 'w'); raise ValueError('the reason')")
+
+    place.train(code=1)
+
+    assert "the reason" in place.first_line
+
+
 def test_an_earlier_runs_failure_is_forgotten(place):
     place.script("print('fine')")
     (place.base / "output").mkdir()
@@ -322,6 +330,12 @@ def test_an_earlier_runs_failure_is_forgotten(place):
     place.train()
 
     assert not (place.base / "output" / "failure").exists()
+
+    (place.base / "output" / "failure").write_text("old")
+    place.config("hyperparameters", "{")
+    place.train(code=1)
+
+    assert "hyperparameters.json is not JSON" in place.first_line
 
 
 WRONG = {

@@ -7,6 +7,7 @@ a job failed in the failure file.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -47,6 +48,7 @@ def train(config: Config, environ: Mapping[str, str]) -> int:
     telemetry.configure(config.log_level, config.log_format)
     job = None
     try:
+        Job.nowhere(config).forget()
         job = Job.read(config)
         telemetry.configure(job.log_level, config.log_format)
         job.prepare()
@@ -64,7 +66,10 @@ def train(config: Config, environ: Mapping[str, str]) -> int:
 
 def refuse(message: str) -> int:
     """Fail for a setting that could not even be read; SageMaker's own layout is assumed."""
-    return _failed(None, Config(), message)
+    job = Job.nowhere(Config())
+    with contextlib.suppress(StartError):
+        job.forget()
+    return _failed(job, Config(), message)
 
 
 def _stop(*_: object) -> NoReturn:

@@ -122,14 +122,23 @@ class Job:
                 f"writable for user {os.geteuid()}."
             ) from error
 
+    def forget(self) -> None:
+        """Take an earlier run's failure away: what says why comes first, and it would stay."""
+        try:
+            self.failure.unlink(missing_ok=True)
+        except OSError as error:
+            raise StartError(
+                f"{self.failure} cannot be removed ({error.strerror}); it is an earlier run's."
+            ) from error
+
     def fail(self, message: str, details: str = "") -> None:
         """Say why the job failed: on stderr, and in the failure file unless a script wrote it."""
         said = " ".join(message.split())
         said = said if len(said) <= MESSAGE_LIMIT else said[: MESSAGE_LIMIT - 3] + "..."
         print(f"skserve: {said}", file=sys.stderr, flush=True)
-        if self.failure.exists():
-            return
         try:
+            if self.failure.exists() and self.failure.stat().st_size:
+                return
             self.failure.parent.mkdir(parents=True, exist_ok=True)
             text = f"{said}\n\n{details}" if details else f"{said}\n"
             self.failure.write_text(text, "utf-8", errors="replace")
