@@ -151,6 +151,13 @@ def test_what_excel_writes_is_read(channel):
     assert table.X.to_numpy().tolist() == [[1, 2], [3, 4]]
 
 
+def test_empty_lines_before_a_header_are_no_header(channel):
+    table = channel(a__csv="\n\na,b\n\n1,2\n", b__csv="\na,b\n3,4\n")
+
+    assert table.names == ["a", "b"]
+    assert table.X.to_numpy().tolist() == [[1, 2], [3, 4]]
+
+
 def test_files_without_an_ending_are_what_the_channel_says(channel):
     assert channel(content_type="text/csv", **{"part-0000": "1,2\n"}).X.tolist() == [[1, 2]]
 
@@ -171,6 +178,8 @@ WRONG = [
     ({"a__csv": "1,2\n"}, {"target": 2}, "target=2, but channel train has 2 columns, 0 to 1"),
     ({"a__csv": "1\n"}, {"target": 0}, "has the target as its only column"),
     ({"a__csv": "1,2\n"}, {"header": "yes"}, "header=yes; expected auto, present, absent"),
+    ({"a__csv": "a,b\n1,2\n", "b__csv": "b,a\n1,2\n"}, {}, "b.csv has the columns of the first file "
+     "in another order"),
     ({"a__npy": b"\x93NUMPY"}, {}, "a.npy is not a readable npy file"),
     ({"a__npy": np.array(["x"])}, {}, "a.npy holds <U1"),
     ({"a__npy": np.ones((2, 2, 2))}, {}, "of shape (2, 2, 2); expected numbers in rows"),

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -268,7 +268,7 @@ def _header(path: Path, source: Source, target: Any) -> list[str] | None:
     if told not in _HEADERS:
         raise StartError(f"header={told}; expected {', '.join(_HEADERS)}.")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        first = [cell.strip() for cell in next(csv.reader(file), [])]
+        first = _names(file)
     named = isinstance(target, str) and target in first
     if told == "absent" or not (told == "present" or named or _is_header(first)):
         log.info("%s: the first line is data (header=present says otherwise)", path.name)
@@ -276,6 +276,12 @@ def _header(path: Path, source: Source, target: Any) -> list[str] | None:
     shown = ", ".join(first[:10]) + (", ..." if len(first) > 10 else "")
     log.info("%s: the first line is a header: %s", path.name, shown)
     return first
+
+
+def _names(file: TextIO) -> list[str]:
+    """Return the cells of the first line that is not empty."""
+    first = next(filter(None, csv.reader(file)), [])
+    return [cell.strip() for cell in first]
 
 
 def _is_header(cells: list[str]) -> bool:
@@ -294,8 +300,13 @@ def _lines(path: Path, header: list[str] | None) -> Iterator[str]:
     """Yield the lines of a file after its header, which every file of a channel may repeat."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         if header is not None:
-            first = next(csv.reader(file), [])
-            if [cell.strip() for cell in first] != header:
+            first = _names(file)
+            if first != header and sorted(first) == sorted(header):
+                raise StartError(
+                    f"{path.name} has the columns of the first file in another order; put them "
+                    "into the same."
+                )
+            if first != header:
                 file.seek(0)
         yield from file
 
