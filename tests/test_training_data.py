@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -197,6 +198,21 @@ def test_what_cannot_be_read_is_named(channel, files, options, sentence):
         channel(**files, **options)
 
     assert sentence in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_not_passed_over(channel, monkeypatch):
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    channel(a__csv="1,2\n", **{"closed/b__csv": "3,4\n"})
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "listdir", lambda path: [one.name for one in scandir(path)])
+
+    with pytest.raises(StartError, match=r"closed cannot be read: Permission denied"):
+        channel(a__csv="1,2\n")
 
 
 def test_an_npy_with_objects_is_never_unpickled(channel, tmp_path):

@@ -79,8 +79,8 @@ def read(source: Source, target: str | int | None) -> Table:
 
     Columns of CSV and JSON Lines objects are named; those of npy and JSON Lines lists are not.
     """
-    kind, paths = _files(source)
     try:
+        kind, paths = _files(source)
         values, names = _READERS[kind](paths, source, target)
     except OSError as error:
         raise StartError(
@@ -106,13 +106,7 @@ def _files(source: Source) -> tuple[str, list[Path]]:
             f"There is no channel {source.name} ({source.folder}); the job brings {others}. "
             f"Add {source.name} to the job's input."
         )
-    paths = sorted(
-        path
-        for path in source.folder.rglob("*")
-        if path.is_file()
-        and path.stat().st_size
-        and not any(part.startswith((".", "_")) for part in path.relative_to(source.folder).parts)
-    )
+    paths = sorted(_walked(source.folder))
     if not paths:
         raise StartError(
             f"Channel {source.name} holds no data: {source.folder} is empty, or its files are. "
@@ -131,6 +125,17 @@ def _files(source: Source) -> tuple[str, list[Path]]:
             f"Channel {source.name} mixes formats: {seen}. Put one format into a channel."
         )
     return str(next(iter(kinds))), paths
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    """Yield the files that hold anything. Raises OSError for a folder that may not be read."""
+    for path in folder.iterdir():  # rglob would pass over such a folder, and its rows be lost
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir():
+            yield from _walked(path)
+        elif path.is_file() and path.stat().st_size:
+            yield path
 
 
 def _check_names(names: list[str] | None, source: Source) -> None:
