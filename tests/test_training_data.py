@@ -145,6 +145,12 @@ def test_json_lines_objects_name_the_columns_and_a_string_is_never_a_number(chan
     assert np.isnan(table.X["a"][1])
 
 
+def test_a_number_that_no_float_holds_makes_its_column_text(channel):
+    digits = "9" * 400
+
+    assert channel(a__jsonl=f"[{digits}, 1]\n").X.iloc[0].tolist() == [int(digits), 1.0]
+
+
 def test_what_excel_writes_is_read(channel):
     table = channel(a__csv="\ufeffa,b\r\n1,2\r\n3,4\r\n")
 
@@ -178,9 +184,14 @@ WRONG = [
     ({"a__csv": "1,2\n"}, {"target": "c"}, "have no names; give the target by number"),
     ({"a__csv": "1,2\n"}, {"target": 2}, "target=2, but channel train has 2 columns, 0 to 1"),
     ({"a__csv": "1\n"}, {"target": 0}, "has the target as its only column"),
+    ({"a__csv": "a;b\n1,5;2\n"}, {"target": "b"}, "separated by ';'? Save it with commas"),
+    ({"a__csv": "1\t2\n"}, {"target": -1}, r"separated by '\t'? Save it with commas"),
     ({"a__csv": "1,2\n"}, {"header": "yes"}, "header=yes; expected auto, present, absent"),
-    ({"a__csv": "a,b\n1,2\n", "b__csv": "b,a\n1,2\n"}, {}, "b.csv has the columns of the first file "
-     "in another order"),
+    (
+        {"a__csv": "a,b\n1,2\n", "b__csv": "b,a\n1,2\n"},
+        {},
+        "b.csv has the columns of the first file in another order",
+    ),
     ({"a__npy": b"\x93NUMPY"}, {}, "a.npy is not a readable npy file"),
     ({"a__npy": np.array(["x"])}, {}, "a.npy holds <U1"),
     ({"a__npy": np.ones((2, 2, 2))}, {}, "of shape (2, 2, 2); expected numbers in rows"),
@@ -189,6 +200,7 @@ WRONG = [
     ({"a__jsonl": '[1]\n{"a": 1}\n'}, {}, "a.jsonl, line 2: lists and objects are mixed"),
     ({"a__jsonl": '{"a": 1}\n{"b": 1}\n'}, {}, "has b, which the first object has not"),
     ({"a__jsonl": "5\n"}, {}, "is no list and no object"),
+    ({"a__jsonl": "[" * 100_000}, {}, "a.jsonl, line 1 is not JSON"),
 ]
 
 

@@ -12,7 +12,9 @@ import csv
 import json
 import logging
 import math
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,7 +141,7 @@ def _walked(folder: Path) -> Iterator[Path]:
 
 
 def _check_names(names: list[str] | None, source: Source) -> None:
-    twice = sorted({name for name in names or () if (names or []).count(name) > 1})
+    twice = sorted(name for name, count in Counter(names or ()).items() if count > 1)
     if twice:
         raise StartError(
             f"Channel {source.name} has columns of the same name: {', '.join(twice[:5])}. If the "
@@ -274,6 +276,11 @@ def _header(path: Path, source: Source, target: Any) -> list[str] | None:
         raise StartError(f"header={told}; expected {', '.join(_HEADERS)}.")
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = _names(file)
+    if target is not None and len(first) == 1 and (found := re.search(r"[;\t|]", first[0])):
+        raise StartError(
+            f"{path.name} is one column, separated by {found[0]!r}? Save it with commas between "
+            "cells, and points in numbers."
+        )
     named = isinstance(target, str) and target in first
     if told == "absent" or not (told == "present" or named or _is_header(first)):
         log.info("%s: the first line is data (header=present says otherwise)", path.name)
@@ -373,7 +380,7 @@ def _json_rows(paths: list[Path]) -> Iterator[tuple[str, Any]]:
                 where = f"{path.name}, line {number}"
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise StartError(f"{where} is not JSON: {error}.") from error
                 if not isinstance(row, list | dict):
                     raise StartError(f"{where} is no list and no object.")
@@ -445,7 +452,7 @@ def _surveyed(
             if at not in texts:
                 try:
                     number(cell)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, OverflowError):
                     texts.add(at)
         count += 1
     return count, width, texts
