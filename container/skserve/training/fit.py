@@ -60,7 +60,13 @@ def _cause(error: StartError) -> str:
 
 def _run(job: Job) -> None:
     estimator = recipe.build(job.hyperparameters)
-    kind = evaluation.kind_of(estimator)
+    try:
+        kind = evaluation.kind_of(estimator)
+    except Exception as error:  # one that asks the estimator inside, and was given none
+        raise StartError(
+            f"{type(estimator).__name__} is not complete: give the estimator inside it, "
+            f'{{"{job.hyperparameters["estimator"]}": {{"estimator": "sklearn.svm.SVC"}}}}.'
+        ) from error
     folds = _folds(job)
     train = _read(job, TRAIN, estimator, kind)
     validation = _read(job, VALIDATION, estimator, kind) if VALIDATION in job.inputs else None

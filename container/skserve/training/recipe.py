@@ -73,7 +73,10 @@ def _instance(name: str, parameters: Mapping[str, Any]) -> Any:
     try:
         return found(**{key: _part(value) for key, value in parameters.items()})
     except TypeError as error:
-        raise StartError(f"{name} cannot be made: {error}.") from error
+        raise StartError(
+            f"{name} cannot be made: {error}. What it takes stands beside its name: "
+            f'estimator={{"{name}": {{"parameter": value}}}}.'
+        ) from error
 
 
 def _part(value: Any) -> Any:
