@@ -524,6 +524,21 @@ def test_code_that_the_script_put_into_the_model_is_kept(place):
     assert list((place.base / "model" / "code").iterdir()) == []
 
 
+def test_a_second_run_in_the_same_folder_renews_the_code_in_the_model(place):
+    saves = (
+        "import os\ndef predict_fn(x, model): return 'NUMBER'\n"
+        "folder = os.environ['SM_MODEL_DIR'] + '/1'\nos.makedirs(folder, exist_ok=True)\n"
+        "open(folder + '/model.txt', 'w')\n"
+        "if not os.path.lexists(folder + '/later'): os.symlink('/nowhere', folder + '/later')\n"
+    )
+    for number in ("first", "second"):
+        place.script(saves.replace("NUMBER", number))
+        _, err = place.train()
+        assert "left nothing" not in err
+
+    assert "'second'" in (place.base / "model" / "code" / "inference.py").read_text()
+
+
 def test_a_script_without_serving_functions_is_not_put_into_the_model(place):
     place.script(REPORT)
     place.train()

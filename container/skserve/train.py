@@ -12,8 +12,9 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from skserve import telemetry
@@ -114,7 +115,7 @@ def _supervised(work: _Work, job: Job, config: Config) -> int:
             f"{work.name} cannot be started: {error}. A hyperparameter may be too long, or hold a "
             "character that no argument can hold."
         ) from error
-    saved = _models(job) != before
+    saved = _models(job) - before
     # Without a script a model appears whole, so one that was saved before a stop is the result.
     if ended.status == 0 or (ended.stopped and saved and not work.scripted):
         _succeeded(work, ended, job, saved)
@@ -124,14 +125,20 @@ def _supervised(work: _Work, job: Job, config: Config) -> int:
     return STOPPED if ended.stopped else 1
 
 
-def _models(job: Job) -> set[tuple[str, int]]:
-    """Return what lies in the model directory, with times, to see whether a run has changed it."""
-    return {(path.name, path.stat().st_mtime_ns) for path in job.model_dir.glob("[!.]*")}
+def _models(job: Job) -> set[tuple[Path, int]]:
+    """Return what lies in the model directory, with times, to see what a run has put there."""
+    return {
+        (path.relative_to(job.model_dir), path.lstat().st_mtime_ns)
+        for path in job.model_dir.rglob("*")
+        if not path.name.startswith(".")
+    }
 
 
-def _succeeded(work: _Work, ended: child.Ended, job: Job, saved: bool) -> None:
+def _succeeded(
+    work: _Work, ended: child.Ended, job: Job, saved: Collection[tuple[Path, int]]
+) -> None:
     if work.scripted and saved:
-        script.keep_code(work.run, job)
+        script.keep_code(work.run, job, [path for path, _ in saved])
     if not saved:
         log.warning(
             "%s ended well but left nothing in %s, so there is nothing to serve.",

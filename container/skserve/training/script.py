@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,21 +152,26 @@ def _look_up(host: str, deadline: float) -> None:
         time.sleep(_PATIENCE)
 
 
-def keep_code(script: Script, job: Job) -> None:
+def keep_code(script: Script, job: Job, saved: Collection[Path]) -> None:
     """Put the code into the model, if it has serving functions and the script did not do so.
+
+    `saved` is what the script wrote, below the model directory: an earlier run's code is replaced.
 
     Raises StartError where it cannot: without it the model would not be served as it was meant.
 
     `serve` looks for inference.py, so a program of another name is there under both names.
     """
     target = job.model_dir / archive.CODE_FOLDER
-    if target.exists() or (job.model_dir / source.DEFAULT_PROGRAM).exists():
+    own = {Path(archive.CODE_FOLDER), Path(source.DEFAULT_PROGRAM)}
+    if any(own & {path, *path.parents} for path in saved):
         return
-    own = [script.folder / source.DEFAULT_PROGRAM, script.folder / script.program]
-    serving = next((one for one in own if one.is_file() and _serves(one)), None)
+    named = [script.folder / source.DEFAULT_PROGRAM, script.folder / script.program]
+    serving = next((one for one in named if one.is_file() and _serves(one)), None)
     if serving is None:
         return
     try:
+        if target.exists():
+            shutil.rmtree(target)
         shutil.copytree(script.folder, target, ignore=_LITTER)
         if serving.name != source.DEFAULT_PROGRAM:
             shutil.copy(serving, target / source.DEFAULT_PROGRAM)
