@@ -282,6 +282,8 @@ FAILING = {
     "script does not take these hyperparameters",
     "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "most likely because it needed more "
     "memory than the",
+    "import os; os.kill(os.getpid(), 40)": "train.py was ended by signal 40 after 0:00:0",
+    "raise ValueError('x' * 5_000_000)": "train.py failed: ValueError: xxx",
     "import os; os.abort()": "train.py was ended by SIGABRT after 0:00:0",
     "open('/nowhere/x')": "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/x'",
     "def f(: pass": "SyntaxError: invalid syntax",

@@ -35,7 +35,7 @@ FORWARDED = {
     signal.SIGUSR2,
 }
 _WATCHED = FORWARDED | {signal.SIGCHLD}
-_TAIL = 64 << 10  # bytes of stderr that are kept
+_TAIL = 8 << 20  # bytes of stderr that are kept: a message may quote a whole table
 _LEFTOVERS = 2  # seconds that what the child leaves running gets to end by itself
 
 

@@ -10,6 +10,7 @@ from skserve.training.child import Ended, clock
 from skserve.training.job import Job
 
 _TRACEBACK = "Traceback (most recent call last):"
+_DETAILS = 64 << 10  # characters that follow the sentence
 _FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 # What an exception's line means for whoever started the job: a pattern, and the way out.
@@ -54,19 +55,22 @@ def explain(
 
     `scripted` says that the child was the user's script.
     """
+    last = ended.said[-_DETAILS:]
     memory = f"{config.machine.memory / 2**30:.1f} GiB"
     if ended.stopped:
-        return _stopped(program, ended, job, scripted), ended.said
+        return _stopped(program, ended, job, scripted), last
     if ended.status == -signal.SIGKILL or ended.status == 128 + signal.SIGKILL:
         return (
             f"{program} was killed (SIGKILL), most likely because it needed more memory than the "
             f"{memory} there are: take a larger instance, or read less data.",
-            ended.said,
+            last,
         )
     if ended.status < 0:
-        name = signal.Signals(-ended.status).name
-        return f"{program} was ended by {name} after {clock(ended.seconds)}.", ended.said
-    details = ended.said[max(ended.said.rfind(_TRACEBACK), 0) :]
+        known = -ended.status in list(signal.Signals)  # not all have a name
+        name = signal.Signals(-ended.status).name if known else f"signal {-ended.status}"
+        return f"{program} was ended by {name} after {clock(ended.seconds)}.", last
+    at = ended.said.rfind(_TRACEBACK)
+    details = last if at < 0 else ended.said[at : at + _DETAILS]
     reason, place = _reason(details)
     if not reason:
         return (
