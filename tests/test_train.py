@@ -577,6 +577,15 @@ def test_hosts_that_make_no_sense_are_named(place):
     assert "has current_host 'algo-3' and hosts ['algo-1']" in place.first_line
 
 
+def test_without_code_a_failure_is_said_once(place):
+    place.channel("train", a__csv="1,2\n")
+    place.hyperparameters(estimator="sklearn.svm.SVC")
+
+    _, err = place.train(code=1)
+
+    assert err == f"skserve: {place.first_line}\n"
+
+
 def test_without_code_the_other_hosts_have_nothing_to_do(place):
     place.config("resourceconfig", {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]})
     place.hyperparameters(estimator="sklearn.neighbors.NearestNeighbors")

@@ -120,8 +120,9 @@ def _supervised(work: _Work, job: Job, config: Config) -> int:
     if ended.status == 0 or (ended.stopped and saved and not work.scripted):
         _succeeded(work, ended, job, saved)
         return 0
-    message, details = failure.explain(work.name, ended, job, config, work.scripted)
-    _failed(job, config, message, details)
+    if work.scripted or not job.failure.exists():  # else no-code mode has said why itself
+        message, details = failure.explain(work.name, ended, job, config, work.scripted)
+        _failed(job, config, message, details)
     return STOPPED if ended.stopped else 1
 
 
