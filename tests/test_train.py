@@ -130,6 +130,7 @@ VALUES = [
     ("", "", ""),
     ("two\nlines $HOME `x`", "two\nlines $HOME `x`", "two\nlines $HOME `x`"),
     ("007", "007", "007"),
+    ("[" * 2400, "[" * 2400, "[" * 2400),
 ]
 
 
@@ -569,6 +570,11 @@ def test_only_the_first_host_writes_the_model_unless_told_otherwise(place):
 
 
 def test_hosts_that_make_no_sense_are_named(place):
+    place.config("resourceconfig", {"current_host": 1, "hosts": [1, "algo-1"]})
+    place.script(REPORT)
+    place.train(code=1)
+    assert "has current_host 1 and hosts [1, 'algo-1']" in place.first_line
+
     place.config("resourceconfig", {"current_host": "algo-3", "hosts": ["algo-1"]})
     place.script(REPORT)
 

@@ -235,7 +235,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise StartError(f"{path} cannot be read: {error}.") from error
     try:
         found = json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
         raise StartError(f"{path} holds {type(found).__name__}, expected one JSON object.")
@@ -246,7 +246,7 @@ def _decoded(value: Any) -> Any:
     """Decode a hyperparameter: SDKs encode values as JSON, people write plain text."""
     try:
         return json.loads(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return value
 
 
@@ -254,7 +254,8 @@ def _resources(path: Path) -> dict[str, Any]:
     """Return resourceconfig.json; where a local run has none, there is one host."""
     found = {"current_host": _HOST, "hosts": [_HOST]} | _json(path)
     hosts = found["hosts"]
-    if isinstance(hosts, list) and found["current_host"] in hosts:
+    known = isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
+    if known and found["current_host"] in hosts:
         return found
     raise StartError(
         f"{path} has current_host {found['current_host']!r} and hosts {hosts!r}; expected a list "
