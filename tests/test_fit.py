@@ -120,6 +120,23 @@ def test_two_classes_get_a_roc_curve(place, capsys):
     assert metrics(capsys.readouterr().out)["validation_roc_auc"] == 1.0
 
 
+def test_many_classes_are_drawn_in_order_and_within_the_picture(place):
+    names = [*range(9), *range(100, 111)]
+    rows = "".join(f"{at},{name}\n" for at, name in enumerate(names * 4))
+    place.channel("train", a__csv=rows)
+    place.hyperparameters(estimator="sklearn.neighbors.KNeighborsClassifier", target="1", folds="2")
+
+    page = run(place)
+
+    (picture,) = re.findall(r"<svg viewBox.*?</svg>", page, re.DOTALL)
+    drawn = ET.fromstring(picture)
+    width = float(drawn.attrib["viewBox"].split()[2])
+    cells = [float(one.attrib["x"]) + float(one.attrib["width"]) for one in drawn.iter("rect")]
+    assert (len(cells), max(cells) <= width) == (400, True)
+    labels = [one.text for one in drawn.iter("text") if one.attrib["text-anchor"] == "end"]
+    assert labels == [str(name) for name in names]
+
+
 UNSUPERVISED = {
     "sklearn.neighbors.NearestNeighbors": (
         {"train_nearest_distance", "train_nearest_distance_median"},

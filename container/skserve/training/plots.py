@@ -74,25 +74,30 @@ def curve(title: str, x: NDArray[Any], y: NDArray[Any], labels: tuple[str, str],
 
 def matrix(title: str, names: Sequence[str], counts: NDArray[Any], note: str = "") -> str:
     """Draw a confusion matrix: a row for each true class, shaded by its share of that row."""
-    size = max(24, min(56, 320 // len(names)))
+    size = max(min(56, 320 // len(names)), 7 * len(str(counts.max())) + 6)
+    longest = min(max(map(len, names)), _LABEL)
+    upright = 7 * longest <= size
+    top = 26 if upright else 14 + 7 * longest
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     drawn = []
     for row, name in enumerate(names):
-        y = 26 + row * size
+        y, middle = top + row * size, 130 + (row + 0.5) * size
+        turn = "" if upright else f' transform="rotate(-90 {middle} {top - 8}) translate(0 4)"'
         drawn.append(
             f'<text x="124" y="{y + size / 2 + 4}" text-anchor="end">{_label(name)}</text>'
-            f'<text x="{130 + (row + 0.5) * size}" y="18" text-anchor="middle">'
-            f"{_label(name, max(3, size // 7))}</text>"
+            f'<text x="{middle}" y="{top - 8}" text-anchor="{"middle" if upright else "start"}"'
+            f"{turn}>{_label(name)}</text>"
         )
         for column in range(len(names)):
             x = 130 + column * size
             drawn.append(
                 f'<rect class="fill" x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" '
-                f'style="opacity:{0.08 + 0.8 * shares[row, column]:.2f}"/>'
+                f'style="opacity:{0.06 + 0.5 * shares[row, column]:.2f}"/>'
                 f'<text x="{x + size / 2 - 1}" y="{y + size / 2 + 4}" text-anchor="middle">'
                 f"{counts[row, column]}</text>"
             )
-    return _figure(title, "".join(drawn), 32 + size * len(names), note or "rows: true class")
+    height, width = top + 6 + size * len(names), 130 + size * len(names)
+    return _figure(title, "".join(drawn), height, note or "rows: true class", width)
 
 
 class _Frame:
@@ -136,14 +141,14 @@ def _widened(ends: tuple[float, float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _label(text: str, most: int = _LABEL) -> str:
-    return html.escape(text if len(text) <= most else text[: most - 1] + "…")
+def _label(text: str) -> str:
+    return html.escape(text if len(text) <= _LABEL else text[: _LABEL - 1] + "…")
 
 
-def _figure(title: str, drawn: str, height: float, note: str) -> str:
+def _figure(title: str, drawn: str, height: float, note: str, width: float = _WIDTH) -> str:
     caption = html.escape(title) + (f" <small>{html.escape(note)}</small>" if note else "")
     return (
         f"<figure><figcaption>{caption}</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img">'
+        f'<svg viewBox="0 0 {max(width, _WIDTH):.0f} {height:.0f}" role="img">'
         f"<title>{html.escape(title)}</title>{drawn}</svg></figure>"
     )

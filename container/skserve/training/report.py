@@ -27,7 +27,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem 1.2rem .2rem 0;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-.plots { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; flex: 1 1 420px; }
+.plots { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; flex: 1 1 420px;
+  max-width: 478px; }
 figcaption { font-weight: 600; } small, p.dim { color: var(--dim); font-weight: 400; }
 svg { width: 100%; font: 11px system-ui, sans-serif; } svg text { fill: var(--ink); }
 .fill, .dot { fill: var(--accent); } .dot { opacity: .45; }
@@ -110,9 +111,9 @@ def _of_kind(found: Evaluation) -> Iterator[str]:
     """Draw what fits the task."""
     truth, predicted, measured = found.truth, found.predicted, found.measured
     if found.kind == "classifier" and truth is not None and predicted is not None:
-        classes = np.unique([str(one) for one in truth.tolist()])
+        classes = [str(one) for one in np.unique(truth).tolist()]
         if len(classes) <= _MOST_CLASSES:
-            yield plots.matrix("Confusion", classes.tolist(), _confusion(truth, predicted, classes))
+            yield plots.matrix("Confusion", classes, _confusion(truth, predicted, classes))
         if found.score is not None:
             yield _roc(truth, found.score)
     elif found.kind == "regressor" and truth is not None and predicted is not None:
@@ -133,8 +134,8 @@ def _of_kind(found: Evaluation) -> Iterator[str]:
 _ODD = {("outliers", -1): "outliers", ("outliers", 1): "others", ("clusterer", -1): "noise"}
 
 
-def _confusion(truth: Any, predicted: Any, classes: Any) -> Any:
-    place = {name: at for at, name in enumerate(classes.tolist())}
+def _confusion(truth: Any, predicted: Any, classes: list[str]) -> Any:
+    place = {name: at for at, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     for true, said in zip(truth.tolist(), predicted.tolist(), strict=True):
         if str(said) in place:
