@@ -178,10 +178,12 @@ class Cloud:
 def absent(error: ApiError) -> bool:
     """Say whether this error only means that there is no such thing.
 
-    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5).
+    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5), or
+    for jobs "Requested resource not found".
     """
     return error.code in _ABSENT or (
-        error.code == "ValidationException" and "could not find" in error.message.lower()
+        error.code == "ValidationException"
+        and any(words in error.message.lower() for words in ("could not find", "not found"))
     )
 
 

@@ -101,6 +101,13 @@ def _made(words: Words, settings: Settings, asked: Asked) -> str:
     check(job, settings)
     with TemporaryDirectory() as workspace:
         cloud = connect(settings)
+        # Before anything is uploaded: what we would take back again is that job's own input.
+        named = {"TrainingJobName": name}
+        if asked.name and cloud.find("sagemaker", "describe_training_job", **named) is not None:
+            raise Refused(
+                f"there is a job {name} already, and its name stays taken",
+                f"give another --job-name, or none; watch it with --follow {name}",
+            )
         place = _place(cloud, settings, job)
         files = dict(_uploads(settings, job, f"{place.home}/{name}/input", Path(workspace)))
         document = request(settings, job, place, name)
@@ -263,11 +270,12 @@ def _uploads(
         path = settings.folder / where
         if path.is_file():
             yield f"{home}/{channel}/{path.name}", path
-        elif path.is_dir():
-            for one in sorted(found for found in path.rglob("*") if found.is_file()):
+        elif found := sorted(one for one in path.rglob("*") if one.is_file()):
+            for one in found:
                 yield f"{home}/{channel}/{one.relative_to(path).as_posix()}", one
         else:
-            raise Usage(f"channel {channel}: there is no {path}", "give a path or an s3:// URI")
+            what = "nothing in" if path.is_dir() else "no"
+            raise Usage(f"channel {channel}: there is {what} {path}", "give data or an s3:// URI")
     if job.program and job.code:
         target = workspace / _SOURCES
         _pack_code(settings.folder / job.code, target)

@@ -166,6 +166,29 @@ def test_a_dry_run_prints_the_job_and_makes_nothing(
     assert moto.client("s3").list_buckets()["Buckets"] == []
 
 
+def test_what_has_the_name_of_another_job_or_no_data_is_refused(
+    image: str, moto: Moto, shell: Shell, folder: Path, wines: Path
+) -> None:
+    settings_file(folder, image)
+    (folder / "empty").mkdir()
+    words = ("train", "--hyperparameter", FOREST, "--job-name", "wine-1", "--channel")
+    shell.change(*words, "train=wine.csv")
+
+    (folder / "other.csv").write_text("1\n")
+
+    again = shell(*words, "train=other.csv", code=3)
+    empty = shell(*words[:3], "--channel", "train=empty", code=None)
+    unknown = shell("train", "--follow", "nobody", code=1)
+
+    assert "there is a job wine-1 already" in again.err
+    assert f"channel train: there is nothing in {folder / 'empty'}" in empty.err
+    assert "nobody" in unknown.err
+    bucket = f"sagemaker-eu-west-1-{ROLE.split(':')[4]}"
+    stored = moto.client("s3").list_objects_v2(Bucket=bucket, Prefix="skserve/wine/train/")
+    kept = [one["Key"].rpartition("/")[2] for one in stored["Contents"] if "/input/" in one["Key"]]
+    assert kept == ["wine.csv"]
+
+
 REFUSED = {
     (): "nothing says what to train",
     ("--hyperparameter", FOREST): "training without code reads the channel train",
