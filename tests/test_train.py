@@ -441,6 +441,28 @@ def test_a_stop_before_the_script_has_begun_is_said(place):
     assert place.first_line == "Stopped before the training began; nothing was saved."
 
 
+EARLY = """
+import os, runpy, signal, sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "skserve.config":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Stop())
+sys.argv = ["skserve", "train"]
+runpy.run_module("skserve", run_name="__main__")
+"""
+
+
+def test_a_stop_while_the_program_is_being_loaded_is_not_lost(place):
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "container"),
+                            "SAGEMAKER_BASE_DIR": str(place.base)}  # fmt: skip
+
+    done = subprocess.run([sys.executable, "-c", EARLY], env=environ, check=False, timeout=60)
+
+    assert done.returncode == 143
+    assert place.first_line == "Stopped before the training began; nothing was saved."
+
+
 OVERDUE = """
 import sys
 from skserve.training import child

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
+import signal
 import sys
 import traceback
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+# Process 1 never gets a signal that it neither handles nor blocks: `train` takes it up later.
+if sys.argv[1:2] == ["train"]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 
 from skserve.config import NATIVE_THREADS, Config
 from skserve.errors import StartError

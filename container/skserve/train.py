@@ -49,6 +49,7 @@ def train(config: Config, environ: Mapping[str, str]) -> int:
     telemetry.configure(config.log_level, config.log_format)
     job = None
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         Job.nowhere(config).forget()
         job = Job.read(config)
         telemetry.configure(job.log_level, config.log_format)
