@@ -257,6 +257,16 @@ def test_a_script_that_looks_at_all_rows_gets_all_rows(model_with_script):
         shutil.rmtree(folder)
 
 
+def test_what_a_script_writes_as_json_is_not_cut_open(model_with_script):
+    """Only lines can be put together again: a dict has no first and last byte to spare."""
+    script = "def predict_fn(data, model): return {'rows': len(data)}"
+    model = Model.load(model_with_script(script), BATCH)
+    call = Call(b"5.1,3.5,1.4,0.2\n" * 3, CSV, JSON)
+
+    assert model.transform(replace(call, body=b"")) is None
+    assert model.invoke(call).body == b'{"rows":3}'
+
+
 # ---------------------------------------------------------------------------------- batch
 
 

@@ -86,7 +86,7 @@ class EstimatorLine:
     def answer_type(self, call: Call) -> str:
         return codec.answer_type(call.accept, self._accept or codec.family(call))
 
-    def takes_portions(self, batch: bool) -> bool:
+    def takes_portions(self, lined: bool) -> bool:
         """Whether a body can be cut, which changes nothing here: a row's answer is its own."""
         return True
 

@@ -84,14 +84,14 @@ class ScriptLine:
         media_type = context.media_type or request.accept
         return Reply(body, media_type, context.status or 200, dict(context.reply_headers))
 
-    def takes_portions(self, batch: bool) -> bool:
+    def takes_portions(self, lined: bool) -> bool:
         """Whether a body can be cut: by us, and not behind a function that may look at all rows.
 
-        Batch transform cuts where it likes anyway.
+        Where there is a line for each line, batch transform cuts where it likes anyway.
         """
         script = self._script
         whole = script.input_fn or script.output_fn or script.transform_fn
-        return not whole and (batch or not script.predict_fn)
+        return not whole and (lined or not script.predict_fn)
 
     def answer_type(self, call: Call) -> str:
         """Ours can be refused here; what an output_fn can write only the script knows."""

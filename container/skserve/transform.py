@@ -60,7 +60,7 @@ class Transform:
     def possible(self) -> bool:
         """Whether the formats can be cut, and the script, if any, need not see the body whole."""
         formats = self._kind.name in CUTTERS and self._accept in (*FRAMES, NPY)
-        return formats and self._line.takes_portions(self._config.batch)
+        return formats and self._line.takes_portions(self._lined)
 
     def answer(self, read: Read, run: Run, timeout: float, duplex: bool) -> Reply:
         """Read the body and answer it; the work on each portion is given to `run`.
