@@ -451,6 +451,21 @@ def test_neither_a_fault_of_the_model_nor_a_wrong_call_is_a_placeholder(loaded, 
         answer(model, "1,2,3\n1,2,3\n")
 
 
+@pytest.mark.parametrize(
+    "returned",
+    ["model.predict(data)[:1]", "['two\\nlines'] * len(data)", "(str(row) for row in data)"],
+)
+def test_lines_that_would_not_stand_beside_their_records_are_a_fault(model_with_script, returned):
+    script = f"def predict_fn(data, model): return {returned}"
+    model = Model.load(model_with_script(script), BATCH)
+
+    with pytest.raises(ServeError, match=r"answer to 3 records has \d lines") as raised:
+        answer(model, "5.1,3.5,1.4,0.2\n" * 3)
+    assert raised.value.status == 500
+    if "lines" in returned:
+        assert len(content(answer(model, "5.1,3.5,1.4,0.2\n" * 3, CSV, JSON_LINES)).split()) == 3
+
+
 # ----------------------------------------------------------------------------------- HTTP
 
 

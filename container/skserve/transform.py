@@ -22,10 +22,10 @@ from skserve import codec
 from skserve.codec import Call, Reply
 from skserve.config import MIB, Config
 from skserve.encoders import dumps
-from skserve.errors import BadRequest, NotAcceptable, TimedOut
+from skserve.errors import BadRequest, ModelFault, NotAcceptable, TimedOut
 from skserve.estimator import EstimatorLine
 from skserve.header import Header
-from skserve.media import CSV, JSON, NPY
+from skserve.media import CSV, JSON, JSON_LINES, NPY
 from skserve.methods import METHODS
 from skserve.portions import CUTTERS, FRAMES, RECORDS, Arrays, Read, joined, resumed, transcoded
 from skserve.script import ScriptLine
@@ -155,8 +155,16 @@ class Transform:
             y = self._line.predict(request, self._context)
         with stage("encode"):
             reply = self._line.encode(y, request, self._context)
+        answer = reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
+        lines = answer.count(b"\n")
+        if self._lined and lines != rows:
+            raise ModelFault(
+                f"The answer to {rows} records has {lines} lines.",
+                "Batch transform needs one for each: return a row for each record, and where their "
+                f"texts hold line breaks, ask for {JSON_LINES}.",
+            )
         self._rows += rows
-        return reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
+        return answer
 
     # ------------------------------------------------------------------------ batch: line by line
 
