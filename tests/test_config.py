@@ -51,6 +51,7 @@ def test_a_setting_is_parsed(name, value, field, expected):
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "-1", "a number of seconds above 0"),
         ("SAGEMAKER_MULTI_MODEL", "maybe", "one of true, 1, false, 0"),
         ("SKSERVE_VERSION_POLICY", "strict", "one of warn, error, off"),
+        ("SKSERVE_SPOOL_DIR", "/no/where", "a folder that is there"),
     ],
 )
 def test_a_value_that_does_not_parse_is_one_sentence(name, value, expected):

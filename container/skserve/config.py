@@ -54,6 +54,13 @@ def _model_below(text: str) -> Path:
     return Path(text) / "model"
 
 
+def _folder(text: str) -> Path:
+    """a folder that is there"""
+    if not Path(text).is_dir():
+        raise ValueError
+    return Path(text)
+
+
 def _media_type(text: str) -> str:
     """a media type"""
     return text.split(";")[0].strip().lower()
@@ -236,7 +243,7 @@ class Config:
     spool_dir: Path = _setting(
         "SKSERVE_SPOOL_DIR",
         Path("/tmp"),
-        Path,
+        _folder,
         "Folder for the answers to large bodies until the whole body is read.",
         "/tmp",
     )
