@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -207,6 +209,12 @@ def test_an_answer_over_the_limit_of_the_spool_is_refused(loaded, monkeypatch):
 
     with pytest.raises(TooLarge, match="more than 1 MiB, the limit of what is kept in /tmp"):
         answer(loaded("named", config), "1,2,3.25\n" * 200_000, CSV, CSV)
+
+
+def test_a_full_disk_refuses_no_answer_that_fits_in_memory(loaded, monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=0, f_frsize=4096))
+
+    assert text(answer(loaded("named"), "1,2,3\n")) == "321.0\n"
 
 
 def test_the_work_of_all_portions_is_timed_together(loaded, monkeypatch):

@@ -22,7 +22,8 @@ class Spool:
     """Bytes in the order in which they were written, at most `limit` of them."""
 
     def __init__(self, config: Config) -> None:
-        self._limit = config.spool_mb * MIB if config.spool_mb else _room(config)
+        given = config.spool_mb
+        self._limit = given * MIB if given else max(_room(config), _IN_MEMORY)
         self._folder = config.spool_dir
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._folder))  # noqa: SIM115
         self.size = 0
