@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import dump_svmlight_file
 
-from skserve import codec
+from skserve import codec, recordio
 from skserve.answer import Answer
 from skserve.codec import Call
 from skserve.columns import NUMBER, TEXT
@@ -144,6 +144,32 @@ def test_what_others_write_is_read(name):
     assert X.shape == expected.shape
     values = X.toarray() if scipy.sparse.issparse(X) else X
     assert np.array_equal(values, expected.astype(float)) or np.allclose(values, expected, 1e-15)
+
+
+def test_records_read_at_once_are_those_read_one_by_one(monkeypatch):
+    """Labels may differ; what differs anywhere else is read bit by bit."""
+    plain = [record(row.tolist(), label=float(at)) for at, row in enumerate(DENSE)]
+    longer = [*plain[:2], record(DENSE[2].tolist(), shape=[4]), *plain[3:]]
+    narrow = [*plain[:2], record(DENSE[2].tolist(), name=b"valued"), *plain[3:]]
+    for records, at_once in ((plain, True), (longer, False), (narrow, False), (plain[:1], True)):
+        body = framed(*records)
+        found = recordio._alike(body)
+
+        assert (found is not None) == at_once
+        expected = DENSE[: len(records)]
+        assert np.array_equal(decoded(body, RECORDIO), expected)
+        assert not at_once or np.array_equal(found, expected)
+    assert recordio._alike(framed(*plain)[:-1]) is None
+
+
+def test_a_hundred_thousand_records_take_no_second():
+    body = framed(*(record([float(at)] * 4, label=float(at)) for at in range(1000))) * 100
+
+    began = time.process_time()
+    X = decoded(body, RECORDIO)
+    assert time.process_time() - began < 0.5
+    assert X.shape == (100_000, 4)
+    assert X[999].tolist() == [999.0] * 4
 
 
 @pytest.mark.parametrize("name", [name for name, (_, _, X) in WRITTEN.items() if X is SPARSE])

@@ -42,6 +42,9 @@ Tensor = tuple[NDArray[Any], NDArray[np.uint64], tuple[int, ...]]  # values, key
 
 def read_recordio(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     """Read dense rows, or sparse ones where a record has keys."""
+    alike = _alike(body)
+    if alike is not None:
+        return Decoded(Table(alike))
     tensors: list[Tensor] = []
     for number, record in enumerate(_records(body), 1):
         try:
@@ -59,6 +62,35 @@ def read_recordio(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     starts = np.cumsum([0, *(len(values) for values, _, _ in tensors)])
     values = np.concatenate([values.astype(np.float64) for values, _, _ in tensors])
     return Decoded(Table(sparse.rows_of(values, _joined(keys), starts, widths.pop())))
+
+
+def _alike(body: bytes) -> NDArray[np.float64] | None:
+    """Read dense records all at once that differ in their values, labels and the like alone.
+
+    That is how tables are written, and a hundred times as fast. None where it is anything else.
+    """
+    try:
+        first = next(_records(body))
+        values, _, _ = tensor = _features(first)
+    except (BadRequest, StopIteration, ValueError, struct.error, IndexError):
+        return None
+    size = 8 + (len(first) + 3) // 4 * 4
+    every = np.frombuffer(body, np.uint8)
+    if not len(values) or _is_sparse(tensor) or len(body) % size:
+        return None
+    if not np.may_share_memory(values, every):
+        return None  # they are not in one piece
+    records = every.reshape(-1, size)
+    differing = np.zeros(size, bool)
+    skipped = [part for field, wire, part in _fields(first) if field != 1 and wire == _BYTES]
+    for piece in [values, *(np.frombuffer(part, np.uint8) for part in skipped if len(part))]:
+        start = piece.ctypes.data - every.ctypes.data
+        differing[start : start + piece.nbytes] = True
+    if (records[:, ~differing] != records[0, ~differing]).any():
+        return None
+    start = values.ctypes.data - every.ctypes.data
+    own = np.ascontiguousarray(records[:, start : start + values.nbytes])
+    return own.view(values.dtype).astype(np.float64)
 
 
 def _joined(keys: list[NDArray[Any]]) -> NDArray[np.int64]:
@@ -133,7 +165,7 @@ def _tensor(tensor: memoryview, dtype: np.dtype[Any]) -> Tensor:
             values.append(np.frombuffer(part, dtype))
         elif field in (1, 2, 3) and wire in (_BYTES, _VARINT):
             (values, keys, shape)[field - 1].append(_varints(part))
-    numbers = np.concatenate(values) if values else np.empty(0, dtype)
+    numbers = values[0] if len(values) == 1 else np.concatenate([np.empty(0, dtype), *values])
     if integers:  # a negative one is written as 64 bits
         numbers = numbers.astype(np.uint64).astype(np.int64).astype(np.int32)
     places = np.concatenate(keys) if keys else np.empty(0, np.uint64)
