@@ -162,6 +162,15 @@ def test_records_read_at_once_are_those_read_one_by_one(monkeypatch):
     assert recordio._alike(framed(*plain)[:-1]) is None
 
 
+def test_a_record_of_a_million_fields_is_refused_at_once():
+    body = framed(record(DENSE[0].tolist()) + b"\x1a\x00" * 1_000_000)
+
+    began = time.process_time()
+    with pytest.raises(BadRequest, match="Record 1 is not read here: it is made of too many"):
+        decoded(body, RECORDIO)
+    assert time.process_time() - began < 2
+
+
 def test_a_hundred_thousand_records_take_no_second():
     body = framed(*(record([float(at)] * 4, label=float(at)) for at in range(1000))) * 100
 

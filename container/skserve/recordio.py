@@ -35,6 +35,7 @@ _TENSORS: dict[int, np.dtype[Any]] = {
     3: np.dtype("<f8"),
     7: np.dtype("<i4"),
 }  # fields of Value
+_MOST_FIELDS = 100_000  # in one message: with values one by one, as many columns
 _HINT = "Send records as sagemaker.amazon.common writes them."
 
 Tensor = tuple[NDArray[Any], NDArray[np.uint64], tuple[int, ...]]  # values, keys, shape
@@ -199,8 +200,11 @@ def _varints(part: memoryview) -> NDArray[np.uint64]:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
     """Cut a protobuf message: the number, wire type and bytes of each field. Raises ValueError."""
-    at = 0
+    at = number = 0
     while at < len(message):
+        number += 1
+        if number > _MOST_FIELDS:
+            raise ValueError("it is made of too many fields")
         key, after = _varint(message, at)
         wire = key & 7
         if wire == _VARINT:
