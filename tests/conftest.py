@@ -17,10 +17,15 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 START_LIMIT = 60  # seconds
 IMAGE = "skserve-test:1.9"
+
+# A busy machine is no defect; what must be fast is timed where that is claimed.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @dataclass
