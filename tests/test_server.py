@@ -632,6 +632,13 @@ def test_the_poller_answers_only_what_is_whole_and_small(said, length):
     assert _body_length(head.lower()) == length
 
 
+def test_a_head_that_cannot_end_is_refused_at_once(models, tmp_path):
+    with serving(models("iris"), tmp_path / "log", **ONE) as server, connect(server) as client:
+        client.settimeout(5)
+        client.sendall(b"GET /ping HTTP/1.1\nHost: x\n\n")
+        assert client.recv(12) == b"HTTP/1.1 400"
+
+
 def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(worker):
     """It may see more of a client at the same moment in which it ends what that one sent before."""
     ours, theirs = socket.socketpair()

@@ -340,6 +340,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.searched = max(0, len(conn.buffer) - len(_HEAD_END) + 1)
             if len(conn.buffer) >= HEAD_LIMIT:
                 self._refuse(conn)
+            elif conn.buffer.count(b"\n") != conn.buffer.count(b"\r\n"):
+                self._hand_on(conn)  # this head never ends, as gunicorn will say
             return
         conn.searched = end
         head = conn.buffer[: end + 2].lower()
