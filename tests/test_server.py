@@ -12,6 +12,8 @@ import resource
 import selectors
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,7 @@ from skserve import server as server_module
 from skserve.config import Config
 from skserve.errors import StartError
 from skserve.worker import BODY_LIMIT, PATIENCE, Crowd, Outbox, Worker, _body_length
-from tests.conftest import Server, serving, start, wait_until_ready
+from tests.conftest import ROOT, Server, free_port, serving, start, wait_until_ready
 
 ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"
@@ -637,6 +639,38 @@ def test_a_head_that_cannot_end_is_refused_at_once(models, tmp_path):
         client.settimeout(5)
         client.sendall(b"GET /ping HTTP/1.1\nHost: x\n\n")
         assert client.recv(12) == b"HTTP/1.1 400"
+
+
+def test_a_worker_that_is_told_to_stop_before_it_listens_stops(models, tmp_path):
+    """Each worker is told in the middle of its start."""
+    script = tmp_path / "early.py"
+    script.write_text(EARLY)
+    command = [sys.executable, str(script), str(models("iris")), str(free_port())]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "container"), "SKSERVE_USER": "root"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=45)
+
+    assert done.returncode == 0, done.stderr
+    assert "Worker exiting" in done.stderr
+
+
+EARLY = """
+import os, signal, sys
+from pathlib import Path
+from skserve import server
+from skserve.config import Config
+
+
+class Early(server._Gunicorn):
+    def load_config(self):
+        super().load_config()
+        self.cfg.set("post_fork", lambda arbiter, worker: os.kill(os.getpid(), signal.SIGTERM))
+        self.cfg.set("child_exit", lambda arbiter, worker: os.kill(os.getpid(), signal.SIGTERM))
+
+
+config = Config(model_dir=Path(sys.argv[1]), port=int(sys.argv[2]))
+server.telemetry.configure(config.log_level, config.log_format)
+Early(config, server.Plan(1, 1, 1), server._preloaded(config, None), None).run()
+"""
 
 
 def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(worker):

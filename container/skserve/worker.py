@@ -23,6 +23,7 @@ import errno
 import mmap
 import os
 import selectors
+import signal
 import socket
 import struct
 import time
@@ -59,6 +60,8 @@ ACCEPTS = 16
 HEAD_LIMIT, BODY_LIMIT = 64 << 10, SMALL
 
 
+_ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"\r\ncontent-length:"
 _FOR_A_THREAD = (
@@ -85,6 +88,14 @@ class Master(Arbiter):  # type: ignore[misc]
         """Called at every turn of the loop, so that a dead zygote is noticed as well."""
         self.app.mind()
         super().murder_workers()
+
+    def spawn_worker(self) -> Any:
+        """Fork a worker, with the signals held back that it would lose until it listens to them."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def reap_workers(self) -> None:
         try:
@@ -221,6 +232,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._notified = 0.0
         # gunicorn looks every setting up in two dictionaries, some thirty times a request.
         self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)  # see Master.spawn_worker
 
     @property
     def nr_conns(self) -> int:
