@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gunicorn.config
+import joblib
 import pytest
 import requests
 
@@ -671,6 +673,52 @@ config = Config(model_dir=Path(sys.argv[1]), port=int(sys.argv[2]))
 server.telemetry.configure(config.log_level, config.log_format)
 Early(config, server.Plan(1, 1, 1), server._preloaded(config, None), None).run()
 """
+
+
+SLEEPER = """
+import time
+from sklearn.base import BaseEstimator, RegressorMixin
+
+class Sleeper(RegressorMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.n_features_in_ = 4
+        return self
+
+    def predict(self, X):
+        time.sleep(5 if X[0, 0] > 100 else 0)
+        return X[:, 0]
+"""
+
+
+def test_ping_does_not_wait_for_an_answer_that_is_dear_for_once(tmp_path, monkeypatch):
+    """Nothing told the poller, which gives the cheap answers itself, that this one is not."""
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = importlib.import_module("sleeper").Sleeper().fit(None, None)
+    (tmp_path / "model").mkdir()
+    joblib.dump(model, tmp_path / "model" / "model.joblib")
+    settings = {**ONE, "PYTHONPATH": f"{ROOT / 'container'}:{tmp_path}"}
+    with (
+        serving(tmp_path / "model", tmp_path / "log", **settings) as server,
+        connect(server) as kept,
+        ThreadPoolExecutor(1) as callers,
+    ):
+        kept.settimeout(10)
+        for _ in range(20):
+            assert server.post("[[1.0, 0, 0, 0]]").json() == [1.0]
+        began = time.monotonic()
+        dear = callers.submit(server.post, "[[999, 0, 0, 0]]")
+        time.sleep(0.5)
+        for _ in range(10):
+            assert server.ping() == 200
+            kept.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert kept.recv(4096).startswith(b"HTTP/1.1 200")
+            assert server.post("[[1.0, 0, 0, 0]]").json() == [1.0]
+        assert not dear.done(), "they waited for it"
+        assert time.monotonic() - began < 4
+        assert dear.result().json() == [999.0]
+        assert server.ping() == 200
+        assert server.post("[[1.0, 0, 0, 0]]").json() == [1.0]
 
 
 def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(worker):

@@ -7,6 +7,7 @@ thread, or the poller, without a request in a place of its own (`bounds.Slots`):
   is small; a head that is too long is refused;
 - a whole request whose answer is known to be cheap is answered by the poller itself: to hand it to
   a thread costs more than the answer. What the kernel does not take of it at once, a thread sends;
+  where the answer takes long for once, a deputy polls meanwhile;
 - a new connection is left to the worker that holds the fewest, if that one comes for it at once;
 - everything else gets a thread, and there are more threads than places, so `/ping` never waits;
 - a client that stops in the middle of a body or of an answer loses its connection after a while;
@@ -26,6 +27,7 @@ import selectors
 import signal
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -52,6 +54,9 @@ LINGER = 5
 
 # Seconds for which a new connection is left to a worker that holds fewer.
 PATIENCE = 0.01
+
+# Seconds for which the poller is away with one answer before a deputy polls in its place.
+AWAY = 0.1
 
 # New connections that are taken before the others are looked at again.
 ACCEPTS = 16
@@ -193,6 +198,9 @@ class Outbox:
                 data = data[self._client.send(data) :]
         self.rest += data
 
+    def fileno(self) -> int:
+        return self._client.fileno()
+
     def setblocking(self, flag: bool) -> None:
         """Do nothing: it never blocks."""
 
@@ -230,6 +238,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._left_since, self._share = 0.0, 1
         self.leaving: dict[socket.socket, float] = {}  # until when, in the order of that
         self._notified = 0.0
+        self._turn = threading.Lock()  # held by the thread that polls
+        self._away: tuple[Connection, float] | None = None  # with whose answer, for late from when
+        self._deputised = False
         # gunicorn looks every setting up in two dictionaries, some thirty times a request.
         self.cfg.__dict__.update({name: one.get() for name, one in self.cfg.settings.items()})
 
@@ -271,6 +282,30 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if stopping:
             for listener in self.sockets:
                 listener.close()
+
+    def run(self) -> None:
+        self._turn.acquire()
+        threading.Thread(target=self._deputise, name="deputy", daemon=True).start()
+        super().run()
+
+    def _deputise(self) -> None:
+        """Poll while the poller is away for long, with an answer that was cheap so far.
+
+        What one request costs is never sure: other rows, another method, a log that nobody reads.
+        The answer goes on as if in a thread, and all others go to threads until it is there.
+        """
+        while True:
+            time.sleep(AWAY)
+            away = self._away
+            if away is None or time.monotonic() < away[1]:
+                continue
+            with self._turn:
+                self._deputised = True
+                while self._away is away:
+                    if away[0].waiting is not None:
+                        self._leave(away[0])
+                    self.wait_for_and_dispatch_events(AWAY)
+                self._deputised = False
 
     # ------------------------------------------------------------------- connections in the poller
 
@@ -365,7 +400,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._hand_on(conn)
         elif len(conn.buffer) >= (size := end + len(_HEAD_END) + length):
             line = head[: head.find(b" ", head.find(b" ") + 1)]
-            if self.app.cheap(line, length):
+            if self.app.cheap(line, length) and not self._deputised:
                 self._answer(conn, size)
             else:
                 self._hand_on(conn)
@@ -393,12 +428,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._give(conn, size)
         client = conn.sock
         outbox = conn.sock = Outbox(client)
+        self._away = conn, time.monotonic() + AWAY
+        self._turn.release()
         try:
             keep = self.handle(conn)
         finally:
+            self._away = None
+            self._turn.acquire()
             conn.sock = client
-        if outbox.rest:
-            self._leave(conn)
+        if outbox.rest or conn.waiting is None:
+            if conn.waiting is not None:
+                self._leave(conn)
             self._submit(conn, partial(self._send, conn, outbox.rest, keep))
         elif not keep:
             self._drop(conn)
@@ -497,6 +537,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.poller.register(client, selectors.EVENT_READ, self._throw_away)
 
     def _throw_away(self, client: socket.socket) -> None:
+        if client not in self.leaving:
+            return  # see `_readable`
         try:
             over = not client.recv(1 << 20)
         except BlockingIOError:
