@@ -19,11 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skserve import portions
-from skserve.app import create_app
+from skserve.app import Sending, create_app
 from skserve.bounds import Bodies, Slots
 from skserve.codec import Call, Reply
 from skserve.config import Config
-from skserve.errors import BadRequest, NotAcceptable, ServeError, TimedOut, TooLarge
+from skserve.errors import (
+    BadRequest,
+    HookError,
+    ModelFault,
+    NotAcceptable,
+    ServeError,
+    TimedOut,
+    TooLarge,
+)
 from skserve.media import CSV, JSON, JSON_LINES, NDJSON, NPY
 from skserve.model import Model
 from skserve.registry import Single
@@ -568,3 +576,25 @@ def test_a_large_body_is_answered_with_its_true_status_and_length(loaded, monkey
     bad = server.post("/invocations", data=body + b"x,y,z\n", content_type=CSV)
     assert bad.status_code == 400
     assert "Row 120001, column 'a'" in bad.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (BadRequest("The body ended."), "INFO"),
+        (ModelFault("It failed."), "ERROR"),
+        (HookError("The script's own.", 418), "ERROR"),
+    ],
+)
+def test_a_stream_that_its_caller_breaks_leaves_no_traceback(caplog, error, level):
+    def parts() -> Any:
+        yield b"1\n"
+        raise error
+
+    sending = Sending(parts(), 200, SimpleNamespace(request_id="its-id"))
+    with caplog.at_level("INFO"), pytest.raises(BrokenPipeError):
+        list(sending)
+
+    (said,) = caplog.records
+    assert said.getMessage().startswith("request its-id: the stream broke")
+    assert (said.levelname, bool(said.exc_info)) == (level, level == "ERROR")

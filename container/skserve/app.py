@@ -343,11 +343,18 @@ class Sending:
             raise
         except Exception as error:
             self._ended = "broken"
-            log.error("request %s: the stream broke.", self._record.request_id, exc_info=error)
+            self._say(error)
             # gunicorn closes the connection, without the last chunk and without a word in the log.
             raise BrokenPipeError(errno.EPIPE, "the stream broke") from error
         self.content_length += len(part)
         return part
+
+    def _say(self, error: Exception) -> None:
+        """Say why it broke; what the caller did wrong, such as to leave, needs no traceback."""
+        if isinstance(error, BadRequest | TooLarge):
+            log.info("request %s: the stream broke: %s", self._record.request_id, error.message)
+        else:
+            log.error("request %s: the stream broke.", self._record.request_id, exc_info=error)
 
     def close(self) -> None:
         self._record.facts["stream"] = self._ended
