@@ -233,6 +233,21 @@ def test_any_name_is_a_name(shared, name):
     assert shared.names() == []
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\udfff"], ids=ascii)
+def test_a_name_that_no_path_can_carry_is_refused(shared, name):
+    zygote = shared.zygote
+    answer = shared.load(name, shared.root / "iris")
+    assert (answer.status_code, answer.json()["type"]) == (400, "BadRequestException")
+    assert shared.load("m", name).status_code == 400
+    assert shared.zygote == zygote
+
+
+def test_a_name_is_what_its_bytes_say(shared):
+    assert shared.load("\udcc3\udca4", shared.root / "iris").status_code == 200
+    assert shared.names() == ["ä"]
+    assert shared.invoke("ä").json() == [0]
+
+
 def test_a_path_is_not_tidied_up(shared):
     shared.load("a", shared.root / "iris")
     for path in ("/models/a/b/../../a/invoke", "/models//a/invoke", "/models/b/../a/invoke"):

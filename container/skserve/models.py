@@ -196,7 +196,10 @@ def _text(asked: object, key: str) -> str:
         raise BadRequest(f"The body has no {key}.", _EXAMPLE)
     if len(value) > TEXT_LIMIT:
         raise BadRequest(f"{key} has {len(value):,} characters; the limit is {TEXT_LIMIT:,}.")
-    return value
+    try:  # as a path would carry it
+        return value.encode(errors="surrogateescape").decode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise BadRequest(f"{key} holds half a character, which no path can carry.") from None
 
 
 _EXAMPLE = 'Send {"model_name": "NAME", "url": "/opt/ml/models/NAME/model"}.'
