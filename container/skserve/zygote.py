@@ -68,6 +68,9 @@ DEATHS_WITHIN = 300
 # Seconds beyond the timeout of a request that a model has to end, and that an answer may be late.
 GRACE = 5
 
+# Seconds that a process may live without its channel: if it is dying, its own end says why.
+LAST_BREATH = 1
+
 # How many ends of processes are remembered, for those who ask a moment too late.
 FATES = 100
 
@@ -447,14 +450,19 @@ class _Zygote:
             heard = wire.hear(process.channel)
         except BlockingIOError:
             return
-        except (OSError, ValueError):
+        except OSError:
             heard = None
+        except ValueError:
+            process.reason = process.reason or "it wrote into the server's socket"
+            heard = None
+            _kill(process.pid)
         message, descriptors = heard or ({}, [])
         for descriptor in descriptors:
             os.close(descriptor)
-        if heard is None:
-            self._selector.unregister(process.channel)  # it is dying, or soon will be
-            _kill(process.pid)
+        if heard is None:  # it is dying, or soon will be
+            self._selector.unregister(process.channel)
+            process.deadline = time.monotonic() + LAST_BREATH
+            process.late = "it closed the server's socket"
         elif "loaded" in message and entry.state in (State.NEW, State.STARTING):
             entry.scripted = bool(message.get("scripted"))
             self._loaded(entry, process, str(message["loaded"]))
