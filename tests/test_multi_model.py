@@ -375,6 +375,26 @@ def test_a_model_that_cannot_load_says_why(shared, add, deed, where):
     assert shared.load(name, shared.root / "iris").status_code == 200  # the name is free
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b"nonsense", b'{"loaded": ' + b"[" * 900 + b"]" * 900 + b"}", b'{"failed": {}, "status": []}',
+     '{"failed": "a\\n2026-01-01 ERROR %s"}' % ("ä" * 60_000)],
+    ids=lambda said: said[:20],
+)  # fmt: skip
+def test_what_a_model_says_of_its_load_is_only_data(shared, add, said):
+    said = said if isinstance(said, bytes) else said.encode()
+    name, zygote = f"liar-{hash(said)}", shared.zygote
+    add(shared.root, name, f"import os\nos.write(3, {said!r})\nos._exit(1)")
+    asked = {"model_name": name, "url": str(shared.root / name)}
+    answer = requests.post(shared.server.url + "/models", json=asked, timeout=10)
+    assert answer.status_code == (200 if b"loaded" in said else 400), answer.text
+    assert len(answer.text) < 30_000
+    if said == b"nonsense":
+        assert "it wrote into the server's socket" in answer.text
+    assert shared.zygote == zygote
+    assert "\n2026-01-01" not in shared.log
+
+
 def test_a_load_that_is_killed_or_starved_is_a_507(shared, add):
     add(shared.root, "killed", "import os\nos.kill(os.getpid(), 9)")
     add(shared.root, "starved", "def model_fn(model_dir): raise MemoryError")

@@ -49,6 +49,9 @@ EXPANSION = 2
 # The first bytes of what joblib's compressors write: zlib, gzip, bz2, xz, lzma, lz4.
 _COMPRESSED = (b"x", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"]\x00", b"\x04\x22\x4d\x18")
 
+# Characters that the process of a model may use to say why it could not load.
+WORDS_LIMIT = 4096
+
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -95,7 +98,7 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
 
 def _give_up(channel: socket.socket, status: int, message: str) -> None:
     with suppress(OSError):
-        wire.tell(channel, {"failed": message[:4096], "status": status})
+        wire.tell(channel, {"failed": message[:WORDS_LIMIT], "status": status})
 
 
 def _first_to_go() -> None:

@@ -465,16 +465,16 @@ class _Zygote:
             process.late = "it closed the server's socket"
         elif "loaded" in message and entry.state in (State.NEW, State.STARTING):
             entry.scripted = bool(message.get("scripted"))
-            self._loaded(entry, process, str(message["loaded"]))
+            self._loaded(entry, process, _words(message["loaded"]))
         elif "failed" in message and entry.state in (State.NEW, State.STARTING):
             status = 507 if message.get("status") == 507 else 400
-            process.failed = status, str(message["failed"])
+            process.failed = status, _words(message["failed"])
         elif "hung" in message and entry.state is State.READY:
             self._retire(entry, process)
 
     def _loaded(self, entry: Entry, process: Process, title: str) -> None:
         took = (time.monotonic() - process.began) * 1e3
-        log.info("model %s: %s, loaded in %.0f ms", shown(entry.name), title[:200], took)
+        log.info("model %s: %s, loaded in %.0f ms", shown(entry.name), title, took)
         process.deadline = None
         _judge_by_growth(process.pid, self._config.machine.memory)
         entry.state = State.READY
@@ -625,6 +625,11 @@ class _Zygote:
             if process is not None and process.deadline is not None and process.deadline <= now:
                 process.deadline, process.reason = None, process.late
                 _kill(process.pid)
+
+
+def _words(said: object) -> str:
+    """Return what a model's process says as one line that fits into a message of ours."""
+    return " ".join(said[: cell.WORDS_LIMIT].split()) if isinstance(said, str) else "no words"
 
 
 def _not_found(name: str) -> str:
