@@ -467,6 +467,45 @@ def test_a_hostile_model_hurts_only_itself(hostile, deed, status, says):
         assert hostile.server.log.stat().st_size < 20 << 20
 
 
+FRAMES = """
+import json, os, socket, struct
+WELL = {"whole": True, "length": None, "status": 200, "media_type": "text/csv", "headers": {},
+        "stages": {}, "facts": {}}
+def frame(head, length=0):
+    head = json.dumps(head).encode()
+    return struct.pack("!IQ", len(head), length) + head
+FALSE = [b"garbage" * 10, frame(WELL, 1 << 60), frame([]), frame({**WELL, "status": 100}),
+         frame({**WELL, "stages": []}), frame({**WELL, "stages": {"a": 10**400}}),
+         frame({"error": []})]
+FORGED = frame({**WELL, "stages": {"a\\nFORGED": 1}, "facts": {"b": "c\\nFORGED"}})
+def predict_fn(data, model):
+    number = int(data[0, 0])
+    for descriptor in range(4, 60):
+        try:
+            line = socket.socket(fileno=os.dup(descriptor))
+        except OSError:
+            continue
+        if (line.family, line.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
+            line.sendall(FALSE[number] if number < len(FALSE) else FORGED)
+            line.shutdown(socket.SHUT_WR)
+    return [0]
+"""
+
+
+def test_what_a_model_answers_is_only_data(shared, add):
+    add(shared.root, "false", FRAMES)
+    for number in range(8):
+        shared.load("false")
+        answer = shared.invoke("false", f"{number},1,1,1")
+        if number < 7:
+            assert (answer.status_code, "What model false answered" in error(answer)) == (500, True)
+        else:
+            assert answer.status_code == 200
+        shared.unload("false")
+    until(lambda: "FORGED" in shared.log, 5)
+    assert "\nFORGED" not in shared.log
+
+
 def test_a_model_that_keeps_dying_is_reported_and_not_looped(hostile):
     for _ in range(5):
         assert hostile.invoke("hostile", "11,1,1,1").status_code == 500

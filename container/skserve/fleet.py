@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from skserve import telemetry, wire
@@ -35,6 +36,9 @@ OFFERS = 3
 
 # Lines to one model that a worker keeps when nobody uses them.
 SPARE_LINES = 8
+
+# Facts and stages of one call that a model's process may add to its line in the log.
+FACTS = 50
 
 _SAFE = frozenset({"describe", "list", "connect", "bury"})  # to ask twice
 
@@ -166,9 +170,9 @@ class Fleet:
         except ServeError:
             self._keep(name, line)
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # it may be anything
             line.end.close()
-            raise ModelFault(f"What model {name} answered is no reply: {error!r}.") from error
+            raise ModelFault(f"What model {name} answered is no reply: {error!r:.200}.") from error
         if whole:
             self._keep(name, line)
             return reply
@@ -340,14 +344,15 @@ class _Relayed(ServeError):
 
 
 def _reply(head: Message, body: bytes, record: telemetry.Record | None) -> Reply:
-    """Make a reply of a frame. Raises KeyError, TypeError or ValueError for what is none."""
+    """Make a reply of a frame. Raises whatever reading one raises for what is none."""
     if "error" in head:
         error = head["error"]
         code, message, hint = (str(error[key]) for key in ("code", "message", "hint"))
         raise _Relayed(_status(error["status"], 400), code, message, hint)
     if record is not None:
-        record.stages.update({str(name): float(ms) for name, ms in head["stages"].items()})
-        record.facts.update({str(name): _plain(fact) for name, fact in head["facts"].items()})
+        stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
+        record.stages.update({_word(name): float(seconds) for name, seconds in stages})
+        record.facts.update({_word(name): _plain(fact) for name, fact in facts})
     headers = {str(name): str(text) for name, text in head["headers"].items()}
     return Reply(body, str(head["media_type"]), _status(head["status"], 200), headers)
 
@@ -359,4 +364,9 @@ def _status(value: Any, lowest: int) -> int:
 
 
 def _plain(fact: Any) -> Any:
-    return fact if isinstance(fact, int | float) else str(fact)[:200]
+    return fact if isinstance(fact, int | float) else _word(fact)
+
+
+def _word(said: Any) -> str:
+    """Return what a model's process says without what would break a line of the log."""
+    return " ".join(str(said)[:200].split())
