@@ -27,6 +27,7 @@ import requests
 import skserve.fleet
 from skserve.config import Config
 from skserve.errors import Overloaded
+from skserve.output import Output
 from tests.conftest import Server, serving
 from tests.test_server import until
 
@@ -693,6 +694,11 @@ def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
         assert [call.result().json() for call in calls] == [[1]] * 3
         assert scratch() == before
         until(lambda: not any(alive(pid) for pid in pids), 3)
+
+
+def test_output_that_never_ends_is_not_waited_for(capfdbinary):
+    Output(os.open("/dev/zero", os.O_RDONLY), "m", "text").close()
+    assert len(capfdbinary.readouterr().err) < 2 << 20
 
 
 def test_models_that_hang_share_the_places_with_those_that_do_not():

@@ -16,6 +16,10 @@ from urllib.parse import quote
 BURST = 1 << 20
 RATE = 256 << 10
 
+# Reads of a pipe that take all it holds, at its largest.
+READ = 64 << 10
+READS = BURST // READ
+
 # Bytes after which a line is cut, and characters of a name that are shown.
 LINE_LIMIT = 16 << 10
 NAME_LIMIT = 80
@@ -40,7 +44,7 @@ class Output:
     def forward(self) -> bool:
         """Pass on what is there. Returns False where nobody can print into the pipe any more."""
         try:
-            data = os.read(self.descriptor, 64 << 10)
+            data = os.read(self.descriptor, READ)
         except BlockingIOError:
             return True
         now = time.monotonic()
@@ -60,8 +64,9 @@ class Output:
 
     def close(self) -> None:
         """Pass on what is left when the process has ended."""
-        while self._allowance > 0 and self._drains():
-            pass
+        for _ in range(READS):  # more does not fit into a pipe; who still prints is not waited for
+            if not self._drains():
+                break
         if self._dropped:
             self._say_dropped()
         if self._begun:
