@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -603,6 +604,20 @@ def test_nothing_is_forgotten_when_the_zygote_dies(three):
     until(lambda: three.names() == ["a", "b", "c"], 5)
     until(lambda: len(three.models) == 3, 5)  # all of them, without being asked for
     assert "it is started again, and they with it" in three.log
+
+
+def test_the_zygote_outlives_a_lack_of_descriptors(three):
+    zygote = three.zygote
+    limit = len(list(Path(f"/proc/{zygote}/fd").iterdir()))
+    soft, hard = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        assert three.invoke("a").status_code == 503
+        assert three.load("d", three.root / "iris").status_code in (503, 507)
+    finally:
+        resource.prlimit(zygote, resource.RLIMIT_NOFILE, (soft, hard))
+    assert three.invoke("a").json() == [0]
+    assert three.zygote == zygote
 
 
 def test_nothing_is_forgotten_when_a_worker_dies(three):

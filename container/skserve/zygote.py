@@ -375,7 +375,11 @@ class _Zygote:
 
     def _join(self, peer: Peer, entry: Entry) -> None:
         assert entry.process is not None
-        mine, theirs = wire.line()
+        try:
+            mine, theirs = wire.line()
+        except OSError as error:
+            peer.refuse(503, f"No line can be made to model {entry.name}: {error.strerror}.")
+            return
         with mine, theirs:
             if self._tell(entry.process, {"line": True}, theirs.fileno()):
                 answer = {"status": 200, "pid": entry.process.pid, "scripted": entry.scripted}
@@ -405,8 +409,7 @@ class _Zygote:
             undo.callback(theirs.close)
             read, written = os.pipe()
             undo.callback(os.close, written)
-            close_read = undo.enter_context(contextlib.ExitStack())
-            close_read.callback(os.close, read)
+            undo.callback(os.close, read)
             sys.stdout.flush()
             sys.stderr.flush()
             pid = os.fork()
