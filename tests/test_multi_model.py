@@ -255,6 +255,9 @@ def test_a_path_is_not_tidied_up(shared):
     for path in ("/models/a/b/../../a/invoke", "/models//a/invoke", "/models/b/../a/invoke"):
         assert shared.raw("POST", path, IRIS)[0] == 404
     assert shared.raw("GET", "/models/%61")[1]["modelName"] == "a"
+    assert shared.raw("GET", "http://host/models/%61")[1]["modelName"] == "a"
+    missing = "Model not found: %61/b"
+    assert shared.raw("GET", "http://host/models/%2561%2Fb")[1]["message"] == missing
     shared.unload("a")
 
 

@@ -114,7 +114,9 @@ def _on_raw_path(wsgi: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raw = str(environ.get("RAW_URI", "")).partition("?")[0]
-        if raw.startswith("/"):
+        if not raw.startswith("/"):  # a proxy's form, http://host/path
+            raw = "/" + raw.partition("://")[2].partition("/")[2]
+        if raw != "/":
             # Bytes beyond ASCII, which no client should send, as if they had been escaped.
             environ["PATH_INFO"] = quote(raw.encode("latin-1"), safe=_ASCII)
         return wsgi(environ, start_response)
