@@ -134,7 +134,7 @@ def servers(
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Build the image once."""
+    """Build the image once; all tests that need Docker run in the same process."""
     done = subprocess.run(
         ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
         env={**os.environ, "DOCKER_BUILDKIT": "0"},
@@ -163,3 +163,17 @@ def model_with_script(models: Callable[[str], Path], tmp_path: Path) -> Callable
         return folder
 
     return make
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one process what shares an engine, or measures time: tests of the image, of servers.
+
+    The files of everything else stay whole, so that each starts its servers once.
+    """
+    for item in items:
+        alone = item.get_closest_marker("docker") or item.path.stem in ALONE
+        item.add_marker(pytest.mark.xdist_group("alone" if alone else item.path.stem))
+
+
+ALONE = ("test_server", "test_multi_model", "test_stream", "test_bounds")
