@@ -515,6 +515,8 @@ class _Zygote:
 
     def _ended(self, entry: Entry, process: Process, code: int) -> None:
         """Go on after the end of a model's process, whichever state it was in."""
+        if process.channel in self._selector.get_map():
+            self._heard_from(entry, process)  # its last words may still lie there
         self._clear(process)
         entry.process = None
         how, starved = self._fates[process.pid] = self._how(process, code)
