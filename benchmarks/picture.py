@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -18,7 +19,7 @@ from matplotlib import pyplot as plt
 INK = "#7d8590"
 COLOURS = {"skserve": "#2f81f7", "fastapi": "#d29922", "aws": "#e5534b"}
 NAMES = {"fastapi": "FastAPI by hand", "aws": "AWS's library"}
-STYLE = {
+STYLE: Any = {
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
