@@ -166,14 +166,14 @@ def _finish(words: Words, cloud: Cloud, document: dict[str, Any], source: str) -
     """Wait for the job, count lines, and print where the output lies."""
     name, output = _name(document), document["TransformOutput"]["S3OutputPath"]
     try:
-        ended = watch.job(cloud, name, words.talk, words.pace)
+        ended = watch.job(cloud, "transform", name, words.talk, words.pace)
     except KeyboardInterrupt:
         raise Failed(f"interrupted; the job {name} goes on by itself and ends by itself. "
                      f"Its output will be below {output}") from None  # fmt: skip
-    if ended["Status"] != "Completed":
-        reason = ended["FailureReason"] or "AWS gives no reason"
+    if ended["TransformJobStatus"] != "Completed":
+        reason = ended.get("FailureReason") or "AWS gives no reason"
         raise Failed(
-            f"the job {name} is {ended['Status']}: {reason}",
+            f"the job {name} is {ended['TransformJobStatus']}: {reason}",
             "its log is in /aws/sagemaker/TransformJobs",
         )
     counted = list(lines(cloud, source, output)) if _cut(document) else []

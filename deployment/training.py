@@ -322,7 +322,7 @@ def _watched(cloud: Cloud, words: Words, name: str) -> str:
             talk.say(f"  | {line}")
 
     try:
-        ended = watch.training(cloud, name, talk, words.pace, show)
+        ended = watch.job(cloud, "training", name, talk, words.pace, show)
     except KeyboardInterrupt:
         raise Failed(
             f"interrupted; the job {name} goes on by itself, and bills until it ends",

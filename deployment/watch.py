@@ -140,46 +140,33 @@ def _reason(seen: Endpoint) -> str:
     return sentence.format(name=seen.name, status=seen.status, reason=reason)
 
 
-def job(cloud: Cloud, name: str, talk: Talk, pace: Pace) -> dict[str, str]:
-    """Wait for a batch transform job; return its Status and FailureReason.
+def job(
+    cloud: Cloud,
+    kind: str,
+    name: str,
+    talk: Talk,
+    pace: Pace,
+    look: Callable[[], None] = lambda: None,
+) -> Answer:
+    """Wait for a job, call `look` at each turn, and return what AWS said when it had ended.
 
-    Raises what the API raises; the job goes on by itself.
+    `kind` is "transform" or "training". Raises what the API raises; the job goes on by itself.
     """
+    call, noun = f"describe_{kind}_job", f"{kind.title()}Job"
     start, lost_at = pace.clock(), 0.0
     with talk.progress() as progress:
         while True:
             passed = pace.clock() - start
             try:
-                found = cloud.call("sagemaker", "describe_transform_job", TransformJobName=name)
-            except (Unreachable, ApiError) as error:
-                lost_at = _lost(error, lost_at or passed or 0.001, passed, progress)
-            else:
-                lost_at = 0.0
-                status = found["TransformJobStatus"]
-                progress.show(f"{name}: {status}", passed)
-                if status in ("Completed", "Failed", "Stopped"):
-                    return {"Status": status, "FailureReason": found.get("FailureReason", "")}
-            pace.sleep(pace.poll)
-
-
-def training(cloud: Cloud, name: str, talk: Talk, pace: Pace, look: Callable[[], None]) -> Answer:
-    """Wait for a training job, call `look` now and then, and return how it ended.
-
-    Raises what the API raises; the job goes on by itself.
-    """
-    start, lost_at = pace.clock(), 0.0
-    with talk.progress() as progress:
-        while True:
-            passed = pace.clock() - start
-            try:
-                found = cloud.call("sagemaker", "describe_training_job", TrainingJobName=name)
+                found = cloud.call("sagemaker", call, **{f"{noun}Name": name})
             except (Unreachable, ApiError) as error:
                 lost_at = _lost(error, lost_at or passed or 0.001, passed, progress)
             else:
                 lost_at = 0.0
                 look()
-                progress.show(f"{name}: {found.get('SecondaryStatus', '')}", passed)
-                if found["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+                status = found[f"{noun}Status"]
+                progress.show(f"{name}: {found.get('SecondaryStatus', status)}", passed)
+                if status in ("Completed", "Failed", "Stopped"):
                     return found
             pace.sleep(pace.poll)
 

@@ -36,8 +36,9 @@ from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.models import SageMakerRuntimeBackend
 from werkzeug.serving import run_simple
 
-# What the next operations do. `outcomes` is a queue, consumed by CreateEndpoint and UpdateEndpoint:
-# ok, failed, rolled-back, rollback-failed. `looks` is how many looks a transition lasts.
+# What the next operations do. `outcomes` is a queue, consumed by CreateEndpoint and UpdateEndpoint
+# (ok, failed, rolled-back, rollback-failed) and by jobs (ok, failed, stopped).
+# `looks` is how many looks a transition lasts.
 NEXT: dict[str, Any] = {}
 FAULTS: list[dict[str, Any]] = []
 CALLS: list[str] = []
@@ -199,6 +200,8 @@ def invoke_endpoint_async(self: Any, endpoint_name: str, input_location: str) ->
 
 # ---- batch transform
 
+_ENDED = {"ok": "Completed", "failed": "Failed", "stopped": "Stopped"}
+
 _create_job = models.SageMakerModelBackend.create_transform_job
 
 
@@ -207,6 +210,7 @@ def create_transform_job(self: Any, **given: Any) -> Any:
         raise ValidationError(message=f"Could not find model {given['model_name']!r}.")
     job = _create_job(self, **given)
     job.transform_job_status, job.looks_left = "InProgress", NEXT["looks"]
+    job.outcome = NEXT["outcomes"].pop(0) if NEXT["outcomes"] else "ok"
     return job
 
 
@@ -218,10 +222,14 @@ def describe_transform_job(self: Any, transform_job_name: str) -> Any:
     if job is not None and job.transform_job_status == "InProgress":
         job.looks_left -= 1
         if job.looks_left < 0:
-            _write_output(self, job)
-            job.transform_job_status = "Completed"
+            job.transform_job_status = _ENDED[job.outcome]
+            if job.outcome == "ok":
+                _write_output(self, job)
     answer = _describe_job(self, transform_job_name)
-    answer.pop("LooksLeft", None)
+    for ours in ("LooksLeft", "Outcome"):
+        answer.pop(ours, None)
+    if answer["TransformJobStatus"] == "Failed":
+        answer["FailureReason"] = "ClientError: rows.csv: 400 from the algorithm"
     return answer
 
 
@@ -246,7 +254,6 @@ def _write_output(self: Any, job: Any) -> None:
 
 _create_training = models.SageMakerModelBackend.create_training_job
 _TRAINING = ("Starting", "Downloading", "Training", "Uploading")
-_TRAINED = {"ok": "Completed", "failed": "Failed", "stopped": "Stopped"}
 
 
 def create_training_job(self: Any, **given: Any) -> Any:
@@ -270,7 +277,7 @@ def describe_training_job(self: Any, training_job_name: str) -> Any:
             job.secondary_status = _TRAINING[min(job.looks // NEXT["looks"], 3)]
         else:
             stopping = job.training_job_status == "Stopping"
-            job.training_job_status = "Stopped" if stopping else _TRAINED[job.outcome]
+            job.training_job_status = "Stopped" if stopping else _ENDED[job.outcome]
             job.secondary_status = job.training_job_status
             _end_training(self, job)
     answer = _describe_training(self, training_job_name)

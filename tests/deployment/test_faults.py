@@ -115,6 +115,22 @@ def test_a_rollback_that_fails_leaves_everything_and_says_so(
     assert "in service" in shell.change().out, "the next run repairs it"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [("failed", "is Failed: ClientError: rows.csv: 400"), ("stopped", "is Stopped: AWS gives no")],
+)
+def test_a_transform_job_that_does_not_complete_is_told(
+    outcome: str, said: str, serving: str, ready: Moto, shell: Shell, folder: Path
+) -> None:
+    ready.next(outcomes=[outcome])
+    (folder / "rows.csv").write_text("1,2\n")
+
+    ran = shell.change("transform", "rows.csv", code=1)
+
+    assert said in " ".join(ran.err.split())
+    assert "/aws/sagemaker/TransformJobs" in ran.err
+
+
 def test_a_failed_endpoint_is_replaced(ready: Moto, shell: Shell) -> None:
     """Made by hand and failed: then nothing can be done with it but to delete it."""
     shell.change()
