@@ -52,7 +52,7 @@ DOORS = {
     "skops": {"artifact"},
     "boto3": {"source"},
     "botocore": {"source"},
-    "orjson": {"columnar", "decoders", "delimited", "encoders", "helper"},
+    "orjson": {"columnar", "decoders", "delimited", "encoders", "helper", "wire"},
     "pyarrow": {"columnar"},
     "pandas": {"methods", "table", "training.data"},
     "threadpoolctl": {"bounds"},

@@ -211,15 +211,20 @@ class _Cell:
         with ExitStack() as held:
             try:
                 held.enter_context(self._single.place())
-                reply = self._single.invoke(Call(body, **head), self._single.cheap(len(body)))
+                cheap = self._single.cheap(len(body))
+                reply = self._single.invoke(Call(body, **head), cheap)
             except BaseException as error:
                 wire.send_frame(line, {"error": self._failed(error, record.request_id)}, b"")
                 return
-            self._send(line, reply, record)
+            self._send(line, reply, record, self._single.cheap(len(body)))
 
-    def _send(self, line: socket.socket, reply: Reply, record: telemetry.Record) -> None:
+    def _send(
+        self, line: socket.socket, reply: Reply, record: telemetry.Record, cheap: bool
+    ) -> None:
+        """Send a reply; another call of this size would be `cheap`."""
         answer = {
             "whole": isinstance(reply.body, bytes),
+            "cheap": cheap,
             "length": reply.length,
             "status": reply.status,
             "media_type": reply.media_type,

@@ -37,6 +37,9 @@ OFFERS = 3
 # Lines to one model that a worker keeps when nobody uses them.
 SPARE_LINES = 8
 
+# Seconds of waiting beyond which an answer was not cheap, whatever the model's process says of it.
+QUICK = 0.02
+
 # Facts and stages of one call that a model's process may add to its line in the log.
 FACTS = 50
 
@@ -52,7 +55,17 @@ class _Line:
 
     def __init__(self, descriptor: int, pid: int, scripted: bool, timeout: float) -> None:
         self.end, self.pid, self.scripted = socket.socket(fileno=descriptor), pid, scripted
+        self.cheap: set[int] = set()  # sizes of body, as `int.bit_length` says them
         _give_up_after(self.end, timeout)
+
+    def learn(self, size: int, seconds: float, said: bool) -> None:
+        """Learn from an answer to a body of `size` bytes: what the model's process says of its
+        cost is believed as long as the wait for it does not show otherwise.
+        """
+        if said and seconds < QUICK:
+            self.cheap.add(size.bit_length())
+        else:
+            self.cheap.discard(size.bit_length())
 
     def ended(self) -> bool:
         try:
@@ -102,6 +115,12 @@ class Fleet:
         answer, _ = self._ask({"do": "list", "after": after, "limit": limit})
         return answer["models"], answer["more"]
 
+    def cheap(self, name: str, size: int) -> bool:
+        """Whether the poller may call a model with `size` bytes, and wait for its answer."""
+        with self._lock:
+            free = self._lines.get(name)
+            return size.bit_length() in free[-1].cheap if free else False
+
     def model(self, name: str) -> Remote:
         """Return what answers for one model, which need not be loaded."""
         return Remote(self, name)
@@ -149,10 +168,12 @@ class Fleet:
                 continue
             except BlockingIOError:
                 raise self._hung(name, line) from None
-            return self._answer(name, line, record)
+            return self._answer(name, line, record, len(call.body))
         raise Overloaded(f"Model {name} ends as fast as it is started.", "Try again in a second.")
 
-    def _answer(self, name: str, line: _Line, record: telemetry.Record | None) -> Reply:
+    def _answer(self, name: str, line: _Line, record: telemetry.Record | None, size: int) -> Reply:
+        """Wait for the answer to a call of `size` bytes."""
+        began = time.perf_counter()
         try:
             frame = wire.receive_frame(line.end, self._largest)
         except BlockingIOError:
@@ -164,6 +185,7 @@ class Fleet:
             raise ModelFault(f"What model {name} answered cannot be passed on: {error}.") from error
         if frame is None:
             raise self._died(name, line)
+        line.learn(size, time.perf_counter() - began, frame[0].get("cheap") is True)
         try:
             reply = _reply(*frame, record)
             whole = frame[0]["whole"] is True
@@ -321,7 +343,7 @@ class Remote:
         return self._fleet.place(self._name)
 
     def invoke(self, call: Call, here: bool = False) -> Reply:
-        assert not here, "the poller never waits for another process"
+        """Answer a call; in the poller (`here`) only after `Fleet.cheap` said so."""
         return self._fleet.invoke(self._name, call)
 
     def transform(self, call: Call, read: Read, duplex: bool) -> None:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -49,6 +50,8 @@ TYPES = {
     503: "ServiceUnavailableException",
     507: "InsufficientStorageException",
 }
+
+_INVOKE = re.compile(rb"POST /models/([^/?]+)/invoke")
 
 View = Callable[..., Response]
 
@@ -118,7 +121,9 @@ def _on_raw_path(wsgi: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable
             raw = "/" + raw.partition("://")[2].partition("/")[2]
         if raw != "/":
             # Bytes beyond ASCII, which no client should send, as if they had been escaped.
-            environ["PATH_INFO"] = quote(raw.encode("latin-1"), safe=_ASCII)
+            environ["PATH_INFO"] = (
+                raw if raw.isascii() else quote(raw.encode("latin-1"), safe=_ASCII)
+            )
         return wsgi(environ, start_response)
 
     return application
@@ -177,7 +182,13 @@ def _described(name: str, url: str) -> dict[str, str]:
     return {"modelName": name, "modelUrl": url}
 
 
-def _name(segment: str) -> str:
+def invoked(line: bytes) -> str | None:
+    """Return the model that a request calls; `line` is its method and its raw path."""
+    call = _INVOKE.fullmatch(line)
+    return _name(call[1]) if call else None
+
+
+def _name(segment: str | bytes) -> str:
     return unquote_to_bytes(segment).decode(errors="surrogateescape")
 
 

@@ -160,6 +160,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self._config, self._plan, self._model, self._code = config, plan, model, code
         self._keeper = keeper
         self._registry: Single | None = None
+        self._fleet: Fleet | None = None
         self.crowd = Crowd(2 * plan.workers + 8)  # twice: a reload starts the new beside the old
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
@@ -216,7 +217,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         bodies = Bodies(max(in_flight * MIB // plan.workers, config.max_whole))
         if self._keeper:
             self._keeper.forget()
-            return models.create_app(Fleet(self._keeper.knock, config, PLACES), config, bodies)
+            self._fleet = Fleet(self._keeper.knock, config, PLACES)
+            return models.create_app(self._fleet, config, bodies)
         slots = Slots(plan.threads, config.queue, config.timeout, plan.native_threads)
         self._registry = Single(slots, batching=config.batching)
         if self._model is not None and not self._model.script.model_warmup_fn:
@@ -235,9 +237,13 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def cheap(self, line: bytes, size: int) -> bool:
         """Whether the poller may answer a request itself; `line` is its method and path."""
-        if line == b"post /invocations":
-            return self._registry is not None and self._registry.cheap(size)
-        return line in (b"get /ping", b"head /ping", b"post /ping")
+        if line in (b"GET /ping", b"HEAD /ping", b"POST /ping"):
+            return True
+        if self._fleet is not None:
+            name = models.invoked(line)
+            return name is not None and self._fleet.cheap(name, size)
+        called = self._registry if line == b"POST /invocations" else None
+        return called is not None and called.cheap(size)
 
     def _load_here(self) -> None:
         """Load or warm up in the worker, which answers /ping with 503 meanwhile."""

@@ -16,6 +16,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import orjson
+
 # Bytes in the largest message, which is a page of `GET /models`, and in the head of a frame.
 MESSAGE_LIMIT = 128 << 10
 HEAD_LIMIT = 1 << 20
@@ -66,7 +68,7 @@ def hear(end: socket.socket) -> tuple[Message, list[int]] | None:
 
 def send_frame(end: socket.socket, head: Message, body: bytes) -> None:
     """Send one frame. Raises OSError."""
-    text = json.dumps(head).encode()
+    text = _written(head)
     first = _LENGTHS.pack(len(text), len(body)) + text
     sent = end.sendmsg([first, body])
     if sent < len(first):
@@ -93,10 +95,7 @@ def receive_frame(end: socket.socket, limit: int = 1 << 40) -> tuple[Message, by
         raise ValueError(f"{body_length:,} bytes, of which at most {limit:,} are taken")
     # No byte more than that: what follows may be the first part of a body.
     data = _exactly(end, head_length + body_length)
-    try:
-        head = json.loads(data[:head_length])
-    except RecursionError as error:
-        raise ValueError("a head too deep") from error
+    head = _read(memoryview(data)[:head_length])
     if not isinstance(head, dict):
         raise ValueError("a head is an object")
     return head, bytes(memoryview(data)[head_length:])
@@ -116,6 +115,24 @@ def receive_parts(end: socket.socket, limit: int) -> Iterator[bytes]:
         if length > limit:
             raise EOFError
         yield bytes(_exactly(end, length))
+
+
+def _written(head: Message) -> bytes:
+    try:
+        return orjson.dumps(head)
+    except TypeError:  # half a character, which somebody sent and an error quotes
+        return json.dumps(head).encode()
+
+
+def _read(text: memoryview) -> Any:
+    """Return what a head says. Raises ValueError."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        try:
+            return json.loads(bytes(text))
+        except RecursionError as error:
+            raise ValueError("a head too deep") from error
 
 
 def _exactly(end: socket.socket, count: int) -> bytearray:

@@ -399,7 +399,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if length is None:
             self._hand_on(conn)
         elif len(conn.buffer) >= (size := end + len(_HEAD_END) + length):
-            line = head[: head.find(b" ", head.find(b" ") + 1)]
+            line = conn.buffer[: conn.buffer.find(b" ", conn.buffer.find(b" ") + 1)]
             if self.app.cheap(line, length) and not self._deputised:
                 self._answer(conn, size)
             else:
