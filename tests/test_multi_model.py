@@ -26,6 +26,7 @@ import pytest
 import requests
 
 import skserve.fleet
+import skserve.models
 from skserve.config import Config
 from skserve.errors import Overloaded
 from skserve.output import Output
@@ -713,6 +714,78 @@ def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
         assert [call.result().json() for call in calls] == [[1]] * 3
         assert not list(scratch.iterdir())
         until(lambda: not any(alive(pid) for pid in pids), 3)
+
+
+def switches(pid: int) -> int:
+    """Return how often the threads of a worker went to sleep, beside the one that polls."""
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if task.name != str(pid):
+            status = (task / "status").read_text()
+            found += int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    return found
+
+
+def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
+    root = tmp_path / "models"
+    for name in ("quick", "stopped"):
+        add(root, name)
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"}
+    with fleet(root, tmp_path / "log", **settings) as running, ThreadPoolExecutor(1) as callers:
+        running.load("stopped")
+        (stopped,) = running.models
+        running.load("quick")
+        for name in ("quick", "stopped") * 20:
+            assert running.invoke(name).json() == [0]
+
+        (worker,), began = running.workers, time.monotonic()
+        before = switches(worker)
+        for _ in range(200):
+            assert running.invoke("quick").json() == [0]
+        deputy = 10 * (time.monotonic() - began)
+        assert switches(worker) - before < 100 + deputy, "each call went to a thread"
+
+        os.kill(stopped, signal.SIGSTOP)
+        hanging, began = callers.submit(running.invoke, "stopped"), time.monotonic()
+        time.sleep(0.3)
+        for _ in range(20):
+            assert running.invoke("quick").json() == [0]
+            assert running.server.ping() == 200
+        assert time.monotonic() - began < 3
+        assert not hanging.done(), "they waited for it"
+        assert hanging.result().status_code == 504
+        assert running.invoke("stopped").json() == [0]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds", "cheap"), [(True, 0.001, True), (False, 0.001, False), (True, 1, False)]
+)
+def test_a_model_is_cheap_if_it_says_so_and_is(said, seconds, cheap):
+    ours, _ = socket.socketpair()
+    line = skserve.fleet._Line(ours.detach(), 1, False, 1)
+
+    line.learn(100, 0.001, True)
+    line.learn(100, seconds, said)
+
+    assert ((100).bit_length() in line.cheap) == cheap
+    line.end.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (b"POST /models/iris/invoke", "iris"),
+        (b"POST /models/a%2Fb%20c/invoke", "a/b c"),
+        (b"POST /models/\xff/invoke", "\udcff"),
+        (b"GET /models/iris/invoke", None),
+        (b"POST /models//invoke", None),
+        (b"POST /models/a/b/invoke", None),
+        (b"POST /models/iris/invoke?x=1", None),
+        (b"POST http://host/models/iris/invoke", None),
+    ],
+)
+def test_the_poller_sees_which_model_is_called(line, name):
+    assert skserve.models.invoked(line) == name
 
 
 def test_output_that_never_ends_is_not_waited_for(capfdbinary):
