@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import load, report
+from benchmarks.bench import Bench
 from benchmarks.peers import PEERS, install
 from benchmarks.servers import ROOT, Failed
-from benchmarks.works import WORKS, Bench, run
+from benchmarks.works import WORKS, run
 
 PACKAGES = ("scikit-learn", "numpy", "scipy", "flask", "gunicorn", "orjson", "pandas")
 

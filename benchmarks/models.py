@@ -53,6 +53,11 @@ def _iris(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.nd
     return LogisticRegression(max_iter=500).fit(X, y), X, X
 
 
+def _pipeline(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    X, y = load_iris(return_X_y=True)
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y), X, X
+
+
 def _forest(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
     X, y = load_breast_cancer(return_X_y=True)
     return RandomForestClassifier(100, random_state=0).fit(X, y), X, X
@@ -82,6 +87,7 @@ def _linear(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.
 
 MODELS: dict[str, Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, np.ndarray]]] = {
     "iris": _iris,
+    "iris pipeline": _pipeline,
     "forest": _forest,
     "boosting": _boosting,
     "neighbours": _neighbours,

@@ -36,6 +36,11 @@ def _quiet(setup: Setup) -> Mapping[str, str]:
     return _environ(setup) | QUIET
 
 
+def _many(setup: Setup) -> Mapping[str, str]:
+    root = {"SKSERVE_MODEL_ROOT": str(setup.case.folder)}
+    return _environ(setup) | {"SAGEMAKER_MULTI_MODEL": "true"} | root
+
+
 def read(answer: Any) -> np.ndarray:
     """Turn an answer into numbers; a neighbours index names its distances and indices."""
     if isinstance(answer[0], dict):
@@ -48,6 +53,13 @@ OURS = {
     for one in (
         Server("skserve", _serve, _environ, read=read),
         Server("skserve-quiet", _serve, _quiet, read=read),
+        Server(
+            "skserve-many",
+            _serve,
+            _many,
+            path="/models/m0/invoke",
+            url=lambda case: str(case.folder / "model"),
+        ),
         Server("empty-flask", _empty, _quiet, answers=False),
     )
 }

@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks import floors, load, measure, models
+from benchmarks.bench import Bench, Figure, closed, cost
 from benchmarks.load import Load
-from benchmarks.ours import OURS, PYTHON
-from benchmarks.peers import PEERS, install
-from benchmarks.servers import Failed, Running, Server, good, post, serving
+from benchmarks.many import many
+from benchmarks.ours import OURS
+from benchmarks.peers import PEERS
+from benchmarks.servers import Failed, Running, good, post
 
 STARTS = 5  # times that a start is measured
 FEW = 16  # rows that a slow server is checked with
@@ -30,43 +31,6 @@ SETTLE = 20  # seconds in which a server may finish what nobody waits for any mo
 # Requests a second for the picture, until a server falls behind.
 RATES = (250, 500, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 8000, 10000)
 BEHIND = 0.95  # of the rate is answered, or the server is behind
-
-
-@dataclass(frozen=True)
-class Figure:
-    """What one server did under one load; `values` by the names that `report` knows."""
-
-    work: str
-    server: str
-    load: str
-    values: Mapping[str, float]
-
-
-@dataclass
-class Bench:
-    """One run: how long, where things are kept, which peers, and what has failed so far."""
-
-    cache: Path
-    peers: tuple[str, ...] = ()
-    seconds: float = 3.0
-    quick: bool = False
-    first: bool = True  # the first round; some works need no second
-    wrk: str | None = load.WRK
-    failures: list[dict[str, str]] = field(default_factory=list)
-
-    def case(self, name: str) -> models.Case:
-        return models.case(name, self.cache, self.quick)
-
-    def servers(self, ours: tuple[str, ...]) -> list[Server]:
-        return [OURS[name] for name in ours] + [PEERS[name] for name in self.peers]
-
-    def serving(self, server: Server, case: models.Case, **more: object):
-        python = install(server.name, self.cache) if server.name in PEERS else PYTHON
-        return serving(server, case, self.cache / "logs", python=python, **more)  # type: ignore[arg-type]
-
-    def failed(self, work: str, server: str, error: Exception) -> None:
-        self.failures.append({"work": work, "server": server, "why": str(error)})
-        print(f"  {work}: {server} failed: {error}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -105,31 +69,6 @@ class Requests:
                     yield Figure(name, server.name, "memory", {"pss_mib": pss})
             except (Failed, OSError, subprocess.SubprocessError) as error:
                 bench.failed(name, server.name, error)
-
-
-def closed(running: Running, one: Load, bench: Bench, longer: float = 1.0) -> dict[str, float]:
-    """Drive a server, and say what came of it and what it cost."""
-    seconds = bench.seconds * longer
-    before = running.tree()
-    outcome = load.run(running.order(), one, seconds, bench.wrk)
-    after = running.tree()
-    return cost(outcome, before, after) | {
-        "share": max(measure.shares(before, after, running.process.pid), default=1.0)
-    }
-
-
-def cost(
-    outcome: load.Outcome, before: list[measure.Process], after: list[measure.Process]
-) -> dict[str, float]:
-    """Return an outcome's figures, and the CPU time of each request between two looks."""
-    spent = measure.cpu_seconds(after) - measure.cpu_seconds(before)
-    return {
-        "rps": outcome.requests / outcome.seconds,
-        "p50_ms": outcome.p50_ms,
-        "p99_ms": outcome.p99_ms,
-        "cpu_us": 1e6 * spent / max(1, outcome.requests),
-        "errors": outcome.errors,
-    }
 
 
 def _sweep(name: str, running: Running, bench: Bench) -> Iterator[Figure]:
@@ -240,6 +179,7 @@ WORKS: dict[str, Callable[[str, Bench], Iterator[Figure]]] = {
     "tables": tables,
     "start": start,
     "memory": memory,
+    "many": many,
 }
 
 

@@ -140,6 +140,26 @@ def test_a_quick_run_prints_and_writes_every_figure(tmp_path, capsys, monkeypatc
     assert "not measured" in printed  # there was no peer
 
 
+def test_many_models_are_measured_beside_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "WRK", None)
+    out = tmp_path / "bench.json"
+    words = ["--quick", "--works", "many", "--cache", str(tmp_path), "--out", str(out)]
+
+    assert main([*words, "--seconds", "0.5"]) == 0
+
+    whole = json.loads(out.read_text())
+    assert whole["failures"] == []
+    seen = {(one["server"], one["load"]): one["values"] for one in whole["figures"]}
+    assert 3 < seen["skserve-many", "each model"]["pss_mib"] < 20
+    assert 0.01 < seen["skserve-many", "each model"]["seconds"] < 5
+    assert seen["skserve", "1 caller"]["p50_ms"] > 0.05
+    assert seen["skserve-many", "1 caller"]["errors"] == 0
+    hot = seen["skserve-many", "8 hot models"]
+    assert hot["rps"] > 1
+    assert hot["errors"] == 0
+    assert 0.01 < hot["cpus"] < 3
+
+
 def result(*figures: tuple[str, str, str, dict[str, float]]) -> report.Result:
     names = ("server", "work", "load", "values")
     listed = [dict(zip(names, one, strict=True)) for one in figures]

@@ -71,7 +71,7 @@ def _aws_environ(setup: Setup) -> dict[str, str]:
     }
 
 
-def _prepare_mms(setup: Setup) -> None:
+def _prepare_mms(setup: Setup, **more: object) -> None:
     """Write a model archive as a folder, and the ports."""
     archive = setup.scratch / "store" / "model"
     (archive / "MAR-INF").mkdir(parents=True)
@@ -85,13 +85,24 @@ def _prepare_mms(setup: Setup) -> None:
         "default_workers_per_model": setup.workers,
         "max_request_size": 100 << 20,
         "max_response_size": 100 << 20,
+        **more,
     }
     config = "".join(f"{name}={value}\n" for name, value in lines.items())
     (setup.scratch / "config.properties").write_text(config)
 
 
+def _prepare_mms_many(setup: Setup) -> None:
+    """As in AWS's images: one port for everything, and a worker for each model."""
+    address = f"http://127.0.0.1:{setup.port}"
+    _prepare_mms(setup, management_address=address, default_workers_per_model=1)
+
+
 def _mms(setup: Setup) -> Command:
-    options: Command = ["--model-store", setup.scratch / "store", "--models", "model=model"]
+    return [*_mms_empty(setup), "--models", "model=model"]
+
+
+def _mms_empty(setup: Setup) -> Command:
+    options: Command = ["--model-store", setup.scratch / "store"]
     options += ["--mms-config", setup.scratch / "config.properties"]
     return [setup.python.parent / "multi-model-server", "--start", "--foreground", *options]
 
@@ -210,6 +221,20 @@ PEERS = {
             read=_below("predictions"),
         ),
         Server("fastapi", _fastapi, _environ()),
+    )
+}
+
+
+# Those that load models while they run, as SageMaker's multi-model contract has it.
+MANY = {
+    "mms": Server(
+        "mms-many",
+        _mms_empty,
+        _environ(),
+        path="/models/m0/invoke",
+        needs=("java",),
+        prepare=_prepare_mms_many,
+        url=lambda case: "model",
     )
 }
 
