@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
 # From the bottom up: a module imports only from the lines above its own.
 LAYERS = [
     {"__init__", "errors"},
-    {"config", "archive", "telemetry", "methods", "bounds", "helper", "wire", "output"},
+    {"config", "archive", "crowd", "telemetry", "methods", "bounds", "helper", "wire", "output"},
     {"privileges", "spool"},
     {"columns", "media", "answer"},
     {"schema", "accelerate.kernel", "accelerate.jobs"},

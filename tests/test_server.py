@@ -28,8 +28,9 @@ import requests
 
 from skserve import server as server_module
 from skserve.config import Config
+from skserve.crowd import Crowd
 from skserve.errors import StartError
-from skserve.worker import BODY_LIMIT, PATIENCE, Crowd, Outbox, Worker, _body_length
+from skserve.worker import BODY_LIMIT, PATIENCE, Outbox, Worker, _body_length
 from tests.conftest import ROOT, Server, free_port, serving, start, wait_until_ready
 
 ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}

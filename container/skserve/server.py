@@ -29,13 +29,14 @@ from skserve import __version__, models, privileges, source, telemetry, zygote
 from skserve.app import create_app
 from skserve.bounds import Bodies, Slots
 from skserve.config import MIB, Config
+from skserve.crowd import Crowd
 from skserve.errors import StartError
 from skserve.fleet import Fleet
 from skserve.keeper import Keeper
 from skserve.model import Model
 from skserve.registry import Single
 from skserve.source import Source
-from skserve.worker import Crowd, Master, Worker
+from skserve.worker import Master, Worker
 
 log = logging.getLogger("skserve")
 
