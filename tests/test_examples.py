@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.conftest import ROOT, serving
 
+README = (ROOT / "README.md").read_text()
 PAYLOADS = ROOT / "local_test" / "payloads"
 
 
@@ -72,6 +74,18 @@ def test_the_regressions_script_answers_its_payload(trained, tmp_path):
         done = predict(server.url, "regression.json", "application/json")
 
     assert done.stdout == '{"progression": [206.1, 68.1]}'
+
+
+def test_the_readmes_calls_are_answered_as_shown(trained, tmp_path):
+    (block,) = re.findall(r"## Call it\n.*?```\n(.*?)```", README, re.DOTALL)
+    calls = re.findall(r"\$ (curl (?:.*\\\n)*.*)\n(.*)\n", block)
+    with serving(trained("iris"), tmp_path / "log") as server:
+        for command, shown in calls:
+            typed = command.replace("localhost:8080", server.url)
+            said = subprocess.run(typed, shell=True, capture_output=True, text=True, check=True)
+            assert said.stdout.startswith(shown.removesuffix(" ..."))
+
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("script", ["predict.sh", "serve_local.sh"])

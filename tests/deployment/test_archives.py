@@ -16,8 +16,11 @@ from tests.deployment.conftest import ROOT
 from tests.deployment.engine import until_up
 
 EXAMPLES = ROOT / "examples"
-WINE = "13.7,1.9,2.4,17,120,2.4,2.1,0.3,1.5,5,1.0,2.9,800\n"
-DIABETES = "0.04,0.05,0.06,0.02,-0.04,-0.03,-0.04,-0.002,0.02,-0.02\n"
+ROWS = {
+    "iris": "5.1,3.5,1.4,0.2\n",
+    "regression": "0.04,0.05,0.06,0.02,-0.04,-0.03,-0.04,-0.002,0.02,-0.02\n",
+    "wine": "13.7,1.9,2.4,17,120,2.4,2.1,0.3,1.5,5,1.0,2.9,800\n",
+}
 
 
 @contextmanager
@@ -56,23 +59,21 @@ def answer(url: str, body: str) -> list[str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the trained model of each example."""
     base = tmp_path_factory.mktemp("trained")
-    for name in ("wine", "regression"):
+    for name in ROWS:
         script = EXAMPLES / name / "train.py"
         subprocess.run([sys.executable, str(script), str(base / name)], check=True)
     return base
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize(
-    ("example", "row"), [("wine", WINE), ("regression", DIABETES)], ids=["wine", "regression"]
-)
+@pytest.mark.parametrize("example", ROWS)
 def test_the_packed_archive_of_each_example_serves(
-    example: str, row: str, pushed: str, trained: Path, tmp_path: Path
+    example: str, pushed: str, trained: Path, tmp_path: Path
 ) -> None:
     packed = package.pack(trained / example, tmp_path / "model.tar.gz")
 
     with container(pushed, packed.path, tmp_path) as url:
-        assert len(answer(url, row * 3)) == 3
+        assert len(answer(url, ROWS[example] * 3)) == 3
     assert packed.manifest["scikit_learn"]
 
 
@@ -86,11 +87,11 @@ def test_an_archive_made_by_hand_as_aws_documents_it_serves(
     subprocess.run(words, check=True)
 
     with container(pushed, package.verify(tmp_path / "model.tar.gz").path, tmp_path) as url:
-        (line,) = answer(url, DIABETES)
+        (line,) = answer(url, ROWS["regression"])
         assert float(line) > 0
 
 
 def test_every_example_is_packed_here() -> None:
     there = {path.parent.name for path in EXAMPLES.glob("*/train.py")}
 
-    assert there - {"pipeline"} == {"wine", "regression"}  # that one is two models in a chain
+    assert there - {"pipeline"} == {*ROWS}  # that one is two models in a chain
