@@ -41,12 +41,17 @@ def _seconds(text: str) -> float:
     return number
 
 
-def _choice(meanings: Mapping[str, Any]) -> Callable[[str], Any]:
+def _choice(*words: str, **meanings: Any) -> Callable[[str], Any]:
+    meanings = {word.lower(): word for word in words} | meanings
+
     def parse(text: str) -> Any:
         return meanings[text.lower()]
 
     parse.__doc__ = "one of " + ", ".join(meanings)
     return parse
+
+
+_truth = _choice(**{"true": True, "1": True, "false": False, "0": False})
 
 
 def _model_below(text: str) -> Path:
@@ -215,14 +220,14 @@ class Config:
     batch: bool = _setting(
         "SAGEMAKER_BATCH",
         False,
-        _choice({"true": True, "1": True, "false": False, "0": False}),
+        _truth,
         "`true` under batch transform: one line out for each line in, see docs/60-batch.md.",
         "false",
     )
     batch_strategy: str = _setting(
         "SAGEMAKER_BATCH_STRATEGY",
         "MULTI_RECORD",
-        _choice({"multi_record": "MULTI_RECORD", "single_record": "SINGLE_RECORD"}),
+        _choice("MULTI_RECORD", "SINGLE_RECORD"),
         "What `/execution-parameters` says: `MULTI_RECORD` or `SINGLE_RECORD`.",
         "MULTI_RECORD",
     )
@@ -236,7 +241,7 @@ class Config:
     bad_record: str = _setting(
         "SKSERVE_BATCH_BAD_RECORD",
         "fail",
-        _choice({"fail": "fail", "placeholder": "placeholder"}),
+        _choice("fail", "placeholder"),
         "What one bad record does in batch: `fail` its mini-batch, or leave a `placeholder`.",
         "fail",
     )
@@ -264,14 +269,14 @@ class Config:
     multi_model: bool = _setting(
         "SAGEMAKER_MULTI_MODEL",
         False,
-        _choice({"true": True, "1": True, "false": False, "0": False}),
+        _truth,
         "`true` serves many models, loaded and unloaded while it runs, instead of one.",
         "false",
     )
     model_hosts: str = _setting(
         "SKSERVE_MODEL_HOSTS",
         "first",
-        _choice({"first": "first", "all": "all"}),
+        _choice("first", "all"),
         "Which hosts of a training job write the model: `first` or `all`.",
         "first",
     )
@@ -292,14 +297,14 @@ class Config:
     accelerate: str = _setting(
         "SKSERVE_ACCELERATE",
         "auto",
-        _choice({"auto": "auto", "off": "off", "require": "require"}),
+        _choice("auto", "off", "require"),
         "Faster ways to the same answers: `auto`, `off`, or `require` (do not start without).",
         "auto",
     )
     version_policy: str = _setting(
         "SKSERVE_VERSION_POLICY",
         "warn",
-        _choice({"warn": "warn", "error": "error", "off": "off"}),
+        _choice("warn", "error", "off"),
         "A model saved by another scikit-learn minor: `warn`, `error` (do not start) or `off`.",
         "warn",
     )
@@ -327,7 +332,7 @@ class Config:
     batching: str = _setting(
         "SKSERVE_BATCHING",
         "auto",
-        _choice({"auto": "auto", "on": "on", "off": "off"}),
+        _choice("auto", "on", "off"),
         "Answer requests that wait at the same moment by one call: `auto` where scikit-learn's own "
         "classes answer each row by itself, `on` where you say so of your model or `predict_fn`.",
         "auto",
@@ -342,7 +347,7 @@ class Config:
     preload: bool = _setting(
         "SKSERVE_PRELOAD",
         True,
-        _choice({"on": True, "off": False}),
+        _choice(on=True, off=False),
         "`off` loads the model in each worker instead of once before they fork.",
         "on",
     )
@@ -370,7 +375,7 @@ class Config:
     log_format: str = _setting(
         "SKSERVE_LOG_FORMAT",
         "text",
-        _choice({"text": "text", "json": "json"}),
+        _choice("text", "json"),
         "`text` or `json` lines.",
         "text",
     )
