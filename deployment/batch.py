@@ -77,7 +77,7 @@ def request(target: Target, job: Job, now: datetime) -> tuple[dict[str, Any], st
     """Return CreateTransformJob without its model, and the S3 URI of the input."""
     settings = target.settings
     name = job.name or f"{name_stem(settings.name)}-{now:%m%d-%H%M%S}"
-    home = f"s3://{target.bucket}/{settings.prefix.strip('/')}/{settings.name}/transform/{name}"
+    home = f"s3://{target.bucket}/{settings.home}/transform/{name}"
     local = not job.source.startswith("s3://")
     source = f"{home}/input/{Path(job.source).name}" if local else job.source
     content_type = job.content_type or CONTENT_TYPES.get(PurePosixPath(source).suffix.lower(), "")

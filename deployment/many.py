@@ -103,8 +103,7 @@ def _prefix(cloud: Cloud, settings: Settings) -> tuple[str, str]:
         raise Usage(
             f"{settings.name} is an endpoint of one model", "for many, put [models] into the file"
         )
-    bucket = settings.bucket or f"sagemaker-{cloud.region}-{cloud.account}"
-    uri = survey.models_prefix(settings, bucket)
+    uri = survey.models_prefix(settings, settings.bucket_in(cloud.region, cloud.account))
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     return bucket, prefix
 
@@ -121,8 +120,6 @@ def _bucket(cloud: Cloud, bucket: str) -> tuple[Call, ...]:
 
 
 def _upload(settings: Settings, where: dict[str, Any], packed: package.Package) -> Call:
-    arguments = {**where, "Metadata": {_DIGEST: packed.digest}}
-    if settings.kms.bucket:
-        arguments |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.kms.bucket}
+    arguments = {**where, "Metadata": {_DIGEST: packed.digest}, **supplies.sealed(settings)}
     told = f"the archive, {packed.size_bytes:,} bytes"
     return Call("s3", "put_object", arguments, told, file=packed.path)

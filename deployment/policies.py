@@ -61,14 +61,13 @@ def _allow(name: str, actions: list[str], resources: list[str]) -> Document:
 
 
 def _objects(settings: Settings, arn: str, region: str, account: str) -> list[Document]:
-    home = settings.bucket or f"sagemaker-{region}-{account}"
-    prefix = f"{settings.prefix.strip('/')}/{settings.name}/".lstrip("/")
-    reads = [f"s3://{home}/{prefix}"]
+    home = f"s3://{settings.bucket_in(region, account)}/{settings.home}/"
+    reads = [home]
     many = (settings.models and settings.models.prefix) or ""
     shadow = settings.shadow.model if settings.shadow else ""
     reads += [uri for uri in (settings.model, shadow, many) if uri.startswith("s3://")]
     reads += [uri for uri in settings.environment.values() if uri.startswith("s3://")]
-    writes = [f"s3://{home}/{prefix}"]  # where batch transform puts its output
+    writes = [home]  # where batch transform puts its output
     if settings.async_ is not None:
         writes += [settings.async_.output, *([settings.async_.failure or ""])]
         reads.append(settings.async_.output)

@@ -195,6 +195,15 @@ class Settings(Table):
         return "async" if self.async_ is not None else "instance"
 
     @property
+    def home(self) -> str:
+        """The endpoint's own folder in its bucket."""
+        return f"{self.prefix.strip('/')}/{self.name}".lstrip("/")
+
+    def bucket_in(self, region: str, account: str) -> str:
+        """Return the bucket; the default is the one that SageMaker's own SDK takes."""
+        return self.bucket or f"sagemaker-{region}-{account}"
+
+    @property
     def machines(self) -> Instance:
         """The instance table, or its defaults where the file has none."""
         return self.instance or Instance()

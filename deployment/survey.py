@@ -42,7 +42,7 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
             raise Refused(f"no {key} is given", hint or f"set {key} in endpoint.toml, or --{key}")
     account = cloud.account if cloud else _NOBODY
     region = cloud.region if cloud else settings.region or "REGION"
-    bucket = settings.bucket or f"sagemaker-{region}-{account}"
+    bucket = settings.bucket_in(region, account)
     if settings.models is not None:
         where = models_prefix(settings, bucket)
         source = Source(where, "many", where)
@@ -73,8 +73,7 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
 def models_prefix(settings: Settings, bucket: str) -> str:
     """Return where the archives of many models lie."""
     assert settings.models is not None
-    below = f"{settings.prefix.strip('/')}/{settings.name}/models/".lstrip("/")
-    return settings.models.prefix or f"s3://{bucket}/{below}"
+    return settings.models.prefix or f"s3://{bucket}/{settings.home}/models/"
 
 
 def _source(
@@ -85,8 +84,8 @@ def _source(
         return _in_s3(cloud, model)
     folder = settings.folder
     packed = package.pack(folder / model, archive, folder / code if code else None, choose)
-    key = f"{settings.prefix.strip('/')}/{settings.name}/{packed.digest[:32]}/model.tar.gz"
-    return Source(f"s3://{bucket}/{key.lstrip('/')}", "archive", packed.digest, packed)
+    uri = f"s3://{bucket}/{settings.home}/{packed.digest[:32]}/model.tar.gz"
+    return Source(uri, "archive", packed.digest, packed)
 
 
 def _in_s3(cloud: Cloud | None, uri: str) -> Source:

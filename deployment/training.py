@@ -143,8 +143,7 @@ def _place(cloud: Cloud, settings: Settings, job: Train) -> Place:
     for key, value in (("image", image), ("role", settings.role)):
         if not value:
             raise Refused(f"no {key} is given", f"set {key} in endpoint.toml, or --{key}")
-    bucket = settings.bucket or f"sagemaker-{cloud.region}-{cloud.account}"
-    prefix = f"{settings.prefix.strip('/')}/{settings.name}/train".lstrip("/")
+    bucket = settings.bucket_in(cloud.region, cloud.account)
     return Place(
         region=cloud.region,
         account=cloud.account,
@@ -152,7 +151,7 @@ def _place(cloud: Cloud, settings: Settings, job: Train) -> Place:
         image=survey.by_digest(cloud, image),
         bucket=bucket,
         bucket_exists=cloud.find("s3", "head_bucket", Bucket=bucket) is not None,
-        home=f"s3://{bucket}/{prefix}",
+        home=f"s3://{bucket}/{settings.home}/train",
     )
 
 

@@ -352,6 +352,18 @@ def test_the_parts_of_a_transform_fit_each_other_or_are_refused(
     assert split == document["TransformOutput"]["AssembleWith"]
 
 
+@pytest.mark.parametrize("prefix", ["", "skserve", "/a/b/"])
+def test_a_transform_writes_where_the_role_may(prefix: str) -> None:
+    wanted = target(prefix=prefix)
+    wanted = dataclasses.replace(wanted, bucket=wanted.settings.bucket_in(REGION, "1" * 12))
+    document, _ = batch.request(wanted, batch.Job("s3://b/in.csv"), NOW)
+    found = policies.permissions(wanted.settings, "aws", REGION, "1" * 12)
+    (allowed,) = [s["Resource"] for s in found["Statement"] if s["Sid"] == "Write"]
+    output = document["TransformOutput"]["S3OutputPath"].replace("s3://", "arn:aws:s3:::")
+
+    assert any(output.startswith(one.removesuffix("*")) for one in allowed)
+
+
 def test_the_role_may_do_what_is_needed_and_nothing_unnamed() -> None:
     settings = target(**EXTRAS["everything"], **MODES["async"]).settings
     settings = settings.model_copy(update={"kms": settings.kms.model_copy(
