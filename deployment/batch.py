@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import console, execution, supplies, survey, watch
+from deployment import supplies, survey, watch
 from deployment.aws import Cloud
 from deployment.combinations import TRANSFORM, family
-from deployment.commands import Words, connect
+from deployment.commands import Words, carried_out, connect
 from deployment.documents import LONGEST_CALL, name_stem
 from deployment.errors import Failed, Refused, Usage
 from deployment.state import Target
@@ -47,7 +47,7 @@ class Job:
 
 def transform(words: Words, job: Job) -> None:
     """Run a batch job over `job.source`, wait for it, and compare the numbers of lines."""
-    settings, talk = words.settings(), words.talk
+    settings = words.settings()
     if settings.models is not None:
         raise Refused("a batch job has one model, and endpoint.toml has [models]", "name a --model")
     with TemporaryDirectory() as workspace:
@@ -62,10 +62,8 @@ def transform(words: Words, job: Job) -> None:
         why = f"the job {_name(document)}"
         steps.append(Call("sagemaker", "create_transform_job", asked, why))
         planned = Plan(settings.name, tuple(steps))
-        if words.dry_run:
-            talk.result(console.as_data(planned), console.told(planned))
+        if not carried_out(words, cloud, planned):
             return
-        execution.apply(cloud, planned, talk, words.pace)
     _finish(words, cloud, document, source)
 
 

@@ -195,10 +195,8 @@ def role(words: Words, create: bool) -> None:
         raise Refused("the role has no name yet", "set role in endpoint.toml, or --role NAME")
     exists = cloud.find("iam", "get_role", RoleName=name) is not None
     planned = policies.create(settings, name, (trust, permissions), exists)
-    if words.dry_run:
-        talk.result(console.as_data(planned), console.told(planned))
+    if not carried_out(words, cloud, planned):
         return
-    execution.apply(cloud, planned, talk, words.pace)
     arn = survey.role_arn(cloud, name)
     talk.result({"role": arn}, arn)
 
@@ -208,10 +206,8 @@ def rollback(words: Words) -> None:
     settings, talk = words.settings(), words.talk
     cloud = connect(settings)
     planned = plan.rollback(settings, survey.state(cloud, settings))
-    if words.dry_run:
-        talk.result(console.as_data(planned), console.told(planned))
+    if not carried_out(words, cloud, planned):
         return
-    execution.apply(cloud, planned, talk, words.pace)
     talk.say("the next `python deploy.py` applies endpoint.toml again")
     value = {"endpoint": planned.endpoint, "config": planned.config, "changed": True}
     talk.result(value, f"{planned.endpoint}: back in service with {planned.config}")
@@ -228,10 +224,8 @@ def autoscale(words: Words, off: bool) -> None:
         )
     cloud = connect(settings)
     planned = plan.autoscale(settings, survey.state(cloud, settings))
-    if words.dry_run:
-        talk.result(console.as_data(planned), console.told(planned))
+    if not carried_out(words, cloud, planned):
         return
-    execution.apply(cloud, planned, talk, words.pace)
     if planned.changes:
         talk.say("put the same into [scaling], or the next `python deploy.py` undoes it")
     told = "no scaling" if off else "scaling set" if planned.changes else "nothing to change"
@@ -258,6 +252,15 @@ def delete(words: Words) -> None:
         raise Failed(f"something of {settings.name} is still there", "run delete again")
     talk.say("jobs, logs, images and the archives in S3 stay")
     talk.result({"endpoint": settings.name, "changed": True}, f"{settings.name}: deleted")
+
+
+def carried_out(words: Words, cloud: Cloud, planned: Plan) -> bool:
+    """Apply the plan, or print it if that is all that was asked; say whether it was applied."""
+    if words.dry_run:
+        words.talk.result(console.as_data(planned), console.told(planned))
+        return False
+    execution.apply(cloud, planned, words.talk, words.pace)
+    return True
 
 
 def confirm(words: Words, planned: Plan) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from deployment import console, execution, package, supplies, survey
 from deployment.aws import Cloud
-from deployment.commands import Words, confirm, connect
+from deployment.commands import Words, carried_out, confirm, connect
 from deployment.errors import Refused, Usage
 from deployment.settings import Settings
 from deployment.step import Call, Plan
@@ -41,10 +41,8 @@ def add(words: Words, source: str, name: str, code: str | None, choose: str) -> 
             )
         steps = () if same else (*_bucket(cloud, where["Bucket"]), _upload(settings, where, packed))
         planned = Plan(settings.name, steps)
-        if words.dry_run:
-            talk.result(console.as_data(planned), console.told(planned))
+        if not carried_out(words, cloud, planned):
             return
-        execution.apply(cloud, planned, talk, words.pace)
     told = "is there already" if same else f"added, {packed.size_bytes:,} bytes"
     talk.result({"model": name, "changed": not same}, f"{name}: {told}")
 

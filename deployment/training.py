@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
 
-from deployment import commands, console, execution, package, supplies, survey, watch
+from deployment import commands, package, supplies, survey, watch
 from deployment.aws import Cloud
 from deployment.combinations import GRAVITON, NVME, family
-from deployment.commands import Words, connect
+from deployment.commands import Words, carried_out, connect
 from deployment.errors import Failed, Refused, Usage
 from deployment.logs import Followed
 from deployment.settings import Settings, Train
@@ -114,13 +114,9 @@ def _made(words: Words, settings: Settings, asked: Asked) -> str:
         make = Call("sagemaker", "create_training_job", document, f"the job {name}")
         steps = (*_bucket(place), *_puts(settings, files), make)
         planned = Plan(settings.name, steps)
-        if words.dry_run:
-            words.talk.result(console.as_data(planned), console.told(planned))
-            return ""
-        if job.spot and not job.checkpoints:
+        if job.spot and not job.checkpoints and not words.dry_run:
             words.talk.say(f"checkpoints of /opt/ml/checkpoints are in {place.home}/{name}")
-        execution.apply(cloud, planned, words.talk, words.pace)
-    return name
+        return name if carried_out(words, cloud, planned) else ""
 
 
 def _merged(settings: Settings, asked: Asked) -> Train:
