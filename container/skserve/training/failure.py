@@ -59,7 +59,7 @@ def explain(
     memory = f"{config.machine.memory / 2**30:.1f} GiB"
     if ended.stopped:
         return _stopped(program, ended, job, scripted), last
-    if ended.status == -signal.SIGKILL or ended.status == 128 + signal.SIGKILL:
+    if ended.status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return (
             f"{program} was killed (SIGKILL), most likely because it needed more memory than the "
             f"{memory} there are: take a larger instance, or read less data.",
@@ -117,16 +117,13 @@ def _reason(details: str) -> tuple[str, str]:
 
 
 def _way_out(reason: str, job: Job, memory: str) -> str:
-    facts = {
-        "channels": ", ".join(sorted(job.inputs)) or "none",
-        "hyperparameters": ", ".join(sorted(job.hyperparameters)) or "none",
-        "memory": memory,
-    }
     for pattern, sentence in _WAYS_OUT:
         if found := re.match(pattern, reason):
-            named = {**found.groupdict(), **facts}
-            name = str(named.pop("name", ""))
-            if "SM_CHANNEL_" in reason:
-                name = name.lower()
-            return sentence.format(name=name, **named)
+            name = found.groupdict().get("name", "")
+            return sentence.format(
+                name=name.lower() if "SM_CHANNEL_" in reason else name,
+                channels=", ".join(sorted(job.inputs)) or "none",
+                hyperparameters=", ".join(sorted(job.hyperparameters)) or "none",
+                memory=memory,
+            )
     return ""
