@@ -50,10 +50,15 @@ def kind_of(estimator: Any) -> str:
         return "regressor"
     if is_outlier_detector(estimator):
         return "outliers"
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    last = last_step(estimator)
     if hasattr(last, "fit_predict"):
         return "clusterer"
     return "neighbours" if hasattr(last, "kneighbors") else "other"
+
+
+def last_step(estimator: Any) -> Any:
+    """Return what a Pipeline ends in, or the estimator itself."""
+    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
 def evaluate(
@@ -144,14 +149,12 @@ def _measured(
 ) -> tuple[dict[str, float], NDArray[Any], NDArray[Any] | None]:
     """Return the metrics of predictions for X, the predictions, and the score of two classes."""
     predicted = np.asarray(fitted.predict(X))
-    shares = None
-    score = None
+    shares = score = None
     if kind == "classifier":
         shares = _asked(fitted, "predict_proba", X)
         score = shares[:, 1] if shares is not None else _asked(fitted, "decision_function", X)
-        score = (
-            score if score is not None and score.ndim == 1 and len(fitted.classes_) == 2 else None
-        )
+        if score is not None and (score.ndim != 1 or len(fitted.classes_) != 2):
+            score = None
     metrics = {}
     for name, measure in _METRICS[kind].items():
         try:
@@ -235,10 +238,6 @@ def _sampled(X: Any) -> Any:
     return _rows(X, np.sort(np.random.default_rng(_SEED).choice(count, _SAMPLE, replace=False)))
 
 
-def _last(fitted: Any) -> Any:
-    return fitted.steps[-1][1] if hasattr(fitted, "steps") else fitted
-
-
 def _reach(fitted: Any, X: Any) -> Any:
     """Take X through all but the last step of a Pipeline."""
     return fitted[:-1].transform(X) if hasattr(fitted, "steps") and len(fitted.steps) > 1 else X
@@ -248,7 +247,7 @@ def _of_neighbours(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray
     if len(train.X) < 2:
         return {}, None
     sample = _reach(fitted, _sampled(train.X))
-    nearest = _last(fitted).kneighbors(sample, n_neighbors=2)[0][:, 1]  # the first is itself
+    nearest = last_step(fitted).kneighbors(sample, n_neighbors=2)[0][:, 1]  # the first is itself
     found = {"nearest_distance": float(np.mean(nearest))}
     return found | {"nearest_distance_median": float(np.median(nearest))}, nearest
 
@@ -256,7 +255,7 @@ def _of_neighbours(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray
 def _of_clusters(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[Any] | None]:
     from sklearn.metrics import silhouette_score
 
-    labels = getattr(_last(fitted), "labels_", None)
+    labels = getattr(last_step(fitted), "labels_", None)
     if labels is None:
         labels = fitted.predict(train.X)
     found = {"clusters": float(len(set(labels.tolist()) - {-1}))}
@@ -276,7 +275,7 @@ def _of_outliers(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[A
 
 
 def _of_other(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[Any] | None]:
-    explained = getattr(_last(fitted), "explained_variance_ratio_", None)
+    explained = getattr(last_step(fitted), "explained_variance_ratio_", None)
     if explained is None:
         return {}, None
     return {"explained_variance": float(np.sum(explained))}, np.asarray(explained)

@@ -12,7 +12,7 @@ import numpy as np
 from skserve import artifact
 from skserve.training import data, plots
 from skserve.training.data import Table
-from skserve.training.evaluation import Evaluation
+from skserve.training.evaluation import Evaluation, last_step
 
 _MOST_CLASSES = 20
 _MOST_BARS = 20
@@ -154,7 +154,7 @@ def _roc(truth: Any, score: Any) -> str:
 
 def _importances(fitted: Any, train: Table) -> tuple[list[str], Any]:
     """Return names and weights of the columns, where the model has one weight for each."""
-    last = fitted.steps[-1][1] if hasattr(fitted, "steps") else fitted
+    last = last_step(fitted)
     weights = getattr(last, "feature_importances_", None)
     if weights is None:
         weights = getattr(last, "coef_", None)
