@@ -390,16 +390,15 @@ def _json_rows(paths: list[Path]) -> Iterator[tuple[str, Any]]:
 def _listed(rows: Iterator[tuple[str, Any]], names: list[str] | None) -> Rows:
     """Put the values of objects into the order of the first one; what it lacks is missing."""
     for where, row in rows:
-        if names is None or isinstance(row, list):
-            if isinstance(row, dict) or names is not None:
-                raise StartError(f"{where}: lists and objects are mixed.")
-            yield where, row
-            continue
-        if unknown := sorted(row.keys() - set(names)):
-            raise StartError(
-                f"{where} has {', '.join(unknown[:5])}, which the first object has not."
-            )
-        yield where, [row.get(name) for name in names]
+        if isinstance(row, list) != (names is None):
+            raise StartError(f"{where}: lists and objects are mixed.")
+        if names is not None:
+            if unknown := sorted(row.keys() - set(names)):
+                raise StartError(
+                    f"{where} has {', '.join(unknown[:5])}, which the first object has not."
+                )
+            row = [row.get(name) for name in names]
+        yield where, row
 
 
 def _typed(cell: Any) -> float:
