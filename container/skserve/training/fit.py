@@ -201,11 +201,8 @@ def _explained(estimator: Any, train: Table, error: Exception) -> str:
     """Say why a fit failed: scikit-learn's own sentence, and the way out of the commonest ones."""
     name = type(estimator).__name__
     said = " ".join(str(error).split())[:500].rstrip(".")
-    texts = [
-        column
-        for column, kind in zip(train.names, train.X.dtypes, strict=True)
-        if kind.kind not in "fiub"
-    ] if hasattr(train.X, "dtypes") and hasattr(train.X, "columns") else []  # fmt: skip
+    kinds = train.X.dtypes.items() if hasattr(train.X, "dtypes") else ()
+    texts = [name for name, kind in kinds if kind.kind not in "fiub"]
     if "could not convert string" in said and texts:
         hint = (
             f"Column {texts[0]} holds text: encode it in a Pipeline, for example with "

@@ -71,7 +71,7 @@ def prepare(job: Job, config: Config, environ: Mapping[str, str]) -> Script:
     folder = _placed(location, job, config)
     program = _found(program, folder)
     library = source.install(folder)
-    paths = [str(folder), *([str(library)] if library else []), environ.get("PYTHONPATH", "")]
+    paths = [str(folder), str(library or ""), environ.get("PYTHONPATH", "")]
     added = {
         **job.variables(program, location, FRAMEWORK),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
