@@ -174,21 +174,17 @@ def _column(column: Any, name: str, numeric: bool) -> Any:
     kinds = pa.types
     if kinds.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    kind = column.type
-    if kinds.is_boolean(kind) and not numeric:
-        return column.to_pylist()
-    if kinds.is_temporal(kind):
+    if kinds.is_temporal(column.type):
         column = column.cast(pa.string())
-    if kinds.is_boolean(kind):
+    if kinds.is_boolean(column.type) and numeric:
         column = column.cast(pa.uint8())
-    if kinds.is_null(kind) or kinds.is_boolean(kind) or kinds.is_primitive(column.type):
+    kind = column.type
+    texts = (kinds.is_boolean, kinds.is_string, kinds.is_large_string, kinds.is_string_view)
+    if any(is_text(kind) for is_text in texts):
+        return column.to_pylist()
+    if kinds.is_null(kind) or kinds.is_primitive(kind) or kinds.is_decimal(kind):
         return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64, copy=False)
-    if kinds.is_decimal(kind):
-        return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64, copy=False)
-    text = kinds.is_string(column.type) or kinds.is_large_string(kind) or kinds.is_string_view(kind)
-    if not text:
-        raise ValueError(f"column {name!r} is of type {kind}, expected numbers or text")
-    return column.to_pylist()
+    raise ValueError(f"column {name!r} is of type {kind}, expected numbers or text")
 
 
 def _write(facts: dict[str, Any], body: bytes) -> bytes:
