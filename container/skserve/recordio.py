@@ -185,15 +185,15 @@ def _tensor(tensor: memoryview, dtype: np.dtype[Any]) -> Tensor:
 def _varints(part: memoryview) -> NDArray[np.uint64]:
     """Read packed varints: seven bits a byte, the lowest first, the last byte below 128."""
     octets = np.frombuffer(part, np.uint8)
-    ends = np.flatnonzero(octets < 128)
-    if len(octets) and (len(ends) == 0 or ends[-1] != len(octets) - 1):
-        raise ValueError("a number in it is cut")
-    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-    lengths = ends - starts + 1 if len(ends) else ends
-    if len(ends) and lengths.max() > 10:
-        raise ValueError("a number in it is too long")
-    if not len(ends):
+    if not len(octets):
         return np.empty(0, np.uint64)
+    if octets[-1] > 127:
+        raise ValueError("a number in it is cut")
+    ends = np.flatnonzero(octets < 128)
+    starts = np.append(0, ends[:-1] + 1)
+    lengths = ends - starts + 1
+    if lengths.max() > 10:
+        raise ValueError("a number in it is too long")
     shifts = 7 * (np.arange(len(octets)) - np.repeat(starts, lengths)).astype(np.uint64)
     return np.add.reduceat((octets & 127).astype(np.uint64) << shifts, starts)
 
