@@ -122,16 +122,12 @@ class Transform:
     def _answered(self, portion: bytes, first: bool = False) -> bytes:
         """Answer whole records; what is wrong with one is said by its place in the body."""
         before = self._rows
-        if self._lined:
-            records = RECORDS[self._kind.name]
-            try:
-                return self._asked(portion, first)
-            except BadRequest as error:
-                pieces = self._each(records(portion), before + bool(self._header) + 1, error)
-                return self._filled(pieces)
         try:
             return self._asked(portion, first)
         except BadRequest as error:
+            if self._lined:
+                records = RECORDS[self._kind.name](portion)
+                return self._filled(self._each(records, before + bool(self._header) + 1, error))
             number = re.match(r"(Row|Line) (\d+)", error.message)
             place = number and f"{number[1]} {before + int(number[2])}"
             raise _placed(error, place or "") from None
