@@ -80,19 +80,16 @@ def logs(words: Words, lines: int, follow: bool) -> None:
     if words.machine:
         talk.result([{"time": time, "text": text} for time, text in found])
         return
-    pace = words.pace
+    pace, seen, since = words.pace, set[tuple[int, str]](), 0
     while True:
-        for line in cloudwatch.shown(found):
+        for line in cloudwatch.shown([event for event in found if event not in seen]):
             talk.result(None, line)
         if not follow:
             return
-        since = found[-1][0] if found else 0
+        if found:  # the next look begins with the last line of this one
+            seen, since = set(found), found[-1][0]
         pace.sleep(pace.poll)
-        seen = set(found)
-        newer = cloudwatch.events(cloud, settings.name, 1000, since)
-        found = [event for event in newer if event not in seen] or found[-1:]
-        if found and found[-1] in seen:
-            found = []
+        found = cloudwatch.events(cloud, settings.name, 1000, since)
 
 
 def listed(words: Words, everything: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployment import commands, console
+from deployment import commands, console, views
 from tests.deployment.conftest import (
     OCI,
     ROLE,
@@ -220,6 +220,24 @@ def test_list_and_logs_look_only(image: str, moto: Moto, shell: Shell, folder: P
     assert (row["name"], row["calls_last_day"], row["idle"]) == ("wine", 0, "")
     assert "holds no lines yet" in shell("logs").err
     assert len(moto.sent) == before
+
+
+def test_following_a_log_prints_each_line_once(
+    shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_file(folder, "x")
+    log = [(1, "a"), (2, "b"), (2, "c"), (9, "d")]
+    there = [2, 2, 2, 3, 3, 4, 4]  # lines at each look
+
+    def events(cloud: Any, name: str, lines: int, since_ms: int = 0) -> list[tuple[int, str]]:
+        if not there:
+            raise KeyboardInterrupt
+        return [one for one in log[: there.pop(0)] if one[0] >= since_ms][-lines:]
+
+    monkeypatch.setattr(views.cloudwatch, "events", events)
+    said = shell.change("logs", "--follow", code=1).out
+
+    assert [line[-1] for line in said.splitlines()] == ["a", "b", "c", "d"]
 
 
 def test_options_before_a_word_and_after_it_mean_the_same(shell: Shell, folder: Path) -> None:
