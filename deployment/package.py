@@ -65,8 +65,7 @@ def pack(source: Path, target: Path, code: Path | None = None, choice: str = "")
         manifest = archive.manifest(files, chosen)
     except ValueError as error:
         raise Refused(f"{files[RECORD]} is not JSON: {error}", "save the model again") from None
-    with target.open("wb") as out:
-        _write(out, files, manifest)
+    write(target, files, {MANIFEST: archive.manifest_text(manifest)})
     return verify(target, choice)
 
 
@@ -167,20 +166,18 @@ def _defines_model_fn(source: bytes) -> bool:
     return False
 
 
-def _write(out: BinaryIO, files: Mapping[str, Path], manifest: Mapping[str, Any]) -> None:
-    text = archive.manifest_text(manifest)
+def write(target: Path, files: Mapping[str, Path], texts: Mapping[str, bytes]) -> None:
+    """Write an archive of files, and of texts that are in none, by their names in it."""
     with (
+        target.open("wb") as out,
         gzip.GzipFile("", "wb", _LEVEL, out, mtime=0) as zipped,
         tarfile.open(fileobj=cast(BinaryIO, zipped), mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for name in sorted([*files, MANIFEST]):
+        for name in sorted([*files, *texts]):
             member = tarfile.TarInfo(name)  # mode 0644, owner and time zero: nothing of this disk
-            if name == MANIFEST:
-                member.size = len(text)
-                tar.addfile(member, io.BytesIO(text))
-                continue
-            member.size = files[name].stat().st_size
-            with files[name].open("rb") as content:
+            with io.BytesIO(texts[name]) if name in texts else files[name].open("rb") as content:
+                member.size = content.seek(0, os.SEEK_END)
+                content.seek(0)
                 tar.addfile(member, content)
 
 

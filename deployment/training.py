@@ -8,15 +8,13 @@ container needs no network to fetch it.
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from deployment import commands, package, supplies, survey, watch
 from deployment.aws import Cloud
@@ -273,22 +271,8 @@ def _uploads(
             raise Usage(f"channel {channel}: there is {what} {path}", "give data or an s3:// URI")
     if job.program and job.code:
         target = workspace / _SOURCES
-        _pack_code(settings.folder / job.code, target)
+        package.write(target, dict(package.walk(settings.folder / job.code)), {})
         yield f"{home}/{CODE}/{_SOURCES}", target
-
-
-def _pack_code(folder: Path, target: Path) -> None:
-    """Pack a folder flat, without times, owners and litter, as package does."""
-    with (
-        target.open("wb") as out,
-        gzip.GzipFile("", "wb", 6, out, mtime=0) as zipped,
-        tarfile.open(fileobj=cast(BinaryIO, zipped), mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for name, path in package.walk(folder):
-            member = tarfile.TarInfo(name)
-            member.size = path.stat().st_size
-            with path.open("rb") as content:
-                tar.addfile(member, content)
 
 
 def _bucket(place: Place) -> Iterator[Call]:
