@@ -15,57 +15,19 @@ from deployment.errors import Refused
 from deployment.settings import Settings
 
 # Families with Arm CPUs (contract 7.1); every other one runs linux/amd64 images.
-GRAVITON = frozenset(
-    {"m6g", "m6gd", "m8g", "c6g", "c6gd", "c6gn", "c7g", "c8g", "r6g", "r6gd", "r7gd", "r8g"}
-)
+GRAVITON = frozenset({
+    "m6g", "m6gd", "m8g", "c6g", "c6gd", "c6gn", "c7g", "c8g", "r6g", "r6gd", "r7gd", "r8g",
+})  # fmt: skip
 # Families whose disk is local NVMe, where VolumeSizeInGB is refused (contract 7.3).
-NVME = frozenset(
-    {
-        "m5d",
-        "c5d",
-        "r5d",
-        "r6id",
-        "m6gd",
-        "c6gd",
-        "r6gd",
-        "r7gd",
-        "g4dn",
-        "g5",
-        "g6",
-        "g6e",
-        "g7",
-        "g7e",
-        "p4d",
-        "p4de",
-        "p5",
-        "p5e",
-        "p5en",
-        "trn1",
-    }
-)
+NVME = frozenset({
+    "m5d", "c5d", "r5d", "r6id", "m6gd", "c6gd", "r6gd", "r7gd", "g4dn", "g5", "g6", "g6e", "g7",
+    "g7e", "p4d", "p4de", "p5", "p5e", "p5en", "trn1",
+})  # fmt: skip
 # Families that batch transform has (contract 7.10): no t2 and no Graviton.
-TRANSFORM = frozenset(
-    {
-        "m4",
-        "m5",
-        "m6i",
-        "m7i",
-        "c4",
-        "c5",
-        "c6i",
-        "c7i",
-        "r6i",
-        "r7i",
-        "p2",
-        "p3",
-        "g4dn",
-        "g5",
-        "g6",
-        "g6e",
-        "trn1",
-        "inf2",
-    }
-)
+TRANSFORM = frozenset({
+    "m4", "m5", "m6i", "m7i", "c4", "c5", "c6i", "c7i", "r6i", "r7i", "p2", "p3", "g4dn", "g5",
+    "g6", "g6e", "trn1", "inf2",
+})  # fmt: skip
 _ENVIRONMENT_BYTES = 32 * 1024
 
 

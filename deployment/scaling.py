@@ -86,9 +86,7 @@ def unscale(scalings: tuple[Scaling, ...]) -> Iterator[Call]:
     """Return the calls that remove scaling: first the policies, then the target."""
     for scaling in scalings:
         target = dict(scaling.target)
-        named = {
-            key: target[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")
-        }
+        named = {key: target[key] for key in _NAMED}
         for policy in scaling.policies:
             gone = {**named, "PolicyName": policy["PolicyName"]}
             yield Call("application-autoscaling", "delete_scaling_policy", gone,
