@@ -610,6 +610,22 @@ def test_nothing_is_forgotten_when_the_zygote_dies(three):
     assert "it is started again, and they with it" in three.log
 
 
+def test_the_rest_is_started_again_when_those_that_start_are_unloaded(shared, add):
+    add(shared.root, "second", "import os, time\nif os.path.exists(__file__ + 's'): time.sleep(60)")
+    names = [f"m{number}" for number in range(os.cpu_count() + 1)]
+    for name in names[:-1]:
+        assert shared.load(name, shared.root / "second").status_code == 200
+    assert shared.load(names[-1], shared.root / "iris").status_code == 200
+    (shared.root / "second" / "code" / "inference.pys").touch()
+    victim = shared.zygote
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: not alive(victim) and shared.names() == names, 5)
+    until(lambda: len(shared.models) == len(names) - 1, 5)
+    for name in names[:-1]:
+        assert shared.unload(name).status_code == 200
+    until(lambda: f"[{shared.zygote}] model {names[-1]}: " in shared.log, 5)
+
+
 def test_the_zygote_outlives_a_lack_of_descriptors(three):
     zygote = three.zygote
     limit = len(list(Path(f"/proc/{zygote}/fd").iterdir()))

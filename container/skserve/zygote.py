@@ -527,6 +527,7 @@ class _Zygote:
         asker, state = entry.asker, entry.state
         if state is State.LEAVING:
             self._forget(entry)
+            self._rebuild()  # it may have been one of those that start
             return
         if state is State.NEW:
             del self._entries[entry.name]
