@@ -475,8 +475,8 @@ def test_a_hostile_model_hurts_only_itself(hostile, deed, status, says):
 
 FRAMES = """
 import json, os, socket, struct
-WELL = {"whole": True, "length": None, "status": 200, "media_type": "text/csv", "headers": {},
-        "stages": {}, "facts": {}}
+WELL = {"whole": True, "status": 200, "media_type": "text/csv", "headers": {}, "stages": {},
+        "facts": {}}
 def frame(head, length=0):
     head = json.dumps(head).encode()
     return struct.pack("!IQ", len(head), length) + head
@@ -510,6 +510,25 @@ def test_what_a_model_answers_is_only_data(shared, add):
         shared.unload("false")
     until(lambda: "FORGED" in shared.log, 5)
     assert "\nFORGED" not in shared.log
+
+
+FALSE_LENGTH = """
+import skserve.cell
+def send(self, line, reply, record):
+    head = {"status": 200, "media_type": "text/csv", "stages": {}, "facts": {}, "length": 1000}
+    head |= {"whole": reply.body == b"[0]", "headers": {"content-length": "1000"}}
+    skserve.cell.wire.send_frame(line, head, b"whole" if head["whole"] else b"")
+    if not head["whole"]: skserve.cell.wire.send_parts(line, [b"in ", b"parts"])
+skserve.cell._Cell._send = send
+"""
+
+
+def test_a_false_length_keeps_nobody_waiting(shared, add):
+    add(shared.root, "length", FALSE_LENGTH)
+    shared.load("length")
+    for _ in range(2):
+        assert shared.invoke("length").content == b"whole"
+        assert shared.invoke("length", f"{IRIS}\n{IRIS}").content == b"in parts"
 
 
 def test_a_model_that_keeps_dying_is_reported_and_not_looped(hostile):

@@ -309,8 +309,9 @@ def _respond(reply: Reply, environ: dict[str, Any], record: Record, held: ExitSt
         response.content_length = reply.length
     if attributes := environ.get(_ATTRIBUTES):
         response.headers[ATTRIBUTES] = attributes  # SageMaker does not echo them by itself
-    if reply.headers:
-        response.headers.update(reply.headers)
+    for name, text in reply.headers.items():
+        if name.lower() != "content-length":  # a false one would keep the caller waiting
+            response.headers[name] = text
     if not isinstance(reply.body, bytes):
         return response  # its length is not known, or is known already
     if compression.pays(reply.media_type, reply.body) and "Content-Encoding" not in reply.headers:

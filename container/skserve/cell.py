@@ -225,7 +225,6 @@ class _Cell:
         answer = {
             "whole": isinstance(reply.body, bytes),
             "cheap": cheap,
-            "length": reply.length,
             "status": reply.status,
             "media_type": reply.media_type,
             "headers": {str(name): str(text) for name, text in reply.headers.items()},

@@ -198,9 +198,7 @@ class Fleet:
         if whole:
             self._keep(name, line)
             return reply
-        length = frame[0].get("length")
-        length = length if isinstance(length, int) else None
-        return replace(reply, body=self._parts(name, line), length=length)
+        return replace(reply, body=self._parts(name, line))
 
     def _parts(self, name: str, line: _Line) -> Iterator[bytes]:
         """Yield a body in parts as they come. Raises ModelFault where they break off."""

@@ -112,7 +112,6 @@ def finish(result: Any, accept: str, context: Context, hook: str) -> Reply:
         result, accept = result
     elif callable(getattr(result, "get_data", None)) and hasattr(result, "status_code"):
         status, headers = result.status_code, dict(result.headers)
-        headers.pop("Content-Length", None)
         accept = headers.pop("Content-Type", accept)
         streamed = getattr(result, "is_streamed", False)
         result = _encoded_parts(result) if streamed else result.get_data()
