@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "container" / "skserve"
 LAYERS = [
     {"__init__", "errors"},
     {"config", "archive", "crowd", "telemetry", "methods", "bounds", "helper", "wire", "output"},
-    {"privileges", "spool"},
+    {"orphans", "privileges", "spool"},
     {"columns", "media", "answer"},
     {"schema", "accelerate.kernel", "accelerate.jobs"},
     {"accelerate.columnwise", "accelerate.linear", "accelerate.neighbours", "accelerate.trees"},

@@ -580,6 +580,62 @@ def test_an_unload_waits_for_calls_in_flight_and_leaves_nothing(shared, add):
     until(lambda: not list(Path(tempfile.gettempdir()).glob(f"skserve-models-*/{pid}-*")), 2)
 
 
+LEAVES = """
+import os, subprocess, sys, time
+# Its parent ends at once, it has a session of its own, and a child.
+HELPER = "import os, time\\nif not os.fork():\\n os.setsid(); os.fork(); print(os.getpid())"
+HELPER += "; time.sleep(3600)"
+def daemon():
+    run = subprocess.Popen([sys.executable, "-uc", HELPER], stdout=subprocess.PIPE, text=True)
+    return [int(run.stdout.readline()), int(run.stdout.readline())]
+left = daemon()
+def predict_fn(data, model):
+    deed = int(data[0, 0])
+    if deed == 1: left.extend(daemon())
+    if deed == 2: os._exit(3)
+    return left
+"""
+
+
+def test_nothing_that_a_model_starts_outlives_it(shared, add):
+    add(shared.root, "leaves", LEAVES)
+    shared.load("leaves")
+    shared.load("iris")
+    left = shared.invoke("leaves", "1,1,1,1").json()
+    assert len(left) == 4
+    assert shared.unload("iris").status_code == 200
+    assert all(alive(pid) for pid in left)
+    assert "exit status 3" in error(shared.invoke("leaves", "2,1,1,1"))
+    assert not any(alive(pid) for pid in left)
+
+    left = shared.invoke("leaves", "1,1,1,1").json()
+    assert shared.unload("leaves").status_code == 200
+    assert not any(alive(pid) for pid in left)
+    shared.load("iris")
+    assert len(shared.models) == 1
+    assert shared.invoke("iris").json() == [0]
+
+    shared.load("leaves")
+    left = shared.invoke("leaves", "1,1,1,1").json()
+    zygote = shared.zygote
+    os.kill(zygote, signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in left), 5)
+    until(lambda: not alive(zygote) and shared.names() == ["iris", "leaves"], 5)
+    assert set(children(shared.server.process.pid)) == {shared.zygote, *shared.workers}
+
+
+def test_a_call_waits_for_the_end_of_what_a_dead_model_has_left(shared, add):
+    large = "import subprocess, sys\nrun = subprocess.Popen([sys.executable, '-c', "
+    large += "'held = bytearray(b\"x\" * (300 << 20)); print(1, flush=True); input()'], "
+    large += "stdin=-1, stdout=-1); run.stdout.readline()"
+    add(shared.root, "large", large)
+    shared.load("large")
+    os.kill(shared.models[0], signal.SIGKILL)
+    statuses = [shared.invoke("large").status_code for _ in range(20)]
+    assert set(statuses) <= {200, 500}
+    assert statuses[1:] == [200] * 19
+
+
 def test_nothing_leaks_over_many_loads(shared):
     def descriptors() -> int:
         pids = [shared.server.process.pid, shared.zygote, *shared.workers]
@@ -597,9 +653,12 @@ def test_nothing_leaks_over_many_loads(shared):
     rounds(2)
     before = descriptors()
     rounds(30)
-    time.sleep(1.1)  # lines of models that are gone are closed by the second
-    rounds(2)
-    assert descriptors() <= before + 8
+
+    def few() -> bool:
+        rounds(1)  # lines of models that are gone are closed by the next call, once a second
+        return descriptors() <= before + 8
+
+    until(few, 5)
     assert shared.models == []
 
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from skserve import zygote
+from skserve import orphans, zygote
 from skserve.config import Config
 from skserve.source import Source
 
@@ -71,6 +71,7 @@ class Keeper:
         self._scratch = Path(tempfile.mkdtemp(prefix="skserve-models-"))
         self._scratch.chmod(0o1777)  # models are another user's
         self._pid, self._started = 0, 0.0
+        orphans.adopt()
 
     def start(self) -> None:
         """Fork a zygote, which loads what the last one had loaded."""
@@ -104,8 +105,10 @@ class Keeper:
                 if time.monotonic() > deadline:
                     os.kill(self._pid, signal.SIGKILL)
                 time.sleep(0.01)
+        orphans.end(_ours)
 
     def _clear(self) -> None:
+        orphans.end(_ours)
         for left in self._scratch.iterdir():
             shutil.rmtree(left, ignore_errors=True)
 
@@ -124,6 +127,11 @@ class Keeper:
             return True
         except OSError:
             return False
+
+
+def _ours(pid: int) -> bool:
+    """Whether a child is a worker: the zygote and all below it have left this session."""
+    return os.getsid(pid) == os.getsid(0)
 
 
 def _let_go_but(*kept: int) -> None:

@@ -37,7 +37,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from skserve import cell, wire
+from skserve import cell, orphans, wire
 from skserve.codec import Call
 from skserve.config import Config
 from skserve.model import Model
@@ -123,7 +123,12 @@ class Process:
     late: str
     reason: str = ""  # why we have killed it
     failed: tuple[int, str] | None = None  # why it could not load, in its own words
+    status: int | None = None  # with which it has ended, as waitpid says it
     mourners: list[Peer] = field(default_factory=list)  # who wants to know how it ended
+
+    def kill(self) -> None:
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 @dataclass(eq=False)
@@ -185,6 +190,7 @@ def run(
     try:
         os.setsid()  # Ctrl-C is the master's business
         cell.call_it("zygote")
+        orphans.adopt()
         tempfile.tempdir = str(scratch)
         _Zygote(config, code, door, life, pages, models).run()
         status = 0
@@ -212,6 +218,7 @@ class _Zygote:
         self._entries = {name: Entry(name, url) for name, url in models.items()}
         self._to_rebuild = deque(self._entries)
         self._processes: dict[int, Entry] = {}
+        self._sweepers: set[int] = set()  # processes that remove a folder
         self._selector = selectors.DefaultSelector()
         self._fates: dict[int, tuple[str, bool]] = {}  # how the last processes ended
         self._ending = False
@@ -236,10 +243,7 @@ class _Zygote:
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
             self._kill_the_late()
-        for pid in self._processes:
-            _kill(pid)
-        for pid in self._processes:
-            os.waitpid(pid, 0)
+        orphans.end(lambda _: False)
 
     def _catch_signals(self) -> None:
         for name in ("HUP", "INT", "TERM", "QUIT", "USR1", "USR2", "WINCH", "TTIN", "TTOU"):
@@ -316,7 +320,7 @@ class _Zygote:
         if entry.state is State.READY:
             self._tell(process, {"drain": True})
         elif entry.state is State.STARTING:
-            _kill(process.pid)
+            process.kill()
         entry.state = State.LEAVING
         process.deadline = time.monotonic() + self._config.timeout + GRACE
         process.late = "it did not end when it was unloaded"
@@ -346,7 +350,7 @@ class _Zygote:
         entry = self._known(peer, message)
         if entry is None:
             return
-        if entry.state is State.READY:
+        if entry.state is State.READY and entry.process and entry.process.status is None:
             self._join(peer, entry)
             return
         if entry.state is State.DEAD and not self._start_again(entry):
@@ -364,7 +368,7 @@ class _Zygote:
         if message["hung"]:
             entry.process.reason = "it did not answer in time, and was killed"
         entry.process.mourners.append(peer)
-        _kill(message["pid"])
+        entry.process.kill()
 
     def _known(self, peer: Peer, message: Message) -> Entry | None:
         entry = self._entries.get(message["name"])
@@ -437,6 +441,7 @@ class _Zygote:
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_DFL)
             os.setsid()
+            orphans.adopt()
             os.dup2(output, 1)
             os.dup2(output, 2)
             kept = os.dup2(channel.fileno(), 3, inheritable=False)
@@ -458,7 +463,7 @@ class _Zygote:
         except ValueError:
             process.reason = process.reason or "it wrote into the server's socket"
             heard = None
-            _kill(process.pid)
+            process.kill()
         message, descriptors = heard or ({}, [])
         for descriptor in descriptors:
             os.close(descriptor)
@@ -502,16 +507,21 @@ class _Zygote:
             self._selector.unregister(process.output.descriptor)
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            entry = self._processes.pop(pid, None)
-            if entry is not None and entry.process is not None:
-                self._ended(entry, entry.process, os.waitstatus_to_exitcode(status))
+        """Take in who has ended. A model has when all that it started has, which ends here too."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                pid, status = ended
+                self._sweepers.discard(pid)
+                entry = self._processes.get(pid)
+                if entry is not None and entry.process is not None:
+                    entry.process.status = status
+        if orphans.kill(lambda pid: pid in self._processes or pid in self._sweepers):
+            return  # we are woken again when they have ended
+        for pid, entry in list(self._processes.items()):
+            process = entry.process
+            if process is not None and process.status is not None:
+                del self._processes[pid]
+                self._ended(entry, process, os.waitstatus_to_exitcode(process.status))
 
     def _ended(self, entry: Entry, process: Process, code: int) -> None:
         """Go on after the end of a model's process, whichever state it was in."""
@@ -557,10 +567,23 @@ class _Zygote:
             with suppress(KeyError):
                 self._selector.unregister(file)
         process.channel.close()
-        _kill_group(process.pid)  # what it has started itself
         process.output.close()
         for left in Path(tempfile.gettempdir()).glob(cell.folder_prefix(process.pid) + "*"):
-            _remove(left)
+            self._remove(left)
+
+    def _remove(self, folder: Path) -> None:
+        """Remove a folder; unless empty, in a process apart, because nobody is to wait for it."""
+        with suppress(OSError):
+            folder.rmdir()
+            return
+        with suppress(OSError):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os._exit(0)
+            self._sweepers.add(pid)
 
     def _how(self, process: Process, code: int) -> tuple[str, bool]:
         """Say how a process ended, and whether it was for want of memory."""
@@ -630,7 +653,7 @@ class _Zygote:
             process = entry.process
             if process is not None and process.deadline is not None and process.deadline <= now:
                 process.deadline, process.reason = None, process.late
-                _kill(process.pid)
+                process.kill()
 
 
 def _words(said: object) -> str:
@@ -640,31 +663,6 @@ def _words(said: object) -> str:
 
 def _not_found(name: str) -> str:
     return f"Model not found: {name}"
-
-
-def _kill(pid: int) -> None:
-    """End a model's process, which has not been waited for, and all that it has started."""
-    os.kill(pid, signal.SIGKILL)
-    _kill_group(pid)
-
-
-def _kill_group(pid: int) -> None:
-    """End what a model has started: its process is the first of a group of its own."""
-    with suppress(OSError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder; unless it is empty, in a process apart, because nobody is to wait for it."""
-    with suppress(OSError):
-        folder.rmdir()
-        return
-    with suppress(OSError):
-        if os.fork() == 0:
-            try:
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os._exit(0)
 
 
 def _judge_by_growth(pid: int, memory: int) -> None:
