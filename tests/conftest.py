@@ -48,6 +48,10 @@ class Server:
     def ping(self) -> int:
         return requests.get(self.url + "/ping", timeout=5).status_code
 
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
     def stop(self, patience: float = 30) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(patience)
@@ -111,6 +115,23 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[name]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def add(models: Callable[[str], Path]) -> Callable[..., Path]:
+    """Return a function that puts a model below a root, with a script if one is given."""
+
+    def make(root: Path, name: str, script: str = "", model: str = "iris", **files: str) -> Path:
+        folder = root / name
+        shutil.copytree(models(model), folder)
+        if script:
+            (folder / "code").mkdir()
+            (folder / "code" / "inference.py").write_text(script)
+        for file, text in files.items():
+            (folder / "code" / f"{file}.py").write_text(text)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

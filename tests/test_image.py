@@ -57,6 +57,11 @@ class Container:
         done = docker("logs", self.name)
         return done.stdout + done.stderr
 
+    @property
+    def pid(self) -> int:
+        """Return its first process, as the host numbers it."""
+        return int(docker("inspect", "--format", "{{.State.Pid}}", self.name).stdout)
+
     def python(self, code: str) -> str:
         return docker("exec", self.name, "python", "-c", code).stdout
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.conftest import free_port
-from tests.test_image import docker, readable
+from tests.test_image import Container, docker, readable
 from tests.test_image import pytestmark as needs_docker
+from tests.test_multi_model import Fleet
 from tests.test_server import until
 
 pytestmark = needs_docker
@@ -45,112 +46,94 @@ curl -s -o /dev/null -w '%{http_code}\\n' -XDELETE localhost:PORT/models/m1
 """  # noqa: E501
 
 
-@pytest.fixture(scope="module")
-def port(image, models: Callable[[str], Path], tmp_path_factory) -> Iterator[int]:
-    """Return the port of a container of 1 GiB with a read-only disk and a user without a name."""
-    root = tmp_path_factory.mktemp("models")
-    scripts = {"m1": "", "allocates": ALLOCATES, "starves": STARVES, "prints": PRINTS,
-               "large": LARGE}  # fmt: skip
-    for name, script in scripts.items():
-        shutil.copytree(models("iris"), root / name / "model")
-        if script:
-            (root / name / "model" / "code").mkdir()
-            (root / name / "model" / "code" / "inference.py").write_text(script)
+@contextmanager
+def contained(image: str, root: Path, options: Sequence[str] = ()) -> Iterator[Fleet]:
+    """Run the image on a folder of models until it is told to end."""
     published = free_port()
-    options = ["-p", f"127.0.0.1:{published}:8080", "-v", f"{readable(root)}:/opt/ml/models:ro"]
-    options += ["-e", "SAGEMAKER_MULTI_MODEL=true", "--memory", MEMORY, "--memory-swap", MEMORY]
-    options += ["--user", "10001", "--read-only", "--tmpfs", "/tmp"]
+    options = ["-p", f"127.0.0.1:{published}:8080", *options]
+    options += ["-v", f"{readable(root)}:/opt/ml/models:ro", "-e", "SAGEMAKER_MULTI_MODEL=true"]
     name = docker("run", "--detach", *options, image, "serve").stdout.strip()
+    running = Container(name, f"http://127.0.0.1:{published}")
     try:
-        until(lambda: answers(published), 60)
-        yield published
+        until(running.ready, 60)
+        yield Fleet(running, Path("/opt/ml/models"))
         assert docker("stop", "--time", "30", name).returncode == 0
         assert docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout == "0\n"
-        assert "Traceback" not in docker("logs", name).stderr
+        assert "Traceback" not in running.log
     finally:
         docker("rm", "--force", name)
 
 
-def answers(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/ping", timeout=2).status_code == 200
-    except requests.RequestException:
-        return False
+@pytest.fixture(scope="module")
+def fleet(image, add, tmp_path_factory) -> Iterator[Fleet]:
+    """Return a container of 1 GiB with a read-only disk and a user without a name."""
+    root = tmp_path_factory.mktemp("models")
+    scripts = {"m1": "", "allocates": ALLOCATES, "starves": STARVES, "prints": PRINTS,
+               "large": LARGE}  # fmt: skip
+    for name, script in scripts.items():
+        add(root / name, "model", script)
+    options = ["--memory", MEMORY, "--memory-swap", MEMORY]
+    options += ["--user", "10001", "--read-only", "--tmpfs", "/tmp"]
+    with contained(image, root, options) as running:
+        yield running
 
 
-def load(port: int, name: str, model: str = "") -> requests.Response:
-    asked = {"model_name": name, "url": f"/opt/ml/models/{model or name}/model"}
-    return requests.post(f"http://127.0.0.1:{port}/models", json=asked, timeout=120)
+def load(fleet: Fleet, name: str, model: str = "") -> requests.Response:
+    return fleet.load(name, f"/opt/ml/models/{model or name}/model")
 
 
-def invoke(port: int, name: str, first: float = 5.1) -> requests.Response:
-    url = f"http://127.0.0.1:{port}/models/{name}/invoke"
-    headers = {"Content-Type": "text/csv"}
-    return requests.post(url, f"{first},3.5,1.4,0.2", headers=headers, timeout=120)
-
-
-def unload(port: int, name: str) -> int:
-    return requests.delete(f"http://127.0.0.1:{port}/models/{name}", timeout=60).status_code
-
-
-def test_the_contracts_sequence_by_curl(port):
-    script = SEQUENCE.replace("PORT", str(port))
+def test_the_contracts_sequence_by_curl(fleet):
+    script = SEQUENCE.replace("PORT", fleet.server.url.rpartition(":")[2])
     done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=True)
 
     assert json.loads(done.stdout.splitlines()[0]) == {"models": []}
     assert done.stdout.splitlines()[1:] == ["200", "409", "[0]", "200", "404"]
 
 
-def test_a_model_that_wants_all_memory_hurts_only_itself(port):
+def test_a_model_that_wants_all_memory_hurts_only_itself(fleet):
     """The kernel ends the one that grows, although another is larger."""
     for name in ("m1", "large", "allocates"):
-        assert load(port, name).status_code == 200
-    answer = invoke(port, "allocates", 99)
+        assert load(fleet, name).status_code == 200
+    answer = fleet.invoke("allocates", "99,3.5,1.4,0.2")
     assert (answer.status_code, answer.json()["error"]["code"]) == (507, "out_of_memory")
     assert "ran out of memory" in answer.json()["error"]["message"]
-    answer = load(port, "starves")
+    answer = load(fleet, "starves")
     assert (answer.status_code, answer.json()["code"]) == (507, 507)
     assert "memory" in answer.json()["message"]
     for name in ("m1", "large", "allocates"):
-        assert invoke(port, name).json() == [0]
-    assert [unload(port, name) for name in ("m1", "large", "allocates")] == [200] * 3
-    assert unload(port, "starves") == 404
+        assert fleet.invoke(name).json() == [0]
+    assert [fleet.unload(name).status_code for name in ("m1", "large", "allocates")] == [200] * 3
+    assert fleet.unload("starves").status_code == 404
 
 
-def test_a_model_that_prints_a_gigabyte_is_loaded_and_alone_with_it(port):
-    load(port, "m1")
+def test_a_model_that_prints_a_gigabyte_is_loaded_and_alone_with_it(fleet):
+    load(fleet, "m1")
     began = time.monotonic()
-    assert load(port, "prints").status_code == 200
+    assert load(fleet, "prints").status_code == 200
     took = time.monotonic() - began
-    assert invoke(port, "m1").json() == [0]
+    assert fleet.invoke("m1").json() == [0]
     assert took < 60
-    assert [unload(port, name) for name in ("m1", "prints")] == [200] * 2
+    assert [fleet.unload(name).status_code for name in ("m1", "prints")] == [200] * 2
 
 
 @pytest.mark.soak
-def test_pages_over_250_models(image, models, tmp_path):
-    root = tmp_path / "models"
-    shutil.copytree(models("iris"), root / "m1" / "model")
-    published = free_port()
-    options = ["-p", f"127.0.0.1:{published}:8080", "-v", f"{readable(root)}:/opt/ml/models:ro"]
-    name = docker("run", "--detach", *options, "-e", "SAGEMAKER_MULTI_MODEL=true", image, "serve")
-    try:
-        until(lambda: answers(published), 60)
+def test_pages_over_250_models(image, add, tmp_path):
+    add(tmp_path / "models" / "m1", "model")
+    with contained(image, tmp_path / "models") as fleet:
         names = sorted(f"model-{number}" for number in range(250))
-        assert [load(published, one, "m1").status_code for one in names] == [200] * 250
+        assert [load(fleet, one, "m1").status_code for one in names] == [200] * 250
         seen, sizes, query = [], [], {}
         while True:
-            page = requests.get(f"http://127.0.0.1:{published}/models", query, timeout=5).json()
+            page = requests.get(fleet.server.url + "/models", query, timeout=5).json()
             seen += [one["modelName"] for one in page["models"]]
             sizes.append(len(page["models"]))
             if "nextPageToken" not in page:
                 break
             query["next_page_token"] = page["nextPageToken"]
         assert (seen, sizes) == (names, [100, 100, 50])
-        assert {invoke(published, one).text.strip() for one in names} == {"[0]"}
+        assert {fleet.invoke(one).text.strip() for one in names} == {"[0]"}
         # Root is given up by each model's process, and kept by what has to fork the next.
-        users = docker("exec", name.stdout.strip(), "sh", "-c", "grep -h Uid: /proc/[0-9]*/status")
+        ask = "grep -h Uid: /proc/[0-9]*/status"
+        users = docker("exec", fleet.server.name, "sh", "-c", ask)
         assert users.stdout.count("Uid:\t65534") == 250
-        assert [unload(published, one) for one in names] == [200] * 250
-    finally:
-        docker("rm", "--force", name.stdout.strip())
+        assert [fleet.unload(one).status_code for one in names] == [200] * 250
