@@ -34,12 +34,17 @@ def test_what_another_user_must_be_able_to_read(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can lose its capabilities")
 def test_root_without_capabilities_stays_root(monkeypatch):
-    def refused(groups: object) -> None:
+    def refused(*_: object) -> None:
         raise PermissionError("no capability")
 
     monkeypatch.setattr(privileges.os, "setgroups", refused)
     nobody = privileges.pwd.getpwnam("nobody")
 
     assert privileges._obstacle(nobody, []) == "root may not become nobody here"
+    monkeypatch.undo()
+    monkeypatch.setattr(privileges.os, "kill", refused)
+    readable = [Path("/etc/hostname")]
+    assert privileges._obstacle(nobody, readable, ends_it=True).startswith("root may not end")
+    monkeypatch.setattr(privileges.os, "setgroups", refused)
     privileges.give_up_root(Config(model_dir=Path("/etc"), user="nobody"))
     assert os.geteuid() == 0

@@ -31,7 +31,8 @@ def give_up_root(config: Config) -> None:
         user = pwd.getpwnam(config.user)
     except KeyError:
         raise StartError(f"SKSERVE_USER is {config.user}, who does not exist here.") from None
-    obstacle = _obstacle(user, [config.model_dir, *_local_code(config)])
+    trees = [config.model_dir, *_local_code(config)]
+    obstacle = _obstacle(user, trees, ends_it=config.multi_model)
     if obstacle:
         log.info("%s, so root serves.", obstacle)
         return
@@ -51,10 +52,11 @@ def _become(user: pwd.struct_passwd) -> None:
     os.setuid(user.pw_uid)
 
 
-def _obstacle(user: pwd.struct_passwd, trees: list[Path]) -> str:
+def _obstacle(user: pwd.struct_passwd, trees: list[Path], ends_it: bool = False) -> str:
     """Say why `user` cannot serve, or nothing: a child that becomes them looks what they can read.
 
     Where the child cannot become them (a container without the capabilities) this process cannot.
+    Where root `ends_it`, the process that serves, it must be able to.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -71,9 +73,20 @@ def _obstacle(user: pwd.struct_passwd, trees: list[Path]) -> str:
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
         path = os.fsdecode(answer.read())
+    endable = not ends_it or _may_end(child)
     if os.waitpid(child, 0)[1]:
         return f"root may not become {user.pw_name} here"
+    if not endable:
+        return f"root may not end the processes of {user.pw_name} here"
     return path and f"{user.pw_name} cannot read {path}"
+
+
+def _may_end(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    return True
 
 
 def _first_unreadable(paths: Iterable[Path]) -> str:
