@@ -14,7 +14,8 @@ import signal
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -52,6 +53,9 @@ _COMPRESSED = (b"x", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"]\x00", b"\x04\x22\x4d\x
 # Characters that the process of a model may use to say why it could not load.
 WORDS_LIMIT = 4096
 
+# Share of the memory that a loaded model has on top of its growth in the eyes of the kernel.
+_STANDING = 600
+
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -73,11 +77,11 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
     """
     parent = os.getppid()
     try:
-        _first_to_go()
-        model = _load(url, config, code, parent)
-        threads = config.threads or (1 if model.script else 2)
-        slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
-        _LIBC.malloc_trim(0)  # what loading alone needed
+        with _first_to_go(config.machine.memory):
+            model = _load(url, config, code, parent)
+            threads = config.threads or (1 if model.script else 2)
+            slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
+            _LIBC.malloc_trim(0)  # what loading alone needed
         wire.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
         _Cell(channel, Single(slots, model, config.batching)).listen()
     except (NoRoom, MemoryError) as error:
@@ -101,10 +105,28 @@ def _give_up(channel: socket.socket, status: int, message: str) -> None:
         wire.tell(channel, {"failed": message[:WORDS_LIMIT], "status": status})
 
 
-def _first_to_go() -> None:
-    """While it loads, this is the process that the kernel ends if memory runs out."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+@contextmanager
+def _first_to_go(memory: int) -> Iterator[None]:
+    """Be the process that the kernel ends if memory runs out; afterwards be judged by growth.
+
+    It ends the process with the most memory plus its adjustment in thousandths of all memory. So a
+    small model that grows without end goes before a large one that does not. Who has said that it
+    is loaded does not go first any more. The file is opened here, while root may still do so.
+    """
+    try:
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(file, b"1000")
+    except OSError:
+        yield
+        return
+    try:
+        yield
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        share = pages * os.sysconf("SC_PAGE_SIZE") * 1000 // memory
+        with suppress(OSError):  # whoever runs the container may have raised the least of it
+            os.write(file, b"%d" % max(0, _STANDING - share))
+    finally:
+        os.close(file)
 
 
 def _load(url: str, config: Config, code: Source | None, parent: int) -> Model:

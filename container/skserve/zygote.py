@@ -78,9 +78,6 @@ FATES = 100
 PAGE = 100
 PAGE_BYTES = wire.MESSAGE_LIMIT // 2
 
-# Share of the memory that a loaded model has on top of its growth in the eyes of the kernel.
-_STANDING = 600
-
 
 class State(Enum):
     NEW = "new"
@@ -484,7 +481,6 @@ class _Zygote:
         took = (time.monotonic() - process.began) * 1e3
         log.info("model %s: %s, loaded in %.0f ms", shown(entry.name), title, took)
         process.deadline = None
-        _judge_by_growth(process.pid, self._config.machine.memory)
         entry.state = State.READY
         self._write_down()
         if entry.asker is not None:
@@ -663,15 +659,3 @@ def _words(said: object) -> str:
 
 def _not_found(name: str) -> str:
     return f"Model not found: {name}"
-
-
-def _judge_by_growth(pid: int, memory: int) -> None:
-    """Let the kernel choose by growth, not by size, when memory runs out.
-
-    It ends the process with the most memory plus its adjustment in thousandths of all memory. So a
-    small model that grows without end goes before a large one that does not.
-    """
-    with suppress(OSError):
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        share = pages * os.sysconf("SC_PAGE_SIZE") * 1000 // memory
-        Path(f"/proc/{pid}/oom_score_adj").write_text(str(max(0, _STANDING - share)))
