@@ -394,6 +394,31 @@ def test_a_load_that_is_killed_or_starved_is_a_507(shared, add):
         assert "memory" in answer.json()["message"]
 
 
+SCORE = """
+import skserve.wire
+told = skserve.wire.tell
+def tell(end, message, *descriptors):
+    print("score", int(open("/proc/self/oom_score_adj").read()) < 1000, *message)
+    told(end, message, *descriptors)
+skserve.wire.tell = tell
+print("score", int(open("/proc/self/oom_score_adj").read()) < 1000)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can raise the least of a process")
+def test_who_has_loaded_is_no_more_the_first_to_go_when_memory_runs_out(shared, add):
+    add(shared.root, "score", SCORE)
+    assert shared.load("score").status_code == 200
+    until(lambda: "[score] score False\n" in shared.log, 5)
+    until(lambda: "[score] score True loaded" in shared.log, 5)
+    score = Path(f"/proc/{shared.zygote}/oom_score_adj")
+    score.write_text("700")
+    try:
+        assert shared.load("iris").status_code == 200
+    finally:
+        score.write_text("0")
+
+
 HOSTILE = """
 import ctypes, os, sys, time
 def predict_fn(data, model):
@@ -495,7 +520,7 @@ def test_what_a_model_answers_is_only_data(shared, add):
 
 FALSE_LENGTH = """
 import skserve.cell
-def send(self, line, reply, record):
+def send(self, line, reply, record, cheap):
     head = {"status": 200, "media_type": "text/csv", "stages": {}, "facts": {}, "length": 1000}
     head |= {"whole": reply.body == b"[0]", "headers": {"content-length": "1000"}}
     skserve.cell.wire.send_frame(line, head, b"whole" if head["whole"] else b"")
@@ -667,6 +692,11 @@ def test_nothing_is_forgotten_when_the_zygote_dies(three):
     until(lambda: three.names() == ["a", "b", "c"], 5)
     until(lambda: len(three.models) == 3, 5)  # all of them, without being asked for
     assert "it is started again, and they with it" in three.log
+
+
+def test_a_zygote_that_somebody_stops_goes_on(shared):
+    os.kill(shared.zygote, signal.SIGSTOP)
+    assert shared.load("iris").status_code == 200
 
 
 def test_the_rest_is_started_again_when_those_that_start_are_unloaded(shared, add):

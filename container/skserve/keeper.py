@@ -89,10 +89,13 @@ class Keeper:
 
     def mind(self) -> None:
         """Start another zygote if this one has died. Called often."""
-        if self._alive() or time.monotonic() - self._started < PAUSE:
-            return
-        log.error("The process that holds the models died; it is started again, and they with it.")
-        self.start()
+        if self._alive():
+            os.kill(self._pid, signal.SIGCONT)  # nobody else would, if somebody has stopped it
+        elif time.monotonic() - self._started > PAUSE:
+            log.error(
+                "The process that holds the models died; it is started again, and they with it."
+            )
+            self.start()
 
     def stop(self) -> None:
         """End the zygote and every model."""
