@@ -382,6 +382,16 @@ def test_what_a_model_says_of_its_load_is_only_data(shared, add, said):
     assert "\n2026-01-01" not in shared.log
 
 
+LAST = "import skserve.config\nskserve.config.Machine.left = lambda *_: 15 << 20\n"
+
+
+def test_a_load_that_takes_the_last_memory_is_a_507(shared, add):
+    add(shared.root, "last", LAST)
+    answer = shared.load("last")
+    assert (answer.status_code, answer.json()["code"]) == (507, 507)
+    assert "15 MiB of memory would be left" in answer.json()["message"]
+
+
 def test_a_load_that_is_killed_or_starved_is_a_507(shared, add):
     add(shared.root, "killed", "import os\nos.kill(os.getpid(), 9)")
     add(shared.root, "starved", "def model_fn(model_dir): raise MemoryError")

@@ -43,6 +43,9 @@ log = logging.getLogger("skserve")
 # What a model takes at least beside its file, in bytes: an iris pipeline measures about 8 MiB.
 FLOOR = 8 * MIB
 
+# What is left at least for calls when a model has been loaded, in bytes.
+REST = 16 * MIB
+
 # How many times the size of its file a compressed model takes in memory, at the least. Too low a
 # guess costs a load that ends for want of memory; too high a one would evict others for nothing.
 EXPANSION = 2
@@ -82,6 +85,7 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
             threads = config.threads or (1 if model.script else 2)
             slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
             _LIBC.malloc_trim(0)  # what loading alone needed
+            _check_rest(config)
         wire.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
         _Cell(channel, Single(slots, model, config.batching)).listen()
     except (NoRoom, MemoryError) as error:
@@ -171,6 +175,15 @@ def _check_room(directory: Path, config: Config) -> None:
     if needed > left:
         raise NoRoom(
             f"The model needs at least {needed // MIB:,} MiB of memory; {left // MIB:,} are left."
+        )
+
+
+def _check_rest(config: Config) -> None:
+    """Leave memory to those who answer: of many loads at once each saw the same. Raises NoRoom."""
+    left = config.machine.left()
+    if left < REST:
+        raise NoRoom(
+            f"With the model {left // MIB:,} MiB of memory would be left; calls need {REST // MIB}."
         )
 
 
