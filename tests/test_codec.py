@@ -139,7 +139,7 @@ def test_the_fast_reading_of_csv_equals_the_careful_one(cells, ends, final, head
 
     with pytest.MonkeyPatch.context() as patch:
         whole = outcome(quoted)
-        patch.setattr("skserve.delimited._BLOCK", block)
+        patch.setattr("skserve.delimited.BLOCK", block)
         # Blocks name the first cell of the body that does not fit, a whole table that of a column.
         for found in (outcome(lines), outcome(quoted)):
             assert found == whole or (isinstance(whole, str) and found.startswith("Row"))
@@ -155,7 +155,7 @@ def test_a_zero_keeps_its_sign_before_a_space():
 
 
 def test_a_return_ends_a_record_before_a_block_with_quotes_too(monkeypatch):
-    monkeypatch.setattr("skserve.delimited._BLOCK", 8)
+    monkeypatch.setattr("skserve.delimited.BLOCK", 8)
 
     with pytest.raises(ServeError, match=r"Row 2 has 2 values, expected 4"):
         codec.decode(Call(b'1,2,3,4\n1,2\r,3,4\n"1",2,3,4\n', CSV), FOUR, JSON)
@@ -180,8 +180,65 @@ def test_no_line_of_one_column_is_lost(cells, ends):
     assert np.array_equal(X.ravel(), expected, equal_nan=True)
 
 
+DIGITS = ("1", "-0", "-0.0", "0.1", "1e-7", "5E+3", "4.9e-324", "1e400", "18446744073709551616")
+ODD = (
+    *("null", "true", "NaN", "-Infinity", '"1"', '"1_0"', '""', "[2]", "[]", "{}"),
+    *("01", "+1", ".5", "1.", "", "1 2", "1],[2", "1]],[[2", "],[", "],", "],,[", "][", "],\v["),
+)
+
+
+@st.composite
+def matrices(draw) -> str:
+    """Write rows as JSON, mostly well."""
+    width = draw(st.integers(1, 3))
+    odd = draw(st.sampled_from([(), (), (), ("null", "true"), ODD]))
+    cells = st.sampled_from([*DIGITS, *odd]) | FLOATS.map(repr)
+    rows = [draw(st.lists(cells, min_size=width, max_size=width))]
+    # With one more cell between them, two rows are as long as one.
+    sizes = st.sampled_from(draw(st.sampled_from([[width], [width], [width, 2 * width + 1]])))
+    for size in draw(st.lists(sizes, min_size=1, max_size=8)):
+        rows.append(draw(st.lists(cells, min_size=size, max_size=size)))
+    comma = draw(st.sampled_from([",", ", ", "\n ,"]))
+    gaps = st.sampled_from(draw(st.sampled_from([["],["], ["], ["], ["]\n,\t["], ["],[", "], ["]])))
+    text = "".join(comma.join(row) + draw(gaps) for row in rows[:-1]) + comma.join(rows[-1])
+    start, end = st.sampled_from(["[["] * 4 + ["\n[[", "[ ["]), ["]]"] * 8 + ["]]\n", "]]]", "],]"]
+    text = draw(start) + text + draw(st.sampled_from(end))
+    if draw(st.integers(0, 3)):
+        return text
+    at, damage = draw(st.integers(0, len(text))), st.text('[],"{}0.-+enul \n\v:', max_size=3)
+    return text[:at] + draw(damage) + text[at + draw(st.integers(0, 2)) :]
+
+
+@example("[[1,2,3],[4,5,6],[]]")
+@example("[[1,2,3],[4,5,6,7,8,9,1]]")
+@example("[[1,2,3],[4,5,6,null,7,8,9]]")
+@example('[[1,2,3],[4,5,6,"",7,8,9]]')
+@example('[[1,2,3],[4,5,"1_0"]]')
+@example("[[1,2,3],[4,5,{}]]")
+@example("[[1,[2],[3],4,5,6]]")
+@example("[12,2,3],[4,5,6]]")
+@example("[[1,2,3],[4,5,66]")
+@example("[[-0,-0.0,1],[1e-400,9007199254740993,0]]")
+@example("[[1,2,3],[4,5,6]]\v")
+@given(matrices())
+@settings(max_examples=300, deadline=None)
+def test_the_fast_reading_of_json_equals_the_careful_one(body):
+    def outcome(schema: Schema, block: int) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("skserve.decoders.BLOCK", block)
+            try:
+                X = codec.decode(Call(body.encode(), JSON), schema, JSON).X
+            except ServeError as error:
+                return error.message, error.hint
+            return X.shape, X.dtype, X.tobytes(), X.flags.writeable, X.flags.c_contiguous
+
+    for schema in (ONE, NUMBERS, Schema(columns=())):
+        careful = outcome(schema, 1 << 40)
+        assert [outcome(schema, block) for block in (1, 20)] == [careful] * 2
+
+
 def test_rows_are_counted_over_all_blocks(monkeypatch):
-    monkeypatch.setattr("skserve.delimited._BLOCK", 6)
+    monkeypatch.setattr("skserve.delimited.BLOCK", 6)
     body = "c,b,a\n" + '"1",2,\n' * 7
 
     assert codec.decode(Call(body.encode(), CSV), NAMED, JSON).X.shape == (7, 3)
@@ -202,7 +259,7 @@ def test_rows_are_counted_over_all_blocks(monkeypatch):
 )
 def test_a_long_csv_is_read_in_little_memory(header, last, monkeypatch):
     kind = CSV + (";header=present" if header else "")
-    monkeypatch.setattr("skserve.delimited._BLOCK", 20_000)
+    monkeypatch.setattr("skserve.delimited.BLOCK", 20_000)
     schema = Schema(n_features=2, columns=(Column(),) * 2)
     body = (header + "1,2\n" * 100_000 + last).encode()
     tracemalloc.start()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from skserve import columnar
 from skserve.arrays import read_npy, read_npz
-from skserve.delimited import read_csv
+from skserve.delimited import BLOCK, read_csv, rectangle
 from skserve.errors import BadRequest
 from skserve.libsvm import read_libsvm
 from skserve.media import (
@@ -43,6 +43,8 @@ from skserve.table import Decoded, Table, quoted
 
 
 def _json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
+    if schema.numeric and len(body) > BLOCK and (numbers := _matrix(body)) is not None:
+        return Decoded(Table(numbers))
     document = _parsed(body, kind)
     if isinstance(document, list):
         return Decoded(_rows(document, schema))
@@ -54,6 +56,32 @@ def _json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     if schema.names and set(document) <= set(schema.names):
         return Decoded(_rows([document], schema))  # one record, bare
     return _envelope(document, schema)
+
+
+_BETWEEN = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*\[")
+
+
+def _matrix(body: bytes) -> NDArray[np.float64] | None:
+    """Parse a long [[1, 2], [3, 4]] block by block, without a list of each row.
+
+    None where there is more than numbers, or the rows are not alike: then `_rows` reads it.
+    """
+    body = body.strip(b" \t\r\n")
+    found = _BETWEEN.search(body)
+    if not (found and body.startswith(b"[[") and body.endswith(b"]]")):
+        return None
+    between, width = found[0], body.count(b",", 0, found.start()) + 1
+    start, stop = 2, len(body) - 2
+    blocks = []
+    while start < stop:
+        end = stop if stop - start <= BLOCK else body.rfind(between, start, start + BLOCK)
+        end = stop if end < 0 else end
+        numbers = rectangle(body[start:end], between, width)
+        if numbers is None:
+            return None
+        blocks.append(numbers)
+        start = end + len(between)
+    return np.concatenate(blocks)
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
