@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
+import io
 import json
 import os
 import resource
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 import requests
 
@@ -324,6 +327,42 @@ def test_an_answer_may_come_in_parts(shared, add):
 def test_batch_transform_is_told_how_to_call(shared):
     told = requests.get(shared.server.url + "/execution-parameters", timeout=5).json()
     assert set(told) == {"MaxConcurrentTransforms", "BatchStrategy", "MaxPayloadInMB"}
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, np.array([[5.1, 3.5, 1.4, 0.2]]))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (IRIS.encode(), {"Content-Type": "text/csv"}),
+        (gzip.compress(IRIS.encode()), {"Content-Type": "text/csv", "Content-Encoding": "gzip"}),
+        (f"{IRIS}\n".encode() * 600_000, {"Content-Type": "text/csv"}),
+        (b"[[5.1, 3.5, 1.4, 0.2]]", {"Content-Type": "application/json"}),
+        (npz(), {"Content-Type": "application/x-npz"}),
+        (b"1,2", {"Content-Type": "text/csv"}),
+    ],
+    ids=["csv", "gzip", "9 MB", "json", "npz", "bad"],
+)
+def test_an_answer_is_that_of_the_single_model_server(shared, servers, body, headers):
+    shared.load("m", shared.root / "iris")
+    accepts = ["text/csv", "application/x-npy", "", "application/json;verbose=1", "a/b"]
+    for accept in accepts[: 1 if len(body) > 1 << 20 else 5]:
+        headers = {**headers, "Accept": accept, "X-Amzn-SageMaker-Inference-Id": "same"}
+        one, many = (
+            requests.post(url, body, headers=headers, timeout=60)
+            for url in (
+                servers("iris").url + "/invocations",
+                shared.server.url + "/models/m/invoke",
+            )
+        )
+        assert many.content == one.content
+        for part in ("status_code", "reason"):
+            assert getattr(many, part) == getattr(one, part)
+        assert many.headers["Content-Type"] == one.headers["Content-Type"]
 
 
 def test_errors_of_a_model_are_ours(shared):
