@@ -793,3 +793,19 @@ def test_a_cheap_request_in_pieces_is_answered(models, tmp_path):
             said = client.recv(4096)
             assert said.startswith(b"HTTP/1.1 200 OK")
             assert said.endswith(b"[0]"), "head and body come in one piece"
+
+
+def test_what_a_client_sends_behind_a_large_body_is_the_next_request(models, tmp_path):
+    """Also where the end of one and the start of the other come in one piece."""
+    ping = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving(models("iris"), tmp_path / "log", **ONE) as server, connect(server) as client:
+        client.settimeout(10)
+        for rows in (4200, 20_000):  # a little more than the poller reads, and more
+            body = b"5.1,3.5,1.4,0.2\n" * rows
+            large = HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            client.sendall(large + ping + large)
+            answer, said = b"[%s]" % b",".join([b"0"] * rows), b""
+            while said.count(answer) < 2 and (part := client.recv(1 << 16)):
+                said += part
+            heads = said.split(answer)
+            assert [one.count(b"HTTP/1.1 200 OK") for one in heads] == [1, 2, 0]

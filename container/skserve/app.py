@@ -230,10 +230,7 @@ class Incoming:
         """Read `size` bytes, fewer only at the end of the body."""
         if self._packed:
             self._head, self._packed = io.BytesIO(self._all()), False
-        part = self._head.read(size)
-        while len(part) < size and (more := self._more(size - len(part))):
-            part += more
-        return part
+        return self._taken(size)
 
     @contextmanager
     def whole(self, bodies: Bodies) -> Iterator[bytes]:
@@ -246,21 +243,26 @@ class Incoming:
             yield self._all()
 
     def _all(self) -> bytes:
-        limit, parts = self._most, [self._head.read()]
-        while part := self._more(self.length or MIB):
-            parts.append(part)
-            if self.seen > limit:
-                raise _too_large(f"more than {limit:,}", limit)
-        body = b"".join(parts)
+        limit = self._most
+        body = self._taken(limit + 1)
+        if len(body) > limit:
+            raise _too_large(f"more than {limit:,}", limit)
         return compression.unpacked(body, limit) if self._packed else body
+
+    def _taken(self, size: int) -> bytes:
+        taken = io.BytesIO()  # a list of what a trickle brings would weigh many times as much
+        taken.write(self._head.read(size))
+        while (left := size - taken.tell()) and (part := self._more(left)):
+            taken.write(part)
+        return taken.getvalue()
 
     def _more(self, size: int) -> bytes:
         if self.seen == self.length:
             return b""
         try:
             if self.length is None:
-                part = request.stream.read(size)
-            else:  # werkzeug takes small steps, and gunicorn copies all it holds at each
+                part = request.stream.read(min(size, MIB))
+            else:  # werkzeug takes small steps
                 part = request.environ["wsgi.input"].read(min(size, self.length - self.seen))
         except (ClientDisconnected, OSError):
             part = b""
