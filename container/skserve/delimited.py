@@ -146,9 +146,8 @@ def rectangle(text: bytes, between: bytes, width: int) -> NDArray[np.float64] | 
         if ends.count("") != len(ends):
             return None
         try:
-            packed = bytearray(8 * len(values))
-            struct.pack_into(f"{len(values)}d", packed, 0, *values)  # twice as fast as numpy
-            return np.frombuffer(packed).reshape(-1, width)
+            packed = struct.Struct(f"{len(values)}d").pack(*values)  # twice as fast as numpy
+            return np.frombuffer(bytearray(packed)).reshape(-1, width)
         except struct.error:  # there is a null
             return np.fromiter(values, np.float64, len(values)).reshape(-1, width)
     except (ValueError, TypeError):
