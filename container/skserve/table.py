@@ -88,8 +88,9 @@ def joined(tables: Iterator[Table], schema: Schema) -> Table:
         return first
     done: list[NDArray[np.float64]] = []
     for table in chain((first, second), tables):
-        width = done[0].shape[1] if done else schema.n_features
-        done.append(conform(table, replace(schema, n_features=width)))
+        done.append(conform(table, schema))
+        if schema.n_features is None:
+            schema = replace(schema, n_features=done[0].shape[1])
     return Table(np.concatenate(done), first.names and schema.names)
 
 
