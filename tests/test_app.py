@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from decimal import Decimal
 
 import pytest
@@ -167,16 +168,18 @@ def test_a_replys_own_headers_and_status_are_kept():
     assert answer.headers.getlist(ATTRIBUTES) == ["mine"]
 
 
-def test_one_line_of_the_log_says_what_a_request_cost(client, caplog):
+def test_one_line_of_the_log_says_what_a_request_cost(client, caplog, capfd):
     caplog.set_level(logging.INFO, "skserve.requests")
 
     client.post("/invocations", data=ROW, headers={INFERENCE_ID: "me"})
     client.get("/ping")
 
-    (line,) = [one.facts for one in caplog.records if one.name == "skserve.requests"]
-    assert line["status"] == 200
-    assert line["rows"] == 1
-    assert line["bytes_in"] == len(ROW)
+    (said,) = capfd.readouterr().err.splitlines()
+    line = dict(word.split("=") for word in said.split()[4:])
+    assert said.split()[2:4] == ["INFO", f"[{os.getpid()}]"]
+    assert line["status"] == "200"
+    assert line["rows"] == "1"
+    assert line["bytes_in"] == str(len(ROW))
     assert line["id"] == "me"
     assert {"decode_ms", "predict_ms", "encode_ms", "total_ms"} <= set(line)
 
