@@ -26,13 +26,14 @@ import selectors
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from gunicorn import http
@@ -40,6 +41,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.http import wsgi
 from gunicorn.http.body import LengthReader
+from gunicorn.util import http_date
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from skserve.app import HERE
@@ -171,9 +173,21 @@ class Response(wsgi.Response):  # type: ignore[misc]
             super().write(arg)
             return
         self.headers_sent, self.sent = True, size
-        own = [f"{name}: {value}\r\n" for name, value in self.headers]
-        head = "".join([*self.default_headers(), *own, "\r\n"])
-        self.sock.sendall(head.encode("latin-1") + arg)
+        major, minor = self.req.version
+        lines = [
+            f"HTTP/{major}.{minor} {self.status}",
+            f"Server: {self.version}",
+            f"Date: {_date(int(time.time()))}",
+            f"Connection: {'close' if self.should_close() else 'keep-alive'}",
+            *[f"{name}: {value}" for name, value in self.headers],
+            "\r\n",
+        ]
+        self.sock.sendall("\r\n".join(lines).encode("latin-1") + arg)
+
+
+@lru_cache(1)
+def _date(second: int) -> str:
+    return str(http_date(second))
 
 
 class Input:
@@ -185,7 +199,7 @@ class Input:
     def __init__(self, reader: LengthReader) -> None:
         self._reader = reader
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = sys.maxsize) -> bytes:
         """Return what is there, `size` bytes at most; nothing at the end."""
         reader = self._reader
         size = min(size, reader.length)
@@ -466,7 +480,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg, Response)
         environ["wsgi.multithread"] = True
         environ[HERE] = here
-        if not here and isinstance(req.body.reader, LengthReader):
+        if isinstance(req.body.reader, LengthReader):
             environ["wsgi.input"] = Input(req.body.reader)
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             resp.force_close()
@@ -492,6 +506,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Keep the connection if the body was read, or is here to be thrown away; else close it."""
         if not keepalive:
             return False
+        if not getattr(conn.parser.mesg.body.reader, "length", 1):
+            conn.parser.mesg = None  # or its end would be looked for, twice
+            return True
         here = isinstance(conn.sock, Outbox)  # then all of it is in the buffer
         deadline = None if here else time.monotonic() + 0.02
         return bool(conn.parser.finish_body(deadline))
