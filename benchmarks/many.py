@@ -73,10 +73,10 @@ def _hot(name: str, running: Running, bench: Bench) -> Figure:
         order = replace(running.order(), path=_path(running, number))
         return load.run(order, Load(CALLERS), bench.seconds, bench.wrk)
 
-    before = running.tree()
+    before, began = running.tree(), time.perf_counter()
     with ThreadPoolExecutor(HOT) as pool:
         outcomes = list(pool.map(drive, range(HOT)))
-    after = running.tree()
+    after, passed = running.tree(), time.perf_counter() - began
     whole = Outcome(
         sum(one.requests for one in outcomes),
         bench.seconds,
@@ -84,7 +84,7 @@ def _hot(name: str, running: Running, bench: Bench) -> Figure:
         max(one.p99_ms for one in outcomes),
         sum(one.errors for one in outcomes),
     )
-    used = (measure.cpu_seconds(after) - measure.cpu_seconds(before)) / bench.seconds
+    used = (measure.cpu_seconds(after) - measure.cpu_seconds(before)) / passed
     values = {**cost(whole, before, after), "cpus": used}
     return Figure(name, running.server.name, f"{HOT} hot models", values)
 
