@@ -9,7 +9,9 @@ import os
 from decimal import Decimal
 
 import pytest
+from flask import Response
 
+from skserve import telemetry
 from skserve.app import ATTRIBUTES, INFERENCE_ID, create_app
 from skserve.bounds import Bodies, Slots
 from skserve.codec import Reply
@@ -182,6 +184,19 @@ def test_one_line_of_the_log_says_what_a_request_cost(client, caplog, capfd):
     assert line["bytes_in"] == str(len(ROW))
     assert line["id"] == "me"
     assert {"decode_ms", "predict_ms", "encode_ms", "total_ms"} <= set(line)
+
+
+@pytest.mark.parametrize("style", [telemetry._Text, telemetry._Json])
+def test_whatever_a_request_says_of_itself_can_be_logged(style, monkeypatch, caplog, capfd):
+    caplog.set_level(logging.INFO, "skserve.requests")
+    monkeypatch.setattr(telemetry, "_style", style())
+
+    record = telemetry.Record("me", facts={"model": "\ud800", "rows": 1})
+    record.write(Response("x"))
+
+    (said,) = capfd.readouterr().err.splitlines()
+    assert r"\ud800" in said
+    assert "INFO" in said
 
 
 @pytest.mark.parametrize("path", ["/", "/ping", "/invocations"])
