@@ -524,7 +524,7 @@ def test_a_hostile_model_hurts_only_itself(hostile, deed, status, says):
     assert hostile.invoke("hostile").json() == [0]
     if deed == 15:
         assert "[hostile] " in hostile.log
-        assert "bytes of output dropped" in hostile.log
+        until(lambda: "bytes of output dropped" in hostile.log, 10)
         assert hostile.server.log.stat().st_size < 20 << 20
 
 

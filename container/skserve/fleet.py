@@ -31,8 +31,9 @@ GRACE = 5
 # Seconds that a worker looks for the zygote, which is started again where it has died.
 SEARCH = 10
 
-# How often a call is offered to a model whose process ended before it had taken the whole of it.
-OFFERS = 3
+# How often a call is offered to a model whose process ended before it had taken the whole of it,
+# and the seconds in which the zygote may notice that end.
+OFFERS, NOTICE = 5, 0.02
 
 # Lines to one model that a worker keeps when nobody uses them.
 SPARE_LINES = 8
@@ -165,6 +166,7 @@ class Fleet:
                 wire.send_frame(line.end, head, call.body)
             except (BrokenPipeError, ConnectionResetError):
                 self._let_go(name, line)  # the whole call did not get through: nobody answered it
+                time.sleep(NOTICE)
                 continue
             except BlockingIOError:
                 raise self._hung(name, line) from None

@@ -382,18 +382,19 @@ class _Zygote:
             peer.refuse(503, f"No line can be made to model {entry.name}: {error.strerror}.")
             return
         with mine, theirs:
-            if self._tell(entry.process, {"line": True}, theirs.fileno()):
+            try:
+                wire.tell(entry.process.channel, {"line": True}, theirs.fileno())
+            except BlockingIOError:
+                peer.refuse(503, f"Model {entry.name} takes no calls at the moment.")
+            except OSError:  # it is dying, and its end starts another
+                entry.callers.append(peer)
+            else:
                 answer = {"status": 200, "pid": entry.process.pid, "scripted": entry.scripted}
                 peer.answer(answer, mine.fileno())
-            else:
-                peer.refuse(503, f"Model {entry.name} takes no calls at the moment.")
 
-    def _tell(self, process: Process, message: Message, *descriptors: int) -> bool:
-        try:
-            wire.tell(process.channel, message, *descriptors)
-        except OSError:  # it is dying, or does not listen; its death, or a timeout, will be noticed
-            return False
-        return True
+    def _tell(self, process: Process, message: Message) -> None:
+        with suppress(OSError):  # it dies, or does not listen; its death, or a timeout, is noticed
+            wire.tell(process.channel, message)
 
     def _refuse_callers(self, entry: Entry, status: int, message: str) -> None:
         callers, entry.callers = entry.callers, []
