@@ -33,7 +33,7 @@ check: $(VENV)/dev  ## format, lint, types, shell scripts
 	$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
 
 test: check  ## check, then every test that takes seconds; with Docker the image too
-	$(RUN) -m pytest -m "not soak" --numprocesses 2 --dist loadgroup
+	$(RUN) -m pytest -m "not soak" --numprocesses 2 --dist loadfile
 
 soak: $(VENV)/dev  ## the tests that take minutes
 	$(RUN) -m pytest -m soak

@@ -184,17 +184,3 @@ def model_with_script(models: Callable[[str], Path], tmp_path: Path) -> Callable
         return folder
 
     return make
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares an engine, or measures time: tests of the image, of servers.
-
-    The files of everything else stay whole, so that each starts its servers once.
-    """
-    for item in items:
-        alone = item.get_closest_marker("docker") or item.path.stem in ALONE
-        item.add_marker(pytest.mark.xdist_group("alone" if alone else item.path.stem))
-
-
-ALONE = ("test_server", "test_multi_model", "test_stream", "test_bounds")
