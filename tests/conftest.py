@@ -155,7 +155,7 @@ def servers(
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Build the image once; all tests that need Docker run in the same process."""
+    """Build the image, once in each process: the second time from the cache."""
     done = subprocess.run(
         ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
         env={**os.environ, "DOCKER_BUILDKIT": "0"},
