@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import pytest
 import requests
 
 import skserve.fleet
+import skserve.keeper
 import skserve.models
 from skserve.config import Config
 from skserve.errors import Overloaded
@@ -909,6 +911,18 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
         assert not hanging.done(), "they waited for it"
         assert hanging.result().status_code == 504
         assert running.invoke("stopped").json() == [0]
+
+
+def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(monkeypatch):
+    monkeypatch.setattr(skserve.keeper.orphans, "adopt", lambda: None)  # not in this process
+    keeper = skserve.keeper.Keeper(Config(), None)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    monkeypatch.setattr(keeper, "_alive", lambda: True)
+    monkeypatch.setattr(keeper, "_pid", gone.pid)
+
+    keeper.mind()
+    keeper._scratch.rmdir()
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ class Keeper:
     def mind(self) -> None:
         """Start another zygote if this one has died. Called often."""
         if self._alive():
-            os.kill(self._pid, signal.SIGCONT)  # nobody else would, if somebody has stopped it
+            with suppress(ProcessLookupError):  # it has died since, as the next look will find
+                os.kill(self._pid, signal.SIGCONT)  # nobody else would, if somebody has stopped it
         elif time.monotonic() - self._started > PAUSE:
             log.error(
                 "The process that holds the models died; it is started again, and they with it."
