@@ -133,6 +133,28 @@ def test_sigterm_answers_every_accepted_request(model_with_script, tmp_path):
         assert refused < 190
 
 
+def test_a_server_that_stops_answers_who_is_at_the_door_and_lets_nobody_else_come(models, tmp_path):
+    """Whom the kernel lets in after the workers have looked is reset, request and all."""
+    with serving(models("iris"), tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="2") as server:
+        workers = children(server)
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        early, late = connect(server), socket.socket()
+        early.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: "Handling signal: term" in server.log.read_text())
+        time.sleep(0.5)
+        late.settimeout(0.5)
+        with late, pytest.raises(TimeoutError):
+            late.connect(early.getpeername())
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+
+        with early:
+            assert b" 200 " in early.recv(4096)
+        assert server.process.wait(20) == 0
+
+
 def test_an_idle_server_stops_quickly(servers, models, tmp_path):
     with serving(models("iris"), tmp_path / "log") as server:
         silent = connect(server)

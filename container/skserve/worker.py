@@ -20,6 +20,7 @@ any release, so requirements pin gunicorn to exactly one; read them again before
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import selectors
@@ -70,6 +71,17 @@ HEAD_LIMIT, BODY_LIMIT = 64 << 10, SMALL
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
+# A filter for a listening socket, in the words of the kernel: what asks for a new connection is
+# thrown away (byte 13 of TCP's header, its flags, says SYN); all else passes.
+_SO_ATTACH_FILTER = 26
+_NO_SYN = struct.pack(
+    "=" + 4 * "HBBI",
+    *(0x30, 0, 0, 13),  # load byte 13
+    *(0x45, 0, 1, 0x02),  # unless it has SYN, leave out what follows
+    *(0x06, 0, 0, 0),  # drop it
+    *(0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+)
+
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"\r\ncontent-length:"
 _FOR_A_THREAD = (
@@ -91,6 +103,20 @@ class Master(Arbiter):  # type: ignore[misc]
     """gunicorn's master, which stops only once where several workers fail to start."""
 
     _halting = False
+
+    def stop(self, graceful: bool = True) -> None:
+        """Let nobody come to the door any more, then have the workers take who stands there.
+
+        The kernel would make, and then reset, a connection that comes between a worker's last look
+        and the end of the socket. Its client asks again a second later, and is refused.
+        """
+        if not (self.reexec_pid or self.master_pid):  # else another master has the socket too
+            code = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+            program = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(code))
+            for listener in self.LISTENERS:
+                with suppress(OSError):  # a kernel without filters
+                    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        super().stop(graceful)
 
     def murder_workers(self) -> None:
         """Called at every turn of the loop, so that a dead zygote is noticed as well."""
