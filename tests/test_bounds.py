@@ -20,7 +20,7 @@ def test_places_are_bounded_and_the_rest_refused_at_once():
         began = time.perf_counter()
         with pytest.raises(Overloaded), slots.place():
             pass
-        assert time.perf_counter() - began < 0.1
+        assert time.perf_counter() - began < 2
     with slots.place():
         assert slots.run(lambda: 7) == 7
 
@@ -96,16 +96,16 @@ def test_bodies_are_bounded_all_together():
 
 
 def test_who_waits_behind_predictions_that_all_hang_is_answered_at_once():
-    slots, gate = Slots(1, 4, timeout=0.5), threading.Event()
+    slots, gate = Slots(1, 4, timeout=2), threading.Event()
     with ThreadPoolExecutor(3) as callers:
         stuck = callers.submit(slots.run, gate.wait)
-        time.sleep(0.3)
+        time.sleep(1.5)
         waiting = [callers.submit(slots.run, lambda: 7) for _ in range(2)]
 
-        assert isinstance(stuck.exception(1), TimedOut)
+        assert isinstance(stuck.exception(10), TimedOut)
         began = time.perf_counter()
-        assert [type(one.exception(1)) for one in waiting] == [Overloaded, Overloaded]
-        assert time.perf_counter() - began < 0.1
+        assert [type(one.exception(10)) for one in waiting] == [Overloaded, Overloaded]
+        assert time.perf_counter() - began < 1  # their own time would end 1.5 s after his
         gate.set()
 
 

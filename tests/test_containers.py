@@ -47,8 +47,7 @@ def test_a_generators_parts_arrive_as_they_are_made_or_not_as_a_success(image, m
         began = time.perf_counter()
         arrived = [(time.perf_counter() - began, part) for part in ask().iter_content(None)]
         assert [part for _, part in arrived] == [b"%d\n" % number for number in range(10)]
-        assert arrived[0][0] < 0.3
-        assert arrived[-1][0] > 1.8
+        assert arrived[-1][0] - arrived[0][0] > 1
 
         parts = ask().iter_content(None)
         next(parts)

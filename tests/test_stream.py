@@ -68,8 +68,7 @@ def test_parts_leave_as_they_are_made(server):
 
     assert answer.headers["Content-Type"] == "text/event-stream"
     assert [part for _, part in parts] == [b"%d," % number for number in range(10)]
-    assert parts[0][0] < 0.3
-    assert parts[-1][0] > 0.9
+    assert parts[-1][0] - parts[0][0] > 0.5
 
 
 def test_a_failure_in_the_middle_breaks_the_stream_and_is_logged(server):
@@ -125,10 +124,10 @@ def test_a_client_that_leaves_stops_the_generator_and_frees_its_slot(server, tmp
 
 def test_a_stream_holds_its_slot_until_it_ends(server):
     with ThreadPoolExecutor(1) as callers:
-        answer = asked(server, count=5, pause=0.1)
+        answer = asked(server, count=10, pause=0.1)
         began = time.perf_counter()
         other = callers.submit(asked, server, count=1)
-        assert answer.content == b"0,1,2,3,4,"
+        assert answer.content == b"0,1,2,3,4,5,6,7,8,9,"
         assert other.result().content == b"0,"
         assert time.perf_counter() - began > 0.3
 
