@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
+import sklearn.utils.fixes
 import skops.io
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
@@ -304,3 +305,40 @@ def test_arrays_of_other_kinds_are_read_as_they_are(neighbours, tmp_path, monkey
             other.flags.f_contiguous,
         )
     assert [isinstance(one.base, np.memmap) for one in loaded] == [False, False, True, True]
+
+
+def test_scikit_learn_is_imported_as_if_pandas_were_not_there_and_then_it_is(tmp_path):
+    joblib.dump(LinearRegression().fit(X, X), tmp_path / "model.joblib")
+    program = f"""
+import sys
+from pathlib import Path
+from skserve import artifact
+from skserve.config import Config
+artifact.load(Path({str(tmp_path)!r}), Config())
+print("pandas" in sys.modules)
+import pandas
+print(pandas.Series([1]).sum())
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": "container"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.split() == ["False", "1"]
+
+
+def test_nothing_in_scikit_learn_asks_its_fixes_for_pandas():
+    """That is what makes it safe to let `sklearn.utils.fixes` believe that there is none."""
+    for path in Path(sklearn.__file__).parent.rglob("*.py"):
+        if "tests" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("fixes"):
+                assert "pd" not in [alias.name for alias in node.names], path
+            if isinstance(node, ast.Attribute) and node.attr == "pd":
+                assert "fixes" not in ast.unparse(node.value), path
+    fixes = ast.parse(Path(sklearn.utils.fixes.__file__).read_text())
+    functions = [node for node in ast.walk(fixes) if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        given = {arg.arg for arg in function.args.args}
+        names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        assert "pd" not in names - given, function.name

@@ -54,9 +54,10 @@ DOORS = {
     "botocore": {"source"},
     "orjson": {"columnar", "decoders", "delimited", "encoders", "helper", "wire"},
     "pyarrow": {"columnar"},
-    "pandas": {"methods", "table", "training.data"},
+    "pandas": {"estimator", "methods", "table", "training.data"},
     "threadpoolctl": {"bounds"},
     "sklearn": {
+        "artifact",
         "zygote",
         "training.recipe",
         "training.evaluation",

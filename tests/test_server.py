@@ -184,6 +184,16 @@ def test_a_model_that_cannot_load_ends_the_process_with_one_sentence(tmp_path):
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("model", "needs"),
+    [("iris", False), ("missing", False), ("text", False), ("named", True), ("mixed", True)],
+)
+def test_pandas_is_in_memory_where_x_is_a_frame_and_shared_there(models, tmp_path, model, needs):
+    with serving(models(model), tmp_path / "log") as server:
+        for pid in (server.pid, *children(server)):
+            assert ("/pandas/_libs/" in Path(f"/proc/{pid}/maps").read_text()) == needs
+
+
 @pytest.mark.parametrize("preload", ["on", "off"])
 def test_a_failing_model_fn_ends_the_process_without_a_restart_loop(
     model_with_script, tmp_path, preload

@@ -59,6 +59,7 @@ def load(directory: Path, config: Config) -> tuple[Any, str | None]:
         # The policy above has said once what scikit-learn would say for every estimator inside.
         warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
         try:
+            _import_scikit_learn()
             estimator = load_file(path, config)
         except (StartError, PermissionError):
             raise
@@ -165,6 +166,20 @@ def installed(distribution: str) -> str:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
+
+
+def _import_scikit_learn() -> None:
+    """Import scikit-learn without pandas, which 1.9 imports, but uses only where X is a frame.
+
+    It would be a fifth of the memory of a server that needs none, and a tenth of its start.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        import sklearn.utils.fixes  # noqa: F401
+    finally:
+        del sys.modules["pandas"]
 
 
 def _load_joblib(path: Path, config: Config) -> Any:

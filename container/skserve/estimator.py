@@ -29,6 +29,8 @@ class EstimatorLine:
 
     def __init__(self, estimator: object, config: Config) -> None:
         self.schema = schema = Schema.of(estimator)
+        if schema.names is not None:
+            import pandas  # noqa: F401  # X will be a frame; the workers share what is imported now
         # Numbers travel as an array, and get their names where scikit-learn itself is asked.
         self._methods = {
             name: named(own, schema.names) if schema.numeric else own

@@ -49,6 +49,7 @@ log = logging.getLogger("skserve")
 
 # What most models are made of: imported once, here, and shared by all of them.
 WARM = (
+    "pandas",
     "sklearn.compose",
     "sklearn.ensemble",
     "sklearn.feature_extraction.text",
