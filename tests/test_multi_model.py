@@ -956,6 +956,25 @@ def test_the_poller_sees_which_model_is_called(line, name):
     assert skserve.models.invoked(line) == name
 
 
+def test_output_that_was_thrown_away_is_said_though_nothing_follows(monkeypatch, capfdbinary):
+    monkeypatch.setattr("skserve.output.RATE", 0)  # so that time says nothing
+    read, write = os.pipe()
+    output = Output(read, "m", "text")
+    for _ in range(100):
+        os.write(write, b"x" * 49_999 + b"\n")
+        output.forward()
+    assert b"dropped" not in capfdbinary.readouterr().err  # it may go on
+    assert output.due is not None
+    output.keep_time(output.due)
+
+    (line,) = capfdbinary.readouterr().err.splitlines()
+    assert line.startswith(b"[m] 4,000,000 bytes of output dropped")
+    assert output.due is None
+    os.close(write)
+    output.close()
+    assert capfdbinary.readouterr().err == b""
+
+
 def test_output_that_never_ends_is_not_waited_for(capfdbinary):
     Output(os.open("/dev/zero", os.O_RDONLY), "m", "text").close()
     assert len(capfdbinary.readouterr().err) < 2 << 20

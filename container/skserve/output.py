@@ -16,6 +16,9 @@ from urllib.parse import quote
 BURST = 1 << 20
 RATE = 256 << 10
 
+# Seconds without output after which it is said how much was thrown away.
+QUIET = 1
+
 # Reads of a pipe that take all it holds, at its largest.
 READ = 64 << 10
 READS = BURST // READ
@@ -32,7 +35,12 @@ def shown(name: str) -> str:
 
 
 class Output:
-    """The reading end of one model's pipe."""
+    """The reading end of one model's pipe.
+
+    `due` is when `keep_time` has something to say, unless more is printed until then.
+    """
+
+    due: float | None = None
 
     def __init__(self, descriptor: int, name: str, style: str) -> None:
         self.descriptor = descriptor
@@ -52,6 +60,7 @@ class Output:
         self._seen = now
         if len(data) > self._allowance:
             self._dropped += len(data)
+            self.due = now + QUIET
             return True
         self._allowance -= len(data)
         if self._dropped and data:
@@ -61,6 +70,11 @@ class Output:
             lines, self._begun = [*lines, self._begun], b""
         self._write(lines)
         return bool(data)
+
+    def keep_time(self, now: float) -> None:
+        """Say what was thrown away where nothing is printed that it could be said before."""
+        if self.due is not None and self.due <= now:
+            self._say_dropped()
 
     def close(self) -> None:
         """Pass on what is left when the process has ended."""
@@ -80,7 +94,7 @@ class Output:
 
     def _say_dropped(self) -> None:
         text = f"{self._dropped:,} bytes of output dropped: more than {RATE >> 10} KiB a second"
-        self._dropped = 0
+        self._dropped, self.due = 0, None
         self._write([text.encode()])
 
     def _write(self, lines: list[bytes]) -> None:

@@ -240,7 +240,7 @@ class _Zygote:
                 # Whoever was closed by an event of this round has no ear any more.
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
-            self._kill_the_late()
+            self._keep_time()
         orphans.end(lambda _: False)
 
     def _catch_signals(self) -> None:
@@ -640,16 +640,20 @@ class _Zygote:
     # Time
 
     def _patience(self) -> float | None:
-        """Return the seconds until a process is late, or None."""
-        ends = [one.process.deadline for one in self._entries.values() if one.process]
-        soonest = min((end for end in ends if end is not None), default=None)
-        return None if soonest is None else max(0.0, soonest - time.monotonic())
+        """Return the seconds until a process is late, or something is to be said, or None."""
+        alive = [one.process for one in self._entries.values() if one.process]
+        due = [end for one in alive for end in (one.deadline, one.output.due) if end is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def _kill_the_late(self) -> None:
+    def _keep_time(self) -> None:
+        """Kill who is late, and say whose output was thrown away."""
         now = time.monotonic()
         for entry in self._entries.values():
             process = entry.process
-            if process is not None and process.deadline is not None and process.deadline <= now:
+            if process is None:
+                continue
+            process.output.keep_time(now)
+            if process.deadline is not None and process.deadline <= now:
                 process.deadline, process.reason = None, process.late
                 process.kill()
 
