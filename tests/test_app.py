@@ -6,13 +6,14 @@ import contextlib
 import json
 import logging
 import os
+import re
 from decimal import Decimal
 
 import pytest
-from flask import Response
+from flask import Flask, Response
 
 from skserve import telemetry
-from skserve.app import ATTRIBUTES, INFERENCE_ID, create_app
+from skserve.app import ATTRIBUTES, HERE, INFERENCE_ID, create_app
 from skserve.bounds import Bodies, Slots
 from skserve.codec import Reply
 from skserve.config import Config
@@ -197,6 +198,45 @@ def test_whatever_a_request_says_of_itself_can_be_logged(style, monkeypatch, cap
     (said,) = capfd.readouterr().err.splitlines()
     assert r"\ud800" in said
     assert "INFO" in said
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"data": ROW, "content_type": "application/json"},
+        {"data": "5.1,3.5,1.4,0.2", "content_type": "text/csv"},
+        {"data": ROW, "headers": {"Accept": "text/csv"}},
+        {"data": ROW * 1000, "headers": {"Accept-Encoding": "gzip"}},
+        {"data": "[" + ", ".join([ROW[1:-1]] * 1000) + "]", "headers": {"Accept-Encoding": "gzip"}},
+        {"data": ROW, "headers": {ATTRIBUTES: "method=predict_proba"}},
+        {"data": ROW, "headers": {INFERENCE_ID: "mine"}},
+        {"data": ROW, "headers": {"Accept": "image/png"}},
+        {"data": ROW, "content_type": "image/png"},
+        {"data": "[[1, 2]]"},
+        {"data": "[[1, 2"},
+        {"data": ""},
+    ],
+    ids=lambda asked: str(asked)[:60],
+)
+def test_the_poller_answers_as_flask_would(client, asked):
+    flask, ahead = (
+        client.post("/invocations", **asked, environ_base={HERE: here}) for here in (False, True)
+    )
+
+    def seen(answer):
+        body = re.sub(r'"request_id":"[0-9a-f]{16}"', "", answer.get_data().decode("latin-1"))
+        return answer.status_code, sorted(answer.headers), body
+
+    assert seen(ahead) == seen(flask)
+
+
+def test_what_the_poller_answers_never_reaches_flask(client, monkeypatch):
+    monkeypatch.setattr(Flask, "wsgi_app", None)
+    monkeypatch.setattr(Flask, "full_dispatch_request", None)
+
+    answer = client.post("/invocations", data=ROW, environ_base={HERE: True})
+
+    assert answer.json == [0]
 
 
 @pytest.mark.parametrize("path", ["/", "/ping", "/invocations"])

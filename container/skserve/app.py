@@ -11,15 +11,13 @@ import io
 import logging
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, cast
 
-from flask import Flask, Request, Response, request
-from flask.sessions import NullSession, SessionInterface
-from werkzeug.datastructures import Headers
+from flask import Flask, Response, request
+from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.exceptions import ClientDisconnected, HTTPException
-from werkzeug.routing import MapAdapter
 
 from skserve import compression, telemetry
 from skserve.bounds import Bodies
@@ -38,6 +36,9 @@ from skserve.registry import Invocable, Registry
 from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
+
+Environ = dict[str, Any]
+Wsgi = Callable[..., Iterable[bytes]]
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
@@ -62,52 +63,10 @@ _PLATFORM_PAYLOAD = 100
 MESSAGE_LIMIT = 1400
 
 
-class _NoSession(SessionInterface):
-    """Nobody signs in here: one empty session for all requests."""
-
-    _none = NullSession()
-
-    def open_session(self, app: Flask, request: Request) -> NullSession:
-        return self._none
-
-
-class _Flask(Flask):
-    """Flask without the parts of its dispatch that nothing here needs.
-
-    The host and the subdomain choose no route, nothing builds a URL, and nobody listens to what
-    happens around a view: a third of the time that Flask takes.
-    """
-
-    session_interface = _NoSession()
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        if request is None:
-            return None
-        environ = request.environ
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        return MapAdapter(self.url_map, "skserve", "/", "", "http", path, method)
-
-    def full_dispatch_request(self) -> Response:
-        """As Flask's, without its signals and the functions before and after: there are none."""
-        try:
-            return self.make_response(self.dispatch_request())
-        except Exception as error:
-            return self.make_response(self.handle_user_exception(error))
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        return func  # none is async
-
-    def do_teardown_request(self, *_: object) -> None:
-        """Do nothing, as nobody has asked for anything."""
-
-    def do_teardown_appcontext(self, *_: object) -> None:
-        """Do nothing, as nobody has asked for anything."""
-
-
 class _Answer(Response):
     """A response whose headers are complete: werkzeug would look for what they lack."""
 
-    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+    def get_wsgi_headers(self, environ: Environ) -> Headers:
         return self.headers
 
 
@@ -117,7 +76,13 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
 
     @app.route("/invocations", methods=["POST"])
     def invocations() -> Response:
-        return invocation(registry, config, bodies)
+        return invocation(request.environ, registry, config, bodies)
+
+    def at_once(environ: Environ) -> Response | None:
+        called = environ["PATH_INFO"] == "/invocations" and environ["REQUEST_METHOD"] == "POST"
+        return invocation(environ, registry, config, bodies) if called else None
+
+    app.wsgi_app = ahead_of(app.wsgi_app, at_once)  # type: ignore[method-assign]
 
     @app.route("/execution-parameters", methods=["GET"])
     def execution_parameters() -> Response:
@@ -138,7 +103,7 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
 
 def new_app(ready: Callable[[], bool]) -> Flask:
     """Make an application that answers /ping, and every failure in our words."""
-    app = _Flask("skserve", static_folder=None)
+    app = Flask("skserve", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer is an empty HTML page
 
     @app.route("/ping", methods=["GET", "HEAD", "POST"])
@@ -152,18 +117,32 @@ def new_app(ready: Callable[[], bool]) -> Flask:
     return app
 
 
+def ahead_of(wsgi: Wsgi, at_once: Callable[[Environ], Response | None]) -> Wsgi:
+    """Answer calls that the poller runs itself ahead of Flask, where `at_once` knows them.
+
+    Flask's routing and context take as long as all the rest of such a call, and it needs neither.
+    """
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if environ.get(HERE) and (response := at_once(environ)) is not None:
+            return response(environ, start_response)
+        return wsgi(environ, start_response)
+
+    return application
+
+
 def invocation(
+    environ: Environ,
     registry: Invocable,
     config: Config,
     bodies: Bodies,
     failed: Callable[[Exception, str], Response] | None = None,
     **facts: str,
 ) -> Response:
-    """Let a model answer the current request; `facts` are for its line in the log.
+    """Let a model answer the request of `environ`; `facts` are for its line in the log.
 
     `failed` makes the response to an error that is not answered in our words.
     """
-    environ = request.environ
     record = telemetry.begin(_request_id(environ))
     record.facts.update(facts)
     here = environ.get(HERE, False)
@@ -312,17 +291,17 @@ def _too_large(size: str, limit: int) -> TooLarge:
     )
 
 
-def _call(body: bytes, environ: dict[str, Any]) -> Call:
+def _call(body: bytes, environ: Environ) -> Call:
     return Call(
         body,
         environ.get("CONTENT_TYPE", "") or environ.get("HTTP_CONTENTTYPE", ""),
         environ.get("HTTP_ACCEPT", ""),
         environ.get(_ATTRIBUTES, ""),
-        cast(Mapping[str, str], request.headers),
+        cast(Mapping[str, str], EnvironHeaders(environ)),
     )
 
 
-def _respond(reply: Reply, environ: dict[str, Any], record: Record, held: ExitStack) -> Response:
+def _respond(reply: Reply, environ: Environ, record: Record, held: ExitStack) -> Response:
     body = reply.body
     if not isinstance(body, bytes):
         parts = held.enter_context(closing(body))  # type: ignore[type-var]
@@ -388,7 +367,7 @@ class Sending:
         self._record.write(self)
 
 
-def _request_id(environ: dict[str, Any]) -> str:
+def _request_id(environ: Environ) -> str:
     """Return the caller's inference id where it has one, else a new one."""
     given = environ.get(_INFERENCE_ID, "")
     return given if _IDENTITY.fullmatch(given) else f"{random.getrandbits(64):016x}"

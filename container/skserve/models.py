@@ -20,7 +20,16 @@ from urllib.parse import quote, unquote_to_bytes
 
 from flask import Flask, Response, request
 
-from skserve.app import Incoming, failure, invocation, new_app, parameters
+from skserve.app import (
+    Environ,
+    Incoming,
+    Wsgi,
+    ahead_of,
+    failure,
+    invocation,
+    new_app,
+    parameters,
+)
 from skserve.bounds import Bodies
 from skserve.config import Config
 from skserve.errors import BadRequest, Overloaded, Refused, ServeError
@@ -40,7 +49,7 @@ TEXT_LIMIT = 2048
 # Loads and other work on models that one worker does at once; the rest is refused.
 MANAGED = 64
 
-TARGET = "X-Amzn-SageMaker-Target-Model"
+_TARGET = "HTTP_X_AMZN_SAGEMAKER_TARGET_MODEL"
 
 # The type that Multi Model Server gives beside the status.
 TYPES = {
@@ -60,7 +69,6 @@ def create_app(fleet: Fleet, config: Config, bodies: Bodies) -> Flask:
     """Make the WSGI application of the multi-model mode over `fleet`."""
     app = new_app(fleet.ready)
     app.url_map.merge_slashes = False
-    app.wsgi_app = _on_raw_path(app.wsgi_app)  # type: ignore[method-assign]
     managed = _managed(threading.BoundedSemaphore(MANAGED))
 
     @app.get("/models")
@@ -101,21 +109,29 @@ def create_app(fleet: Fleet, config: Config, bodies: Bodies) -> Flask:
     def execution_parameters() -> Response:
         return _json(parameters(config))
 
+    def called(environ: Environ, name: str) -> Response:
+        facts = {"model": shown(name)}
+        if target := environ.get(_TARGET):
+            facts["target"] = shown(target)
+        return invocation(environ, fleet.model(name), config, bodies, _failed_invoke, **facts)
+
     @app.post("/models/<segment>/invoke")
     def invoke(segment: str) -> Response:
-        name = _name(segment)
-        facts = {"model": shown(name)}
-        if TARGET in request.headers:
-            facts["target"] = shown(request.headers[TARGET])
-        return invocation(fleet.model(name), config, bodies, _failed_invoke, **facts)
+        return called(request.environ, _name(segment))
 
+    def at_once(environ: Environ) -> Response | None:
+        line = f"{environ['REQUEST_METHOD']} {environ['RAW_URI']}"
+        name = invoked(line.encode("latin-1"))
+        return None if name is None else called(environ, name)
+
+    app.wsgi_app = ahead_of(_on_raw_path(app.wsgi_app), at_once)  # type: ignore[method-assign]
     return app
 
 
-def _on_raw_path(wsgi: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+def _on_raw_path(wsgi: Wsgi) -> Wsgi:
     """Match the path as it was sent, so that `%2F` in a name is no slash."""
 
-    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         raw = str(environ.get("RAW_URI", "")).partition("?")[0]
         if not raw.startswith("/"):  # a proxy's form, http://host/path
             raw = "/" + raw.partition("://")[2].partition("/")[2]
