@@ -44,10 +44,14 @@ def test_a_generators_parts_arrive_as_they_are_made_or_not_as_a_success(image, m
             return requests.post(url, json=[[1, 2, 3, 4]], stream=True, timeout=30)
 
         assert len(ask().content) == 20  # the first of all requests also imports what it needs
-        began = time.perf_counter()
-        arrived = [(time.perf_counter() - began, part) for part in ask().iter_content(None)]
-        assert [part for _, part in arrived] == [b"%d\n" % number for number in range(10)]
-        assert arrived[-1][0] - arrived[0][0] > 1
+        firsts = []
+        for _ in range(3):  # a machine with other work may be late once
+            began = time.perf_counter()
+            arrived = [(time.perf_counter() - began, part) for part in ask().iter_content(None)]
+            assert [part for _, part in arrived] == [b"%d\n" % number for number in range(10)]
+            assert arrived[-1][0] - arrived[0][0] > 1
+            firsts.append(arrived[0][0])
+        assert min(firsts) < 0.3
 
         parts = ask().iter_content(None)
         next(parts)
