@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from benchmarks import load, measure, models, report
+from benchmarks import load, measure, models, parts, report
 from benchmarks.__main__ import main
 from benchmarks.ours import OURS, PYTHON
 from benchmarks.servers import Failed, free_port, serving
@@ -223,3 +223,14 @@ def test_every_target_reads_a_figure_that_some_work_makes():
         for pick in filter(None, (target.ours, target.other)):
             assert pick.work in WORKS
             assert pick.value in report.UNITS
+
+
+def test_the_time_of_a_request_is_told_apart(tmp_path):
+    found, requests = parts.measured(tmp_path, seconds=1)
+
+    assert requests > 10
+    total = sum(found.values())
+    for part in set(parts.PARTS.values()) - {"flask", "waiting in epoll, and its system call"}:
+        assert found[part] > 0.002 * total, part
+    assert found["flask"] < 0.1 * total  # only what comes before calls are known to be cheap
+    assert found[parts.OTHERS] < 0.15 * total
