@@ -460,8 +460,8 @@ print("score", int(open("/proc/self/oom_score_adj").read()) < 1000)
 def test_who_has_loaded_is_no_more_the_first_to_go_when_memory_runs_out(shared, add):
     add(shared.root, "score", SCORE)
     assert shared.load("score").status_code == 200
-    until(lambda: "[score] score False\n" in shared.log, 5)
-    until(lambda: "[score] score True loaded" in shared.log, 5)
+    until(lambda: "[score] score False\n" in shared.log)
+    until(lambda: "[score] score True loaded" in shared.log)
     score = Path(f"/proc/{shared.zygote}/oom_score_adj")
     score.write_text("700")
     try:
@@ -526,7 +526,7 @@ def test_a_hostile_model_hurts_only_itself(hostile, deed, status, says):
     assert hostile.invoke("hostile").json() == [0]
     if deed == 15:
         assert "[hostile] " in hostile.log
-        until(lambda: "bytes of output dropped" in hostile.log, 10)
+        until(lambda: "bytes of output dropped" in hostile.log)
         assert hostile.server.log.stat().st_size < 20 << 20
 
 
@@ -565,7 +565,7 @@ def test_what_a_model_answers_is_only_data(shared, add):
         else:
             assert answer.status_code == 200
         shared.unload("false")
-    until(lambda: "FORGED" in shared.log, 5)
+    until(lambda: "FORGED" in shared.log)
     assert "\nFORGED" not in shared.log
 
 
@@ -633,14 +633,15 @@ def test_an_unload_waits_for_calls_in_flight_and_leaves_nothing(shared, add):
         assert not Path(f"/proc/{pid}").exists()
         answer = call.result()
     assert answer.status_code == 200
-    until(lambda: not alive(answer.json()[0]), 2)
-    until(lambda: not list(Path(tempfile.gettempdir()).glob(f"skserve-models-*/{pid}-*")), 2)
+    until(lambda: not alive(answer.json()[0]))
+    until(lambda: not list(Path(tempfile.gettempdir()).glob(f"skserve-models-*/{pid}-*")))
 
 
 LEAVES = """
 import os, subprocess, sys, time
 # Its parent ends at once, it has a session of its own, and a child.
-HELPER = "import os, time\\nif not os.fork():\\n os.setsid(); os.fork(); print(os.getpid())"
+HELPER = "import os, time\\nif not os.fork():\\n os.setsid(); os.fork()"
+HELPER += "; os.write(1, b'%d\\\\n' % os.getpid())"
 HELPER += "; time.sleep(3600)"
 def daemon():
     run = subprocess.Popen([sys.executable, "-uc", HELPER], stdout=subprocess.PIPE, text=True)
@@ -676,8 +677,8 @@ def test_nothing_that_a_model_starts_outlives_it(shared, add):
     left = shared.invoke("leaves", "1,1,1,1").json()
     zygote = shared.zygote
     os.kill(zygote, signal.SIGKILL)
-    until(lambda: not any(alive(pid) for pid in left), 5)
-    until(lambda: not alive(zygote) and shared.names() == ["iris", "leaves"], 5)
+    until(lambda: not any(alive(pid) for pid in left))
+    until(lambda: not alive(zygote) and shared.names() == ["iris", "leaves"])
     assert set(children(shared.server.pid)) == {shared.zygote, *shared.workers}
 
 
@@ -715,7 +716,7 @@ def test_nothing_leaks_over_many_loads(shared):
         rounds(1)  # lines of models that are gone are closed by the next call, once a second
         return descriptors() <= before + 8
 
-    until(few, 5)
+    until(few)
     assert shared.models == []
 
 
@@ -732,16 +733,16 @@ def test_nothing_is_forgotten_when_the_zygote_dies(three):
     os.kill(zygote, signal.SIGKILL)
     assert three.invoke("a").status_code in (200, 500)  # the old process may have a breath left
     for name in ("a", "b"):
-        until(lambda name=name: three.invoke(name).status_code == 200, 5)
+        until(lambda name=name: three.invoke(name).status_code == 200)
     assert three.names() == ["a", "b"]
     assert three.zygote != zygote
     assert not any(alive(pid) for pid in models)
     assert three.load("c", three.root / "iris").status_code == 200
-    until(lambda: len(three.models) == 3, 5)
+    until(lambda: len(three.models) == 3)
     time.sleep(1)  # a zygote that dies at once is not started again at once
     os.kill(three.zygote, signal.SIGKILL)
-    until(lambda: three.names() == ["a", "b", "c"], 5)
-    until(lambda: len(three.models) == 3, 5)  # all of them, without being asked for
+    until(lambda: three.names() == ["a", "b", "c"])
+    until(lambda: len(three.models) == 3)  # all of them, without being asked for
     assert "it is started again, and they with it" in three.log
 
 
@@ -759,11 +760,11 @@ def test_the_rest_is_started_again_when_those_that_start_are_unloaded(shared, ad
     (shared.root / "second" / "code" / "inference.pys").touch()
     victim = shared.zygote
     os.kill(victim, signal.SIGKILL)
-    until(lambda: not alive(victim) and shared.names() == names, 5)
-    until(lambda: len(shared.models) == len(names) - 1, 5)
+    until(lambda: not alive(victim) and shared.names() == names)
+    until(lambda: len(shared.models) == len(names) - 1)
     for name in names[:-1]:
         assert shared.unload(name).status_code == 200
-    until(lambda: f"[{shared.zygote}] model {names[-1]}: " in shared.log, 5)
+    until(lambda: f"[{shared.zygote}] model {names[-1]}: " in shared.log)
 
 
 def test_the_zygote_outlives_a_lack_of_descriptors(three):
@@ -786,7 +787,7 @@ def test_nothing_is_forgotten_when_a_worker_dies(three):
         os.kill(victim, signal.SIGKILL)
     until(lambda: len(set(three.workers) - set(victims)) == 2)
     for name in ("a", "b", "c"):
-        until(lambda name=name: three.invoke(name).json() == [0], 5)
+        until(lambda name=name: three.invoke(name).json() == [0])
     assert three.load("a").status_code == 409
 
 
@@ -813,7 +814,7 @@ def test_one_hanging_model_leaves_places_to_others(three, add):
     three.load("hangs")
     with ThreadPoolExecutor(40) as callers:
         calls = [callers.submit(three.invoke, "hangs") for _ in range(40)]
-        until(lambda: sum(call.done() for call in calls) > 20, 5)
+        until(lambda: sum(call.done() for call in calls) > 20)
         assert three.invoke("a").json() == [0]
         assert three.server.ping() == 200
         assert {call.result().status_code for call in calls} == {503, 504}
@@ -869,7 +870,7 @@ def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
         assert time.monotonic() - began < 15
         assert [call.result().json() for call in calls] == [[1]] * 3
         assert not list(scratch.iterdir())
-        until(lambda: not any(alive(pid) for pid in pids), 3)
+        until(lambda: not any(alive(pid) for pid in pids))
 
 
 def switches(pid: int) -> int:
@@ -882,11 +883,20 @@ def switches(pid: int) -> int:
     return found
 
 
+def in_the_poller(running, worker: int) -> bool:
+    """Whether most of 200 calls need no thread: a busy machine may make some look dear."""
+    began, before = time.monotonic(), switches(worker)
+    for _ in range(200):
+        assert running.invoke("quick").json() == [0]
+    deputy = 10 * (time.monotonic() - began)
+    return switches(worker) - before < 100 + deputy
+
+
 def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
     root = tmp_path / "models"
     for name in ("quick", "stopped"):
         add(root, name)
-    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"}
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT": "5"}
     with fleet(root, tmp_path / "log", **settings) as running, ThreadPoolExecutor(1) as callers:
         running.load("stopped")
         (stopped,) = running.models
@@ -894,20 +904,15 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
         for name in ("quick", "stopped") * 20:
             assert running.invoke(name).json() == [0]
 
-        (worker,), began = running.workers, time.monotonic()
-        before = switches(worker)
-        for _ in range(200):
-            assert running.invoke("quick").json() == [0]
-        deputy = 10 * (time.monotonic() - began)
-        assert switches(worker) - before < 100 + deputy, "each call went to a thread"
+        (worker,) = running.workers
+        assert any(in_the_poller(running, worker) for _ in range(5)), "all calls went to threads"
 
         os.kill(stopped, signal.SIGSTOP)
-        hanging, began = callers.submit(running.invoke, "stopped"), time.monotonic()
+        hanging = callers.submit(running.invoke, "stopped")
         time.sleep(0.3)
         for _ in range(20):
             assert running.invoke("quick").json() == [0]
             assert running.server.ping() == 200
-        assert time.monotonic() - began < 3
         assert not hanging.done(), "they waited for it"
         assert hanging.result().status_code == 504
         assert running.invoke("stopped").json() == [0]

@@ -118,7 +118,7 @@ def test_a_client_that_leaves_stops_the_generator_and_frees_its_slot(server, tmp
     next(answer.iter_content(None))
     answer.close()
 
-    until(seen.exists, patience=5)
+    until(seen.exists)
     assert asked(server, count=1).content == b"0,"
 
 
@@ -141,8 +141,8 @@ def test_a_client_that_stops_reading_loses_its_slot_within_the_timeout(server, t
         stalled.recv(100)
 
         began = time.monotonic()
-        until(seen.exists, patience=5)
-        assert time.monotonic() - began < 4
+        until(seen.exists)
+        assert time.monotonic() - began < 15  # less than `STALL`
         assert asked(server, count=1).content == b"0,"
 
 
