@@ -1,6 +1,8 @@
 """How fast a container of the image is ready, and what memory it holds.
 
-usage: python benchmarks/footprint.py [IMAGE]      (needs Docker; root, to read other users' maps)
+usage: python benchmarks/footprint.py [IMAGE [auto|off]]
+
+Needs Docker, and root, to read other users' maps. The second word is SKSERVE_ACCELERATE.
 
 Start is from `docker run` to the first 200 on /ping, beside a container that only loads the same
 model with joblib: most of a start is Python importing scikit-learn. Memory is PSS: each page
@@ -31,7 +33,7 @@ ROWS, COLUMNS = 180_000, 300  # 432 MB of float64
 START_LIMIT = 120  # seconds
 
 
-def main(image: str) -> None:
+def main(image: str = "skserve:1.9", accelerate: str = "auto") -> None:
     with tempfile.TemporaryDirectory() as scratch:
         wine, large = Path(scratch, "wine"), Path(scratch, "large")
         wines = load_wine().data
@@ -43,9 +45,9 @@ def main(image: str) -> None:
             f"{'model':8}{'workers':>8}{'ready s':>9}{'load s':>8}{'PSS MiB':>9}{'of its size':>13}"
         )
         for workers in (2, 4):
-            start, tiny = measure(image, wine, workers, wines[0])
+            start, tiny = measure(image, wine, workers, wines[0], accelerate)
             print(f"{'wine':8}{workers:8}{start:9.2f}{bare_load(image, wine):8.2f}{tiny:9.0f}")
-            start, held = measure(image, large, workers, X[0])
+            start, held = measure(image, large, workers, X[0], accelerate)
             added = (held - tiny) * 2**20 / X.nbytes
             load = bare_load(image, large)
             print(f"{'432 MB':8}{workers:8}{start:9.2f}{load:8.2f}{held:9.0f}{added:12.2f} x")
@@ -67,13 +69,16 @@ def bare_load(image: str, model: Path) -> float:
     return time.perf_counter() - began
 
 
-def measure(image: str, model: Path, workers: int, row: np.ndarray) -> tuple[float, float]:
+def measure(
+    image: str, model: Path, workers: int, row: np.ndarray, accelerate: str
+) -> tuple[float, float]:
     """Return the seconds until ready, and the PSS in MiB after requests."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["-v", f"{model}:/opt/ml/model:ro", "-p", f"127.0.0.1:{port}:8080"]
     options += ["-e", f"SAGEMAKER_MODEL_SERVER_WORKERS={workers}"]
+    options += ["-e", f"SKSERVE_ACCELERATE={accelerate}"]
     command = ["docker", "run", "--rm", "--detach", *options, image, "serve"]
     began = time.perf_counter()
     name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -112,4 +117,4 @@ def pss(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "skserve:1.9")
+    main(*sys.argv[1:])

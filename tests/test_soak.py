@@ -43,17 +43,16 @@ def test_a_model_meets_its_own_version(sklearn, python, tmp_path):
         assert [row["indices"][0] for row in answer.json()] == [0, 1]
 
 
-def test_the_workers_share_a_large_model(image, tmp_path):
-    """Run the benchmark: what 432 MB add must be less than 1.15 of it, for two workers and four."""
-    script = ROOT / "benchmarks" / "footprint.py"
-    done = subprocess.run(
-        [sys.executable, script, image], capture_output=True, text=True, check=True
-    )
+@pytest.mark.parametrize(("accelerate", "most"), [("off", 1.15), ("auto", 1.6)])
+def test_the_workers_share_a_large_model(image, accelerate, most):
+    """Run the benchmark: 432 MB add about their size, and half of it again for the fast path."""
+    command = [sys.executable, ROOT / "benchmarks" / "footprint.py", image, accelerate]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     print(done.stdout)
 
     added = [float(line.split()[-2]) for line in done.stdout.splitlines() if line.endswith("x")]
     assert len(added) == 2
-    assert max(added) < 1.15
+    assert max(added) < most
 
 
 def test_the_image_with_parquet_reads_it_without_a_writable_disk(models):
