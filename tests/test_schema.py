@@ -382,7 +382,7 @@ def lower(texts):
     return [text.lower() for text in texts]
 
 
-@pytest.mark.parametrize(("missing", "cell"), [("", ""), (None, ""), (np.nan, "")])
+@pytest.mark.parametrize(("missing", "cell"), [("", ""), (None, ""), (np.nan, ""), (pd.NA, "")])
 def test_an_imputer_meets_what_it_calls_missing(missing, cell):
     X = np.array([["x"], ["x"], ["y"], [missing]], dtype=object)
     imputer = SimpleImputer(missing_values=missing, strategy="most_frequent")

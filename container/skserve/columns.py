@@ -144,7 +144,7 @@ def _imputed(imputer: Column, later: Column) -> Column:
 
 def _of_imputer(filled: NDArray[Any], missing: Any) -> list[Column]:
     """Learn from a SimpleImputer, whose fill values have the types of their columns."""
-    if missing is None or missing == "":
+    if missing is None or (isinstance(missing, str) and not missing):  # pandas.NA compares to none
         text = Column("text", missing=missing, blank=missing)
     else:
         text = TEXT
