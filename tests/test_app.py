@@ -239,6 +239,24 @@ def test_what_the_poller_answers_never_reaches_flask(client, monkeypatch):
     assert answer.json == [0]
 
 
+@pytest.mark.parametrize("here", [False, True])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"HTTP_HOST": "a..b"},
+        {"HTTP_HOST": "a" * 64},
+        {"HTTP_HOST": "\xe9"},
+        {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"},
+    ],
+    ids=str,
+)
+def test_host_and_upgrade_choose_no_route(client, odd, here):
+    odd |= {HERE: here}
+
+    assert client.get("/ping", environ_overrides=odd).status_code == 200
+    assert client.post("/invocations", data=ROW, environ_overrides=odd).json == [0]
+
+
 @pytest.mark.parametrize("path", ["/", "/ping", "/invocations"])
 def test_options_are_answered_with_the_description(client, path):
     answer = client.options(path)

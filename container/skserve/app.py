@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, cast
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.routing import MapAdapter
 
 from skserve import compression, telemetry
 from skserve.bounds import Bodies
@@ -63,6 +64,16 @@ _PLATFORM_PAYLOAD = 100
 MESSAGE_LIMIT = 1400
 
 
+class _Flask(Flask):
+    """Flask that routes by path and method alone, whatever Host or Upgrade say."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        if request is None:
+            return None
+        path, method = request.environ["PATH_INFO"], request.environ["REQUEST_METHOD"]
+        return MapAdapter(self.url_map, "skserve", "/", "", "http", path, method)
+
+
 class _Answer(Response):
     """A response whose headers are complete: werkzeug would look for what they lack."""
 
@@ -103,7 +114,7 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
 
 def new_app(ready: Callable[[], bool]) -> Flask:
     """Make an application that answers /ping, and every failure in our words."""
-    app = Flask("skserve", static_folder=None)
+    app = _Flask("skserve", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer is an empty HTML page
 
     @app.route("/ping", methods=["GET", "HEAD", "POST"])
