@@ -314,6 +314,7 @@ import sys
 from pathlib import Path
 from skserve import artifact
 from skserve.config import Config
+artifact.import_scikit_learn()
 artifact.load(Path({str(tmp_path)!r}), Config())
 print("pandas" in sys.modules)
 import pandas

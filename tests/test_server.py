@@ -25,6 +25,9 @@ import gunicorn.config
 import joblib
 import pytest
 import requests
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skserve import server as server_module
 from skserve.config import Config
@@ -190,8 +193,26 @@ def test_a_model_that_cannot_load_ends_the_process_with_one_sentence(tmp_path):
 )
 def test_pandas_is_in_memory_where_x_is_a_frame_and_shared_there(models, tmp_path, model, needs):
     with serving(models(model), tmp_path / "log") as server:
-        for pid in (server.pid, *children(server)):
-            assert ("/pandas/_libs/" in Path(f"/proc/{pid}/maps").read_text()) == needs
+        assert has_pandas(server) == {needs}
+
+
+def test_pandas_is_shared_where_a_step_writes_frames_or_a_script_may(
+    model_with_script, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SKSERVE_ACCELERATE", "off")  # its proof would ask the model
+    scaler = StandardScaler().set_output(transform="pandas")
+    model = make_pipeline(scaler, LogisticRegression()).fit([[0, 0], [1, 1]], [0, 1])
+    (tmp_path / "frames").mkdir()
+    joblib.dump(model, tmp_path / "frames" / "model.joblib")
+    for folder in (tmp_path / "frames", model_with_script("def predict_fn(data, model): pass")):
+        with serving(folder, tmp_path / "log") as server:
+            assert has_pandas(server) == {True}
+
+
+def has_pandas(server: Server) -> set[bool]:
+    """Say which of a server's processes have pandas in memory."""
+    pids = (server.pid, *children(server))
+    return {"/pandas/_libs/" in Path(f"/proc/{pid}/maps").read_text() for pid in pids}
 
 
 @pytest.mark.parametrize("preload", ["on", "off"])

@@ -59,7 +59,6 @@ def load(directory: Path, config: Config) -> tuple[Any, str | None]:
         # The policy above has said once what scikit-learn would say for every estimator inside.
         warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
         try:
-            _import_scikit_learn()
             estimator = load_file(path, config)
         except (StartError, PermissionError):
             raise
@@ -168,10 +167,11 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _import_scikit_learn() -> None:
+def import_scikit_learn() -> None:
     """Import scikit-learn without pandas, which 1.9 imports, but uses only where X is a frame.
 
-    It would be a fifth of the memory of a server that needs none, and a tenth of its start.
+    It would be a fifth of the memory of a server that needs none, and a tenth of its start. No
+    other thread may import pandas meanwhile.
     """
     if "pandas" in sys.modules:
         return

@@ -19,7 +19,7 @@ from skserve.codec import Call, Reply, Request
 from skserve.config import Config
 from skserve.encoders import ENCODERS
 from skserve.errors import BadRequest, ModelFault, ServeError, StartError
-from skserve.methods import METHODS, find, named
+from skserve.methods import METHODS, find, fitted_steps, look, named
 from skserve.schema import Schema
 from skserve.table import missing_values
 
@@ -29,8 +29,8 @@ class EstimatorLine:
 
     def __init__(self, estimator: object, config: Config) -> None:
         self.schema = schema = Schema.of(estimator)
-        if schema.names is not None:
-            import pandas  # noqa: F401  # X will be a frame; the workers share what is imported now
+        if schema.names is not None or _writes_frames(estimator):
+            import pandas  # noqa: F401  # the workers share what is imported now
         # Numbers travel as an array, and get their names where scikit-learn itself is asked.
         self._methods = {
             name: named(own, schema.names) if schema.numeric else own
@@ -124,6 +124,12 @@ class EstimatorLine:
                 f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {self._accept!r}; "
                 f"expected one of {', '.join(ENCODERS)}."
             )
+
+
+def _writes_frames(estimator: object) -> bool:
+    """Whether a step was told to answer with frames: `set_output(transform="pandas")`."""
+    steps = [estimator, *fitted_steps(estimator)]
+    return {"transform": "pandas"} in [look(step, "_sklearn_output_config") for step in steps]
 
 
 def _refused(

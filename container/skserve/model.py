@@ -62,6 +62,8 @@ class Model:
             if script.model_fn:
                 estimator = script.model_fn.at_start(path, context=context)
             else:
+                if not script:  # one may use pandas wherever it likes, and in any thread
+                    artifact.import_scikit_learn()
                 estimator, saved_with = artifact.load(directory, config)
         limit_jobs(estimator, jobs)
         line = (ScriptLine if script else EstimatorLine).of(estimator, script, config)
