@@ -35,12 +35,7 @@ def shown(name: str) -> str:
 
 
 class Output:
-    """The reading end of one model's pipe.
-
-    `due` is when `keep_time` has something to say, unless more is printed until then.
-    """
-
-    due: float | None = None
+    """The reading end of one model's pipe."""
 
     def __init__(self, descriptor: int, name: str, style: str) -> None:
         self.descriptor = descriptor
@@ -60,7 +55,6 @@ class Output:
         self._seen = now
         if len(data) > self._allowance:
             self._dropped += len(data)
-            self.due = now + QUIET
             return True
         self._allowance -= len(data)
         if self._dropped and data:
@@ -71,8 +65,13 @@ class Output:
         self._write(lines)
         return bool(data)
 
+    @property
+    def due(self) -> float | None:
+        """When to say what was thrown away, unless more is printed until then."""
+        return self._seen + QUIET if self._dropped else None
+
     def keep_time(self, now: float) -> None:
-        """Say what was thrown away where nothing is printed that it could be said before."""
+        """Say what was thrown away, if that is due."""
         if self.due is not None and self.due <= now:
             self._say_dropped()
 
@@ -94,7 +93,7 @@ class Output:
 
     def _say_dropped(self) -> None:
         text = f"{self._dropped:,} bytes of output dropped: more than {RATE >> 10} KiB a second"
-        self._dropped, self.due = 0, None
+        self._dropped = 0
         self._write([text.encode()])
 
     def _write(self, lines: list[bytes]) -> None:
