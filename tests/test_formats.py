@@ -176,7 +176,7 @@ def test_a_hundred_thousand_records_take_no_second():
 
     began = time.process_time()
     X = decoded(body, RECORDIO)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 0.5
     assert X.shape == (100_000, 4)
     assert X[999].tolist() == [999.0] * 4
 

@@ -522,7 +522,7 @@ def test_a_hostile_model_hurts_only_itself(hostile, deed, status, says):
     assert answer.status_code == status, answer.text
     if says:
         assert says in error(answer)
-    assert sorted(took)[len(took) // 2] < 0.5
+    assert sorted(took)[len(took) // 2] < 0.2
     assert hostile.invoke("hostile").json() == [0]
     if deed == 15:
         assert "[hostile] " in hostile.log
@@ -613,7 +613,7 @@ def test_a_load_delays_nobody(shared, add):
             assert shared.invoke("quick").json() == [0]
             took.append(time.monotonic() - began)
     assert [load.result().status_code for load in loads] == [200] * 4
-    assert sorted(took)[len(took) // 2] < 0.5
+    assert sorted(took)[len(took) // 2] < 0.1
     assert shared.server.ping() == 200
 
 

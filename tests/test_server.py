@@ -81,7 +81,7 @@ def test_ping_never_queues_behind_predictions(model_with_script, tmp_path):
             time.sleep(0.05)
         statuses = [answer.result().status_code for answer in answers]
 
-        assert sorted(pings)[len(pings) // 2] < 0.1
+        assert sorted(pings)[len(pings) * 9 // 10] < 0.1
         assert max(pings) < 3  # some may meet a busy neighbour of this machine
         assert set(statuses) == {200, 503}
         assert statuses.count(200) <= 6  # two workers of two slots and one place to wait
@@ -102,7 +102,7 @@ def test_a_prediction_that_takes_too_long_is_a_504_and_its_worker_is_replaced(
         answer = server.post("[[1000, 0, 0, 0]]")
         assert answer.status_code == 504
         assert "longer than 1 s" in answer.json()["error"]["message"]
-        assert time.perf_counter() - began < 30
+        assert time.perf_counter() - began < 10
 
         until(lambda: children(server) and children(server) != before)
         wait_until_ready(server)
