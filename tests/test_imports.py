@@ -35,7 +35,7 @@ LAYERS = [
     {"cell", "fleet"},
     {"zygote"},
     {"keeper"},
-    {"app"},
+    {"app", "master"},
     {"worker", "models"},
     {"server"},
     {"training", "training.job", "training.recipe", "training.data", "training.plots"},
@@ -47,7 +47,7 @@ LAYERS = [
 DOORS = {
     "flask": {"app", "models"},
     "werkzeug": {"app"},
-    "gunicorn": {"server", "worker"},
+    "gunicorn": {"master", "server", "worker"},
     "joblib": {"artifact", "zygote"},
     "skops": {"artifact"},
     "boto3": {"source"},

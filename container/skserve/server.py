@@ -33,10 +33,11 @@ from skserve.crowd import Crowd
 from skserve.errors import StartError
 from skserve.fleet import Fleet
 from skserve.keeper import Keeper
+from skserve.master import Master
 from skserve.model import Model
 from skserve.registry import Single
 from skserve.source import Source
-from skserve.worker import Master, Worker
+from skserve.worker import Worker
 
 log = logging.getLogger("skserve")
 

@@ -20,7 +20,6 @@ any release, so requirements pin gunicorn to exactly one; read them again before
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import selectors
@@ -38,8 +37,6 @@ from functools import lru_cache, partial
 from typing import Any
 
 from gunicorn import http
-from gunicorn.arbiter import Arbiter
-from gunicorn.errors import HaltServer
 from gunicorn.http import wsgi
 from gunicorn.http.body import LengthReader
 from gunicorn.util import http_date
@@ -48,6 +45,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 from skserve.app import HERE
 from skserve.bounds import SMALL
 from skserve.crowd import Crowd
+from skserve.master import ENDINGS
 
 # Seconds without a byte before a client in the middle of something is given up.
 STALL = 20
@@ -69,19 +67,6 @@ ACCEPTS = 16
 HEAD_LIMIT, BODY_LIMIT = 64 << 10, SMALL
 
 
-_ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-# A filter for a listening socket, in the words of the kernel: what asks for a new connection is
-# thrown away (byte 13 of TCP's header, its flags, says SYN); all else passes.
-_SO_ATTACH_FILTER = 26
-_NO_SYN = struct.pack(
-    "=" + 4 * "HBBI",
-    *(0x30, 0, 0, 13),  # load byte 13
-    *(0x45, 0, 1, 0x02),  # unless it has SYN, leave out what follows
-    *(0x06, 0, 0, 0),  # drop it
-    *(0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
-)
-
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"\r\ncontent-length:"
 _FOR_A_THREAD = (
@@ -97,47 +82,6 @@ _TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_REFUSAL), _REFUSAL)
 )
-
-
-class Master(Arbiter):  # type: ignore[misc]
-    """gunicorn's master, which stops only once where several workers fail to start."""
-
-    _halting = False
-
-    def stop(self, graceful: bool = True) -> None:
-        """Let nobody come to the door any more, then have the workers take who stands there.
-
-        The kernel would make, and then reset, a connection that comes between a worker's last look
-        and the end of the socket. Its client asks again a second later, and is refused.
-        """
-        if not (self.reexec_pid or self.master_pid):  # else another master has the socket too
-            code = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
-            program = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(code))
-            for listener in self.LISTENERS:
-                with suppress(OSError):  # a kernel without filters
-                    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-        super().stop(graceful)
-
-    def murder_workers(self) -> None:
-        """Called at every turn of the loop, so that a dead zygote is noticed as well."""
-        self.app.mind()
-        super().murder_workers()
-
-    def spawn_worker(self) -> Any:
-        """Fork a worker, with the signals held back that it would lose until it listens to them."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
-        try:
-            return super().spawn_worker()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def reap_workers(self) -> None:
-        try:
-            super().reap_workers()
-        except HaltServer:
-            if not self._halting:
-                self._halting = True
-                raise
 
 
 class Connection(TConn):  # type: ignore[misc]
@@ -258,7 +202,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def init_signals(self) -> None:
         super().init_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)  # see Master.spawn_worker
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)  # see Master.spawn_worker
 
     @property
     def nr_conns(self) -> int:

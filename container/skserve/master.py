@@ -1,0 +1,72 @@
+"""The gunicorn master: how workers start, how they fail, and how the door is closed.
+
+All this overrides methods of gunicorn's arbiter that are its own business and may change in any
+release; read them again before raising the pin.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import struct
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+
+# The signals that end a server.
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+# A filter for a listening socket, in the words of the kernel: what asks for a new connection is
+# thrown away (byte 13 of TCP's header, its flags, says SYN); all else passes.
+_SO_ATTACH_FILTER = 26
+_NO_SYN = struct.pack(
+    "=" + 4 * "HBBI",
+    *(0x30, 0, 0, 13),  # load byte 13
+    *(0x45, 0, 1, 0x02),  # unless it has SYN, leave out what follows
+    *(0x06, 0, 0, 0),  # drop it
+    *(0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+)
+
+
+class Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, which stops only once where several workers fail to start."""
+
+    _halting = False
+
+    def stop(self, graceful: bool = True) -> None:
+        """Let nobody come to the door any more, then have the workers take who stands there.
+
+        The kernel would make, and then reset, a connection that comes between a worker's last look
+        and the end of the socket. Its client asks again a second later, and is refused.
+        """
+        if not (self.reexec_pid or self.master_pid):  # else another master has the socket too
+            code = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+            program = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(code))
+            for listener in self.LISTENERS:
+                with suppress(OSError):  # a kernel without filters
+                    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        super().stop(graceful)
+
+    def murder_workers(self) -> None:
+        """Called at every turn of the loop, so that a dead zygote is noticed as well."""
+        self.app.mind()
+        super().murder_workers()
+
+    def spawn_worker(self) -> Any:
+        """Fork a worker, with the signals held back that it would lose until it listens to them."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def reap_workers(self) -> None:
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not self._halting:
+                self._halting = True
+                raise
