@@ -25,14 +25,16 @@ def read_npy(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
 
 
 def _table(values: NDArray[Any], schema: Schema) -> Table:
-    """Make a table of numbers, which are not copied where they are float64 already, or of texts."""
+    """Make a table of numbers, which are not copied where they are float64 already, or of cells."""
     if not 1 <= values.ndim <= 2:
         raise BadRequest(f"The array is {values.shape}.", "Send one of one or two dimensions.")
     if 0 in values.shape[1:]:  # any number of rows would fit into no bytes
         raise BadRequest(f"The array {values.shape} holds rows without values.")
     rows: Any
-    if values.dtype.kind in "biuf":
+    if values.dtype.kind in "biuf" and schema.numeric:
         rows = np.require(values, np.float64, ["C", "A"])
+    elif values.dtype.kind in "biuf":
+        rows = values.tolist()  # some columns are more exact than float64, and some know bools
     elif values.dtype.kind == "U":
         rows = values.tolist()
     else:

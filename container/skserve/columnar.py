@@ -168,7 +168,10 @@ def _named(table: Any) -> Any:
 
 
 def _column(column: Any, name: str, numeric: bool) -> Any:
-    """Return float64 for numbers, null as NaN; a list for text, dates as ISO spells them."""
+    """Return float64 for numbers, null as NaN; a list for text, dates as ISO spells them.
+
+    Whole numbers are a list too where the model takes more than numbers.
+    """
     import pyarrow as pa
 
     kinds = pa.types
@@ -182,6 +185,8 @@ def _column(column: Any, name: str, numeric: bool) -> Any:
     texts = (kinds.is_boolean, kinds.is_string, kinds.is_large_string, kinds.is_string_view)
     if any(is_text(kind) for is_text in texts):
         return column.to_pylist()
+    if kinds.is_integer(kind) and not numeric:
+        return column.to_pylist()  # an id may be more exact than float64
     if kinds.is_null(kind) or kinds.is_primitive(kind) or kinds.is_decimal(kind):
         return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64, copy=False)
     raise ValueError(f"column {name!r} is of type {kind}, expected numbers or text")

@@ -144,11 +144,16 @@ def _rows(rows: list[Any], schema: Schema) -> Table:
     flat = bool(rows) and not any(isinstance(row, list) for row in rows)
     if schema.text:
         return Table(rows)
-    return Table(_numbers(rows, 1 if flat else 2), flat=flat)
+    return Table(_numbers(rows, 1 if flat else 2, schema), flat=flat)
 
 
-def _numbers(rows: list[Any], ndim: int) -> list[Any] | NDArray[Any]:
-    """Make an array of rows of numbers and null; others stay lists, to be read cell by cell."""
+def _numbers(rows: list[Any], ndim: int, schema: Schema) -> list[Any] | NDArray[Any]:
+    """Make an array of rows of numbers and null; others stay lists, to be read cell by cell.
+
+    So do rows of a mixed model: in an array, a whole number beside a fraction would become float64.
+    """
+    if not schema.numeric:
+        return rows
     try:
         values = np.asarray(rows)
         if values.dtype == object and set(map(type, values.flat)) <= {int, float, type(None)}:
@@ -198,11 +203,11 @@ def _split(frame: dict[str, Any], schema: Schema) -> Table:
     if names is not None and not isinstance(names, list):
         raise BadRequest("'columns' must be a list of names.")
     if schema.text or names is None or names == list(range(len(names))):
-        return Table(rows if schema.text else _numbers(rows, 2))  # range(n): pandas' "no names"
+        return Table(_numbers(rows, 2, schema))  # range(n): pandas' "no names"
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise BadRequest(f"Row {number} has {len(row)} values for {len(names)} columns.")
-    return Table(_numbers(rows, 2), tuple(str(name) for name in names))
+    return Table(_numbers(rows, 2, schema), tuple(str(name) for name in names))
 
 
 def _json_lines(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
@@ -222,7 +227,7 @@ def _json_lines(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
         return Decoded(Table(rows))
     if schema.n_features == 1:
         rows = [row if isinstance(row, list) else [row] for row in rows]
-    return Decoded(Table(_numbers(rows, 2)))
+    return Decoded(Table(_numbers(rows, 2, schema)))
 
 
 Decoder = Callable[[bytes, MediaType, Schema], Decoded]
