@@ -129,7 +129,7 @@ def test_float32_stays_float32_and_one_dimension_is_one_column(channel):
 
 
 def test_columns_of_text_and_missing_cells_keep_what_they_are(channel):
-    table = channel(a__csv="code,size,ok\n007,1,True\nx,,False\n,3,true\n")
+    table = channel(a__csv="code,size,ok\n007,1,True\nx,,FALSE\n,3,TRUE\n")
 
     assert table.X["code"].tolist()[:2] == ["007", "x"]
     assert table.X["code"].isna().tolist() == [False, False, True]

@@ -8,8 +8,10 @@ that together: text before numbers, numbers before a column that nobody looks at
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +21,13 @@ from numpy.typing import NDArray
 from skserve.methods import fitted_steps, look
 
 EXACT = 2**53  # above it a float64 no longer tells one whole number from the next
+
+# How pandas, JSON and spreadsheets write the two values of a column of bools.
+TRUTH = {
+    word: value
+    for value in (True, False)
+    for word in (str(value), str(value).lower(), str(value).upper())
+}
 
 _RANK = {"unused": 0, "number": 1, "date": 2, "text": 3}
 
@@ -44,24 +53,86 @@ class Column:
             return cls("date")
         values = learned.tolist()
         present = tuple(one for one in values if one is not None and one == one)
-        exact = all(abs(one) <= EXACT for one in present) if learned.dtype.kind in "biuf" else False
-        if exact:
+        exact = learned.dtype.kind in "biu" and all(abs(one) < EXACT for one in present)
+        if exact or learned.dtype.kind == "f":
             return cls(values=present)
         missing = None if any(one is None for one in values) else math.nan
         known = len(present) < len(values)
         return cls("text", present, missing, "" if "" in present and not known else missing)
 
     @cached_property
+    def strings(self) -> frozenset[str]:
+        """The learned values that are strings."""
+        return frozenset(one for one in self.values if isinstance(one, str))
+
+    @cached_property
     def others(self) -> dict[Any, Any]:
-        """The learned values that are no strings, by their spelling and by (is bool, value)."""
-        values = [one for one in self.values if not isinstance(one, str)]
-        spelled = {str(one): one for one in values if str(one) not in self.values}
-        return {**spelled, **{(isinstance(one, bool), one): one for one in values}}
+        """The other learned values, by value: True, 1 and 1.0 are one key, as in scikit-learn.
+
+        What is neither a number nor a bool, such as a date, is found by its spelling.
+        """
+        return {
+            one if isinstance(one, int | float) else str(one): one
+            for one in self.values
+            if not isinstance(one, str)
+        }
+
+    def learned(self, cell: Any, spelled: bool) -> Any:
+        """Return the learned value that equals `cell`, or else the one that it means.
+
+        A cell of CSV (`spelled`) has no type. Raises Ambiguous where it spells a learned string
+        and means another learned value too, and TypeError for a cell that can be neither.
+        """
+        if not isinstance(cell, str):
+            if isinstance(cell, int | float) and self.others:
+                return self.others.get(cell, cell)
+            raise TypeError
+        if not self.others:
+            return cell
+        means = meaning(cell)
+        found = self.others.get(means)
+        if found is None and isinstance(means, int) and EXACT <= abs(means) <= sys.float_info.max:
+            nearest = self.others.get(float(means))
+            found = nearest if isinstance(nearest, float) else None
+        if cell in self.strings:
+            if spelled and found is not None:
+                raise Ambiguous
+            return cell
+        if found is not None:
+            return found
+        if self.strings:
+            return cell
+        return means if means == means else self.missing
 
     @property
     def example(self) -> Any:
         """A value that fits."""
         return self.values[0] if self.values else "text" if self.kind == "text" else 0.0
+
+
+class Ambiguous(ValueError):
+    """A cell could be either of two learned values."""
+
+
+def meaning(text: str) -> Any:
+    """Return the bool or the number that `text` spells, whole numbers exactly, or `text` itself."""
+    word = text.strip()
+    if word in TRUTH:
+        return TRUTH[word]
+    if "_" in word:  # Python reads 1_000, no file format does
+        return text
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    try:
+        number = float(word)
+    except ValueError:
+        return text
+    # A float64 stands for several whole numbers from here on, and the text for one.
+    if EXACT <= abs(number) < math.inf and (exact := Decimal(word)) == exact.to_integral_value():
+        return int(exact)
+    return number
 
 
 NUMBER, UNUSED, TEXT = Column(), Column("unused"), Column("text")

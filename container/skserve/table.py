@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.columns import NUMBER, Column
+from skserve.columns import NUMBER, TRUTH, Ambiguous, Column
 from skserve.errors import BadRequest
 from skserve.schema import Schema
 
@@ -216,13 +216,23 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
     for number, row in enumerate(table.rows, table.first):
         try:
             values.append(convert(row[at], column, table.spelled))
+        except Ambiguous:
+            raise BadRequest(
+                f"Row {number}, column {_place(schema, at)}: {_kind(row[at])} can be a text or "
+                "another value; the model learned both.",
+                "Send JSON, where a text is quoted and a number, true or false is not.",
+            ) from None
         except (ValueError, TypeError, OverflowError):
-            where = repr(schema.names[at]) if schema.names else str(at + 1)
+            where = _place(schema, at)
             raise BadRequest(
                 f"Row {number}, column {where}: expected a {column.kind}, got {_kind(row[at])}.",
                 _hint(row[at], column, table, number, schema),
             ) from None
     return values
+
+
+def _place(schema: Schema, at: int) -> str:
+    return repr(schema.names[at]) if schema.names else str(at + 1)
 
 
 def _number(cell: Any, column: Column, spelled: bool) -> float:
@@ -231,21 +241,17 @@ def _number(cell: Any, column: Column, spelled: bool) -> float:
     if isinstance(cell, str):
         if "_" in cell:
             raise ValueError  # Python reads 1_000, no file format does
-        cell = _TRUTH.get(cell, cell)
+        cell = TRUTH.get(cell.strip(), cell)
     return float(cell)
 
 
 def _text(cell: Any, column: Column, spelled: bool) -> Any:
-    """Return the learned value that a cell spells, or the string as it is."""
+    """Return the learned value that a cell is or means, or the cell as it is."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return column.missing
     if spelled and not cell:
         return column.blank
-    if isinstance(cell, str):
-        return column.others.get(cell, cell)
-    if not isinstance(cell, int | float) or not column.others:
-        raise TypeError
-    return column.others.get((isinstance(cell, bool), cell), cell)
+    return column.learned(cell, spelled)
 
 
 def _unused(cell: Any, column: Column, spelled: bool) -> float:
@@ -259,8 +265,6 @@ def _unused(cell: Any, column: Column, spelled: bool) -> float:
 def _date(cell: Any, column: Column, spelled: bool) -> float:
     raise TypeError
 
-
-_TRUTH = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}  # as pandas and JSON write them
 
 _CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
     "number": _number,

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve import archive
+from skserve.columns import TRUTH
 from skserve.errors import StartError
 
 log = logging.getLogger("skserve")
@@ -348,16 +349,13 @@ def _csv_rows(paths: list[Path], header: list[str] | None) -> Rows:
             ) from error
 
 
-_TRUTH = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}  # as pandas and JSON write them
-
-
 def _spelled(cell: str) -> float:
     """Read a cell of CSV as a number, as `serve` does; an empty one is missing."""
     if not cell.strip():
         return math.nan
     if "_" in cell:
         raise ValueError  # Python reads 1_000, no file format does
-    return float(_TRUTH.get(cell, cell))
+    return float(TRUTH.get(cell.strip(), cell))
 
 
 # ---- JSON Lines
