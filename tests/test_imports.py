@@ -35,7 +35,8 @@ LAYERS = [
     {"cell", "fleet"},
     {"zygote"},
     {"keeper"},
-    {"app", "master"},
+    {"body", "master"},
+    {"app"},
     {"worker", "models"},
     {"server"},
     {"training", "training.job", "training.recipe", "training.data", "training.plots"},
@@ -47,7 +48,7 @@ LAYERS = [
 DOORS = {
     "flask": {"app", "models"},
     "werkzeug": {"app"},
-    "gunicorn": {"master", "server", "worker"},
+    "gunicorn": {"body", "master", "server", "worker"},
     "joblib": {"artifact", "zygote"},
     "skops": {"artifact"},
     "boto3": {"source"},

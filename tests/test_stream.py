@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import shutil
 import signal
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import pytest
 import requests
+from sklearn.linear_model import LinearRegression
 
 from skserve.codec import Call
 from skserve.config import Config
@@ -241,3 +247,82 @@ def test_an_output_fn_gets_the_generator_itself(model_with_script):
     model = Model.load(model_with_script(script), Config())
 
     assert model.invoke(Call(json.dumps(ROWS).encode(), JSON)).body == b"0,2"
+
+
+# ------------------------------------------------------------- read and answered at the same time
+
+MB = 10**6
+LINES = b"".join(b"%07d,0.12345\n" % row for row in range(50_000))  # 800 kB
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """Serve y = x, whose answers tell the rows apart."""
+    folder = tmp_path_factory.mktemp("line")
+    joblib.dump(LinearRegression().fit([[0.0, 0.0], [1.0, 0.0]], [0, 1]), folder / "model.joblib")
+    limit = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "400"}
+    with serving(folder, folder / "log", **limit, **ONE) as one:
+        yield one
+
+
+def duplex(
+    server: Server, pieces: Iterator[bytes], length: int | None, end: bytes = b"0\r\n\r\n"
+) -> socket.socket:
+    """Send the head, and go on with the body in a thread; `end` follows the last chunk."""
+    connection = connect(server)
+    framing = f"Content-Length: {length}" if length else "Transfer-Encoding: chunked"
+    connection.sendall(
+        f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nAccept: text/csv\r\n"
+        f"X-Amzn-SageMaker-Custom-Attributes: stream=duplex\r\n{framing}\r\n\r\n".encode()
+    )
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            for piece in pieces:
+                connection.sendall(piece if length else b"%x\r\n%b\r\n" % (len(piece), piece))
+            if not length:
+                connection.sendall(end)
+
+    threading.Thread(target=send, daemon=True).start()
+    return connection
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [8 * MB, pytest.param(300 * MB, marks=pytest.mark.soak)])
+def test_a_duplex_body_of_any_size_is_answered_to_its_last_row(line, size, chunked):
+    times = size // len(LINES)
+    length = None if chunked else times * len(LINES)
+    with duplex(line, iter([LINES] * times), length) as connection:
+        connection.settimeout(30)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 200
+        for _ in range(times):
+            time.sleep(0.02)  # slower than the server: it has to wait for its reader
+            for row in range(50_000):
+                assert round(float(answer.readline())) == row
+        assert answer.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("ending", "cause"),
+    [
+        (b"no size\r\n", "not chunked as HTTP says"),
+        (b"", "ended before it was whole"),
+    ],
+)
+def test_a_duplex_body_that_breaks_off_is_told_by_its_true_cause(line, ending, cause):
+    seen = line.log.stat().st_size
+    length = None if ending else 50 * MB
+    with duplex(line, iter([LINES] * 5), length, ending) as connection:
+        connection.settimeout(30)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        for row in range(50_000):
+            assert round(float(answer.readline())) == row
+        if length:
+            connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer.read()
+
+    until(lambda: cause in line.log.read_bytes()[seen:].decode())

@@ -7,20 +7,20 @@ else a 500 whose traceback stays in the log.
 from __future__ import annotations
 
 import errno
-import io
 import logging
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from typing import Any, cast
 
 from flask import Flask, Request, Response, request
 from werkzeug.datastructures import EnvironHeaders, Headers
-from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from skserve import compression, telemetry
+from skserve.body import Environ, Incoming
 from skserve.bounds import Bodies
 from skserve.codec import Call, Reply, attribute
 from skserve.config import MIB, Config
@@ -30,7 +30,6 @@ from skserve.errors import (
     Overloaded,
     ServeError,
     TooLarge,
-    UnsupportedMediaType,
 )
 from skserve.media import JSON
 from skserve.registry import Invocable, Registry
@@ -38,7 +37,6 @@ from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
 
-Environ = dict[str, Any]
 Wsgi = Callable[..., Iterable[bytes]]
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -166,8 +164,8 @@ def invocation(
             reply = registry.invoke(_call(body, environ), here)
         else:
             held.enter_context(registry.place())
-            incoming = Incoming(config)
-            reply = _in_portions(registry, config, incoming, bodies, held)
+            incoming = Incoming(environ, config)
+            reply = _in_portions(registry, config, environ, incoming, bodies, held)
             if reply is None:
                 body = held.enter_context(incoming.whole(bodies))
                 reply = registry.invoke(_call(body, environ), here)
@@ -193,10 +191,15 @@ def parameters(config: Config) -> dict[str, object]:
 
 
 def _in_portions(
-    registry: Invocable, config: Config, body: Incoming, bodies: Bodies, held: ExitStack
+    registry: Invocable,
+    config: Config,
+    environ: Environ,
+    body: Incoming,
+    bodies: Bodies,
+    held: ExitStack,
 ) -> Reply | None:
     """Answer a body while it is read if it is large, or in batch; None where it is to be whole."""
-    call = _call(b"", request.environ)
+    call = _call(b"", environ)
     duplex = attribute(call, "stream") == "duplex"
     if not (config.batch or duplex) and body.fits(LARGE):
         return None
@@ -206,100 +209,6 @@ def _in_portions(
         if reply is not None:
             held.push(counted.pop_all())
         return reply
-
-
-class Incoming:
-    """The body of the request on its way in: read bit by bit, or whole.
-
-    Reading raises TooLarge beyond `limit` bytes, and BadRequest for a body that is cut off.
-    """
-
-    def __init__(self, config: Config) -> None:
-        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("identity", "", *compression.GZIP):
-            raise UnsupportedMediaType(
-                f"Content-Encoding {encoding} is not read here.", "Send gzip, or the body as it is."
-            )
-        self._packed = encoding in compression.GZIP  # then it is read whole
-        self.length, self.seen = request.content_length, 0
-        self._limit = limit = config.max_body
-        self._most = config.max_whole
-        self._head = io.BytesIO()  # what was read too early
-        if self.length is not None and self.length > limit:
-            raise _too_large(f"{self.length:,}", limit)
-        # werkzeug cuts a chunked body at its limit without a word: one byte more tells.
-        request.max_content_length = limit + 1
-
-    def fits(self, size: int) -> bool:
-        """Whether the body has `size` bytes at most, or is to be read whole anyway."""
-        if self._packed:
-            return True
-        if self.length is None:
-            head = self.read(size + 1)
-            self._head = io.BytesIO(head)
-            return len(head) <= size
-        return self.length <= size
-
-    def read(self, size: int) -> bytes:
-        """Read `size` bytes, fewer only at the end of the body."""
-        if self._packed:
-            self._head, self._packed = io.BytesIO(self._all()), False
-        return self._taken(size)
-
-    @contextmanager
-    def whole(self, bodies: Bodies) -> Iterator[bytes]:
-        """Read it all, as far as it may be held, and count it while it is worked on."""
-        limit = self._most
-        if self.length is not None and self.length > limit:
-            raise _too_large(f"{self.length:,}", limit)
-        # A chunked or packed body does not say its size, so it counts as the largest that may come.
-        with bodies.hold(limit if self.length is None or self._packed else self.length):
-            yield self._all()
-
-    def _all(self) -> bytes:
-        limit = self._most
-        body = self._taken(limit + 1)
-        if len(body) > limit:
-            raise _too_large(f"more than {limit:,}", limit)
-        return compression.unpacked(body, limit) if self._packed else body
-
-    def _taken(self, size: int) -> bytes:
-        taken = io.BytesIO()  # a list of what a trickle brings would weigh many times as much
-        taken.write(self._head.read(size))
-        while (left := size - taken.tell()) and (part := self._more(left)):
-            taken.write(part)
-        return taken.getvalue()
-
-    def _more(self, size: int) -> bytes:
-        if self.seen == self.length:
-            return b""
-        try:
-            if self.length is None:
-                part = request.stream.read(min(size, MIB))
-            else:  # werkzeug takes small steps
-                part = request.environ["wsgi.input"].read(min(size, self.length - self.seen))
-        except (ClientDisconnected, OSError):
-            part = b""
-            self.length = self.length or -1
-        except (HTTPException, MemoryError):
-            raise
-        except Exception as error:  # gunicorn's own words for chunks that are none
-            raise BadRequest(
-                "The body is not chunked as HTTP says.", "Send it again, or with a Content-Length."
-            ) from error
-        if not part and self.length:
-            raise BadRequest("The body ended before it was whole.", "Send it again.")
-        self.seen += len(part)
-        if self.seen > self._limit:
-            raise _too_large(f"more than {self._limit:,}", self._limit)
-        return part
-
-
-def _too_large(size: str, limit: int) -> TooLarge:
-    return TooLarge(
-        f"The body has {size} bytes; the limit is {limit:,}.",
-        "Send fewer rows at a time, or raise SAGEMAKER_MAX_PAYLOAD_IN_MB.",
-    )
 
 
 def _call(body: bytes, environ: Environ) -> Call:

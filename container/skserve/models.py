@@ -21,8 +21,6 @@ from urllib.parse import quote, unquote_to_bytes
 from flask import Flask, Response, request
 
 from skserve.app import (
-    Environ,
-    Incoming,
     Wsgi,
     ahead_of,
     failure,
@@ -30,6 +28,7 @@ from skserve.app import (
     new_app,
     parameters,
 )
+from skserve.body import Environ, Incoming
 from skserve.bounds import Bodies
 from skserve.config import Config
 from skserve.errors import BadRequest, Overloaded, Refused, ServeError
@@ -87,7 +86,7 @@ def create_app(fleet: Fleet, config: Config, bodies: Bodies) -> Flask:
     @app.post("/models")
     @managed
     def load() -> Response:
-        with Incoming(config).whole(bodies) as body:
+        with Incoming(request.environ, config).whole(bodies) as body:
             name, url = _asked(body)
         fleet.load(name, url)
         return _json({"status": "Workers scaled"})
