@@ -148,13 +148,20 @@ def test_s3_without_a_network_fails_soon_and_says_the_way_out(tmp_path, monkeypa
     assert time.monotonic() - began < 10
 
 
-def wheel(folder: Path, name: str, code: str, requires: str = "", compiled: bool = False) -> None:
+def wheel(
+    folder: Path,
+    name: str,
+    code: str,
+    requires: str = "",
+    compiled: bool = False,
+    version: str = "1.0",
+) -> None:
     """Write the smallest wheel that pip installs."""
     folder.mkdir(exist_ok=True)
-    info = f"{name}-1.0.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     metadata += f"Requires-Dist: {requires}\n" if requires else ""
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         file.writestr(f"{name}/__init__.py", code)
         if compiled:
             file.writestr(f"{name}/fast.so", b"\x7fELF")
@@ -193,6 +200,44 @@ def test_bundled_wheels_are_installed_without_a_network(tmp_path, code):
     assert not (found.library / "numpy").exists()  # the image's own serves
 
 
+REPLACED = {
+    "a package that the image has": ("urllib3==2.0.1\n", {"urllib3"}),
+    "one of which another needs a version": ("greeting\n", {"greeting", "urllib3"}),
+    "in another spelling": ("Urllib3 == 2.0.1  # ours\n", {"urllib3"}),
+    "beside one that is held": ("numpy\nurllib3<2.0.2\n", {"urllib3"}),
+}
+
+
+# pip as it is in the image for a user who may not write the environment.
+PIP_OF_NOBODY = """
+import site, sys
+from pip._internal.cli.main import main
+from pip._internal.commands import install
+site.ENABLE_USER_SITE = True
+install.site_packages_writable = lambda **places: False
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("lines", "brought"), REPLACED.values(), ids=REPLACED)
+@pytest.mark.usefixtures("_no_network")
+def test_packages_of_the_image_are_replaced_by_a_user_who_may_not_write_it(
+    code, monkeypatch, lines, brought
+):
+    def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", PIP_OF_NOBODY, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+    monkeypatch.setattr(source, "_run_pip", run)
+    wheel(code / "wheels", "urllib3", "WORD = 'ours'", version="2.0.1")
+    wheel(code / "wheels", "greeting", "", requires="urllib3==2.0.1")
+    (code / "requirements.txt").write_text(lines)
+
+    library = source.install(code)
+
+    assert {path.parent.name for path in library.glob("*/__init__.py")} == brought
+
+
 @pytest.mark.usefixtures("_no_network")
 def test_without_a_network_a_missing_package_is_said_within_seconds(tmp_path, code):
     (code / "requirements.txt").write_text("no-such-package-anywhere==1.0\n")
@@ -209,7 +254,7 @@ def test_the_versions_that_a_model_depends_on_are_held(tmp_path, code):
     (code / "requirements.txt").write_text("greedy\n")
 
     with pytest.raises(
-        StartError, match=r"cannot be installed: ERROR: .*greedy.* numpy<1.*constraint"
+        StartError, match=r"ERROR: .*greedy.* numpy<1.*constraint.* stay at the image's"
     ):
         fetch(tmp_path)
 

@@ -207,10 +207,7 @@ def install(folder: Path) -> Path | None:
         if failure is None:
             break
     else:
-        raise StartError(
-            f"requirements.txt cannot be installed: {failure} Without a network, put the wheels "
-            "into code/wheels/ or build them into the image."
-        )
+        raise StartError(f"requirements.txt cannot be installed: {failure} {_way_out(failure)}")
     _check_executable(target)
     log.info("requirements.txt installed in %.1f s", time.monotonic() - began)
     return target
@@ -227,7 +224,9 @@ def _pip(wanted: Path, held: Path, target: Path, where: list[str]) -> str | None
     brief = ["--retries", "0", "--timeout", "4"]  # fail while somebody is still watching
     options = [*quiet, *brief, *where]
     report = target / "report.json"
-    resolve = ["install", "--dry-run", "--report", str(report), "-c", str(held), *options]
+    # Where it may not write the image, pip would take the user site and refuse to replace anything.
+    place = ["--prefix", str(target)]
+    resolve = ["install", "--dry-run", "--report", str(report), *place, "-c", str(held), *options]
     done = _run_pip([*resolve, "-r", str(wanted)], wanted.parent)
     if done.returncode:
         return _reason(done.stdout + done.stderr)
@@ -270,6 +269,18 @@ def _reason(output: str) -> str:
     errors = [line for line in lines if line.startswith("ERROR:")] or ["pip said nothing."]
     conflict = [line for line in lines if "depends on" in line or "user requested" in line]
     return " ".join([errors[0], *(f"{line.rstrip('.')}." for line in conflict)])
+
+
+def _way_out(failure: str) -> str:
+    """Say what helps against a failure of pip."""
+    if "(constraint)" in failure:
+        return (
+            f"{', '.join(HELD)} stay at the image's versions, as models need them; ask for "
+            "versions that go with these, or serve from an image that has others."
+        )
+    if "No matching distribution" in failure or "Could not find a version" in failure:
+        return "Without a network, put the wheels into code/wheels/ or build them into the image."
+    return "Mend the line that it names, or build the packages into the image."
 
 
 def _check_executable(target: Path) -> None:
