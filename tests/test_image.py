@@ -233,6 +233,33 @@ def test_a_script_and_its_wheels_come_along_in_the_archive(image, models, tmp_pa
         assert running.python(ask) == '["hello"]\n'
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--network", "none"),
+        (*("--user", "10001", "--read-only", "--tmpfs", "/tmp:exec"), "--network", "none"),
+    ],
+    ids=["nobody", "nobody without a network", "10001 on a disk that is read-only"],
+)
+def test_requirements_may_replace_packages_of_the_image(image, models, tmp_path, options):
+    folder = tmp_path / "model"
+    shutil.copytree(models("iris"), folder)
+    (folder / "code").mkdir()
+    (folder / "code" / "inference.py").write_text(
+        "import urllib3\ndef predict_fn(data, model): return [urllib3.WORD]\n"
+    )
+    (folder / "code" / "requirements.txt").write_text("urllib3==2.0.1\n")
+    wheel(folder / "code" / "wheels", "urllib3", "WORD = 'ours'", version="2.0.1")
+    ask = (
+        "import urllib.request as u; print(u.urlopen(u.Request("
+        "'http://127.0.0.1:8080/invocations', b'[[1, 2, 3, 4]]',"
+        "{'Content-Type': 'application/json'})).read().decode())"
+    )
+    with container(image, readable(folder), *options) as running:
+        assert running.python(ask) == '["ours"]\n'
+
+
 def test_a_folder_without_a_model_ends_with_one_sentence(image, tmp_path):
     done = docker(
         "run", "--rm", "-v", f"{readable(tmp_path)}:/opt/ml/model:ro", image, "serve", check=False
