@@ -94,3 +94,21 @@ def test_a_wrong_argument_prints_the_usage(script):
 
     assert done.returncode == 1
     assert b"usage: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "mounted"), [([], "--tmpfs /tmp -p"), (["--exec"], "--tmpfs /tmp:exec -p")]
+)
+def test_compiled_requirements_may_be_run_where_it_is_asked_for(tmp_path, options, mounted):
+    (tmp_path / "docker").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "docker").chmod(0o755)
+    script = ROOT / "local_test" / "serve_local.sh"
+    done = subprocess.run(
+        [script, *options, tmp_path],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert mounted in done.stdout

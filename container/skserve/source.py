@@ -207,6 +207,7 @@ def install(folder: Path) -> Path | None:
         if failure is None:
             break
     else:
+        assert failure  # the last attempt's
         raise StartError(f"requirements.txt cannot be installed: {failure} {_way_out(failure)}")
     _check_executable(target)
     log.info("requirements.txt installed in %.1f s", time.monotonic() - began)
@@ -290,5 +291,6 @@ def _check_executable(target: Path) -> None:
         shutil.rmtree(target)
         raise StartError(
             f"requirements.txt brings compiled code ({compiled.name}), but {target.parent} is "
-            "mounted noexec; mount it with exec, or build the package into the image."
+            "mounted noexec; mount it with exec (docker run --tmpfs /tmp:exec, or "
+            "serve_local.sh --exec), or build the package into the image."
         )
