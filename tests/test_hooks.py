@@ -267,6 +267,28 @@ def test_a_broken_script_stops_the_start(model_with_script, script, sentence):
         load(model_with_script(script))
 
 
+@pytest.mark.parametrize(
+    ("line", "module", "package"),
+    [
+        ("import cgi", "cgi", "legacy-cgi"),
+        ("from cgi import parse_header", "cgi", "legacy-cgi"),
+        ("import telnetlib as t", "telnetlib", "standard-telnetlib"),
+        ("import audioop", "audioop", "audioop-lts"),
+        ("import imghdr", "imghdr", "standard-imghdr"),
+        ("from pipes import quote", "pipes", "standard-pipes"),
+    ],
+)
+def test_a_module_that_python_removed_is_told_with_its_package(
+    model_with_script, monkeypatch, line, module, package
+):
+    monkeypatch.setitem(sys.modules, module, None)  # older Pythons still have it
+
+    with pytest.raises(
+        StartError, match=f"imports '{module}', which .* no longer has; add {package}"
+    ):
+        load(model_with_script(line))
+
+
 def test_returning_none_is_said(model_with_script):
     model = load(model_with_script("def output_fn(prediction, accept): pass"))
 

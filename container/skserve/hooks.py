@@ -35,6 +35,27 @@ HOOKS = {
     "transform_fn": 4,  # (model, body, content_type, accept): the model first
 }
 
+# Modules that Python 3.12 and 3.13 removed, and the package that brings each.
+REMOVED = {
+    "aifc": "standard-aifc",
+    "asynchat": "standard-asynchat",
+    "asyncore": "standard-asyncore",
+    "audioop": "audioop-lts",
+    "cgi": "legacy-cgi",
+    "cgitb": "legacy-cgi",
+    "chunk": "standard-chunk",
+    "crypt": "legacy-crypt",
+    "imghdr": "standard-imghdr",
+    "mailcap": "standard-mailcap",
+    "nntplib": "standard-nntplib",
+    "pipes": "standard-pipes",
+    "sndhdr": "standard-sndhdr",
+    "sunau": "standard-sunau",
+    "telnetlib": "standard-telnetlib",
+    "uu": "standard-uu",
+    "xdrlib": "standard-xdrlib",
+}
+
 
 @dataclass
 class Context:
@@ -171,6 +192,13 @@ def _imported(source: Source) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if package := REMOVED.get(missing):
+            raise StartError(
+                f"{source.program} imports {missing!r}, which Python {sys.version_info.major}."
+                f"{sys.version_info.minor} no longer has; add {package} to requirements.txt "
+                "beside the script: it brings that module."
+            ) from error
         raise StartError(
             f"{source.program} imports {error.name!r}, which is not installed; add it to "
             "requirements.txt beside the script, or its file to the same folder."
