@@ -430,6 +430,20 @@ def test_sys_exit_in_a_script_ends_neither_the_worker_nor_the_server(
         assert children(server) == before
 
 
+@pytest.mark.parametrize("status", [1, 3, 4])
+def test_a_script_that_ends_its_worker_ends_no_other(model_with_script, tmp_path, status):
+    script = f"import os\ndef predict_fn(data, model): \n    if data[0][0] < 0: os._exit({status})"
+    script += "\n    return model.predict(data)"
+    with serving(model_with_script(script), tmp_path / "log", **ONE) as server:
+        (victim,) = children(server)
+        with pytest.raises(requests.ConnectionError):
+            server.post("[[-1, 3.5, 1.4, 0.2]]")
+        until(lambda: children(server) not in ([], [victim]))
+
+        assert server.post(ROW).json() == [0]
+        assert server.stop() == 0
+
+
 @pytest.mark.parametrize("daemon", [True, False])
 def test_a_thread_that_a_script_left_does_not_keep_the_process(model_with_script, tmp_path, daemon):
     script = "import threading, time\n"

@@ -32,7 +32,14 @@ _NO_SYN = struct.pack(
 
 
 class Master(Arbiter):  # type: ignore[misc]
-    """gunicorn's master, which stops only once where several workers fail to start."""
+    """gunicorn's master, which stops only once where several workers fail to start.
+
+    gunicorn takes a worker that exits with 3 or 4 for one that cannot start, but a script can end
+    its process with any status. Here a worker says that it cannot start: `app.cannot_start`.
+    """
+
+    # Statuses that no process ends with: the system keeps their last eight bits.
+    WORKER_BOOT_ERROR, APP_LOAD_ERROR = 0x103, 0x104
 
     _halting = False
 
@@ -42,6 +49,7 @@ class Master(Arbiter):  # type: ignore[misc]
         The kernel would make, and then reset, a connection that comes between a worker's last look
         and the end of the socket. Its client asks again a second later, and is refused.
         """
+        self._halting = True
         if not (self.reexec_pid or self.master_pid):  # else another master has the socket too
             code = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
             program = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(code))
@@ -60,13 +68,16 @@ class Master(Arbiter):  # type: ignore[misc]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
         try:
             return super().spawn_worker()
+        except SystemExit as end:  # in the worker
+            if end.code in (self.WORKER_BOOT_ERROR, self.APP_LOAD_ERROR):
+                self.app.cannot_start("A worker cannot start; the log says why.")
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def reap_workers(self) -> None:
-        try:
-            super().reap_workers()
-        except HaltServer:
-            if not self._halting:
-                self._halting = True
-                raise
+        """Note which workers have ended, and end all where one has said that it cannot start."""
+        super().reap_workers()
+        if not self._halting and self.app.start_failed():
+            self._halting = True
+            raise HaltServer("Worker failed to boot.", 1)

@@ -234,6 +234,14 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         if self._keeper:
             self._keeper.mind()
 
+    def cannot_start(self, sentence: str) -> None:
+        """Tell the master why this worker cannot start. Called in the worker, before it ends."""
+        os.write(self._say, sentence.encode(errors="replace")[: select.PIPE_BUF - 1] + b"\0")
+
+    def start_failed(self) -> bool:
+        """Whether a worker has said that it cannot start. Called in the master."""
+        return bool(select.select([self._said], [], [], 0)[0])
+
     def hung(self) -> bool:
         return self._registry is not None and self._registry.hung()
 
@@ -257,11 +265,12 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
                 )
                 model.warm_up()
         except StartError as error:
-            os.write(self._say, str(error).encode(errors="replace")[: select.PIPE_BUF - 1] + b"\0")
-            os._exit(Master.WORKER_BOOT_ERROR)  # gunicorn then stops instead of starting another
+            self.cannot_start(str(error))  # the master then stops instead of starting another
+            os._exit(1)
         except BaseException:
             log.exception("The model cannot be loaded.")
-            os._exit(Master.WORKER_BOOT_ERROR)
+            self.cannot_start("The model cannot be loaded; the log has the traceback.")
+            os._exit(1)
         self._registry.fill(model)
 
 
