@@ -457,6 +457,20 @@ def test_a_thread_that_a_script_left_does_not_keep_the_process(model_with_script
     assert "skserve: The script's model_fn failed: KeyError" in server.log.read_text()
 
 
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_signals_that_a_script_blocks_are_heard(model_with_script, tmp_path, preload):
+    script = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+    settings = {**ONE, "SKSERVE_PRELOAD": preload}
+    with serving(model_with_script(script), tmp_path / "log", **settings) as server:
+        (victim,) = children(server)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: children(server) not in ([], [victim]), 10)
+        wait_until_ready(server)
+
+        assert server.post(ROW).json() == [0]
+        assert server.stop(15) == 0
+
+
 def test_a_server_stops_though_a_script_left_a_thread(model_with_script, tmp_path):
     script = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"
     with serving(model_with_script(script), tmp_path / "log", **ONE) as server:

@@ -43,6 +43,11 @@ class Master(Arbiter):  # type: ignore[misc]
 
     _halting = False
 
+    def init_signals(self) -> None:
+        """Listen to every signal, also to those that a script blocked while it was loaded."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
     def stop(self, graceful: bool = True) -> None:
         """Let nobody come to the door any more, then have the workers take who stands there.
 
