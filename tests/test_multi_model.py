@@ -994,3 +994,16 @@ def test_models_that_hang_share_the_places_with_those_that_do_not():
             with pytest.raises(Overloaded, match="of this model"):
                 held.enter_context(models.place(name))
         held.enter_context(models.place("quick"))
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("é" * 666, 200), ("é" * 667, 400), ("a" * 2048, 200), ("%" * 1334, 400)]
+)
+def test_a_name_that_can_be_loaded_can_be_called(shared, name, status):
+    answer = shared.load(name, shared.root / "iris")
+
+    assert answer.status_code == status
+    if status == 200:
+        assert shared.invoke(name).status_code == 200
+    else:
+        assert "as a path carries it; the limit is 4,000" in answer.json()["message"]

@@ -45,6 +45,9 @@ PAGE = 100
 BODY_LIMIT = 64 << 10
 TEXT_LIMIT = 2048
 
+# Bytes of a name as a path carries it: the line of a call has 4,094 at most.
+SEGMENT_LIMIT = 4000
+
 # Loads and other work on models that one worker does at once; the rest is refused.
 MANAGED = 64
 
@@ -215,7 +218,14 @@ def _asked(body: bytes) -> tuple[str, str]:
         asked = json.loads(body)
     except (ValueError, RecursionError):
         raise BadRequest("The body is not JSON.", _EXAMPLE) from None
-    return _text(asked, "model_name"), _text(asked, "url")
+    name, url = _text(asked, "model_name"), _text(asked, "url")
+    size = len(quote(name.encode(errors="surrogateescape"), safe=""))
+    if size > SEGMENT_LIMIT:
+        raise BadRequest(
+            f"model_name has {size:,} bytes as a path carries it; the limit is {SEGMENT_LIMIT:,}.",
+            "Choose a shorter name.",
+        )
+    return name, url
 
 
 def _text(asked: object, key: str) -> str:
