@@ -75,7 +75,8 @@ def is_header(cells: list[str], schema: Schema) -> bool:
     """
     if not schema.names or not cells:
         return False
-    named = sum(cell in schema.names for cell in cells)
+    fitted = set(schema.names)  # a tuple would be searched once for each cell
+    named = sum(cell in fitted for cell in cells)
     return named > 0 and named * 2 >= len(cells)
 
 

@@ -69,7 +69,7 @@ def preferences(accept: str) -> list[str]:
 def _ranges(accept: str) -> list[tuple[str, float]]:
     """Return the media ranges of an Accept header and their quality, best first."""
     ranges = []
-    for part in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', accept):
+    for part in _parts(accept):
         if not part.strip():
             continue
         try:
@@ -81,6 +81,22 @@ def _ranges(accept: str) -> list[tuple[str, float]]:
             raise _unreadable(accept)
         ranges.append((media.name, quality))
     return sorted(ranges, key=lambda one: -one[1])
+
+
+# The text between two separators. The last way takes a quote that is never closed with all the
+# rest, so that no search starts again after it: that took time quadratic in the header.
+_PIECE = re.compile(r'[^,"]+|"(?:[^"\\]|\\.)*"|,|".*', re.DOTALL)
+
+
+def _parts(accept: str) -> list[str]:
+    """Split a header at the commas that stand outside of quotes."""
+    parts: list[list[str]] = [[]]
+    for piece in _PIECE.findall(accept):
+        if piece == ",":
+            parts.append([])
+        else:
+            parts[-1].append(piece)
+    return ["".join(part) for part in parts]
 
 
 def _unreadable(accept: str) -> BadRequest:
@@ -100,10 +116,13 @@ def negotiate(accept: str, offered: Iterable[str], default: str) -> str | None:
     ranges = _ranges(accept)
     if not ranges:
         return default
-    refused = [one for one, quality in ranges if quality == 0]
-    for one, quality in ranges:
-        for name in (default, *offered):
-            if quality > 0 and _covers(one, name) and not _refused(name, one, refused):
+    names = (default, *offered)
+    refused = {one for one, quality in ranges if quality == 0}
+    # A range that is repeated is looked at once, and only those that may refuse a name are kept.
+    refused = {one for one in refused if any(_covers(one, name) for name in names)}
+    for one in dict.fromkeys(one for one, quality in ranges if quality > 0):
+        for name in names:
+            if _covers(one, name) and not _refused(name, one, refused):
                 return name
     return None
 
@@ -112,7 +131,7 @@ def _covers(one: str, name: str) -> bool:
     return one in (name, "*/*") or (one.endswith("/*") and name.startswith(one[:-1]))
 
 
-def _refused(name: str, wanted: str, refused: list[str]) -> bool:
+def _refused(name: str, wanted: str, refused: set[str]) -> bool:
     """Whether a range as narrow as the `wanted` one, or narrower, refuses `name`."""
     return any(_covers(one, name) and _width(one) <= _width(wanted) for one in refused)
 

@@ -8,6 +8,7 @@ learned text and a row's answer does not depend on the rows beside it. Whatever 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -112,8 +113,9 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
     """Match the body's column names, where it has any, to those the model was fitted with."""
     if table.names is None:
         return table
-    twice = sorted({name for name in table.names if table.names.count(name) > 1})
-    if twice:
+    places = {name: at for at, name in enumerate(table.names)}
+    if len(places) < len(table.names):
+        twice = sorted(name for name, count in Counter(table.names).items() if count > 1)
         raise BadRequest(f"Columns named more than once: {quoted(twice)}.")
     if schema.names is None:
         raise BadRequest(
@@ -122,8 +124,9 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
         )
     if table.names == schema.names:
         return table
-    missing = [name for name in schema.names if name not in table.names]
-    unexpected = [name for name in table.names if name not in schema.names]
+    missing = [name for name in schema.names if name not in places]
+    fitted = set(schema.names)  # a tuple would be searched once for each name
+    unexpected = [name for name in table.names if name not in fitted]
     if missing or unexpected:
         raise BadRequest(
             "The columns are not those the model was fitted with."
@@ -131,7 +134,7 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
             + (f" Unexpected: {quoted(unexpected)}." if unexpected else ""),
             f"The model expects {quoted(schema.names)}.",
         )
-    order = [table.names.index(name) for name in schema.names]
+    order = [places[name] for name in schema.names]
     if isinstance(table.rows, np.ndarray):
         _check_width(table.first, table.rows.shape[1], schema)
         return table._replace(rows=table.rows.take(order, axis=1), names=schema.names)

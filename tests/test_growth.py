@@ -1,0 +1,131 @@
+"""Work grows with the bytes: twice the bytes, at most 2.5 times the work.
+
+Measured as CPU time of this process, the best of several, because much of the work is in C.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from skserve.decoders import DECODERS
+from skserve.errors import ServeError
+from skserve.media import MediaType, negotiate
+from skserve.schema import Schema
+from skserve.table import conform
+
+MOST = 2.5
+SIGNAL = 0.02  # seconds of CPU; a clock is not to be trusted with less
+
+SCHEMA = Schema(n_features=2, names=("a", "b"))
+
+
+def cost(work: Callable[[], object]) -> float:
+    """The least CPU time that the work took."""
+    best = float("inf")
+    for _ in range(4):
+        began = time.process_time()
+        with suppress(ServeError, ValueError):
+            work()
+        best = min(best, time.process_time() - began)
+    return best
+
+
+def assert_linear(made: Callable[[int], Callable[[], object]], size: int, most: int) -> None:
+    """Double the size until there is time to compare, or the largest is too cheap to matter."""
+    before = cost(made(size))
+    while size < most:
+        size *= 2
+        now = cost(made(size))
+        if before >= SIGNAL:
+            # Once more where it was too much: another process may have taken the cache.
+            ratio = min(now, cost(made(size))) / before
+            assert ratio <= MOST, f"{size}: {now:.3f} s after {before:.3f} s"
+            return
+        before = now
+
+
+def _wide(size: int) -> Schema:
+    return replace(SCHEMA, n_features=size, names=tuple(f"c{at}" for at in range(size)))
+
+
+def _columns(size: int) -> bytes:
+    return ",".join(f"c{at}" for at in reversed(range(size))).encode()
+
+
+# (media type, body of a size, schema of a size)
+BODIES = {
+    "csv: two names repeated": ("text/csv", lambda n: b"a,b," * n + b"\n1,2\n", None),
+    "csv: unknown names": (
+        "text/csv; header=present",
+        lambda n: _columns(n) + b"\n1,2\n",
+        None,
+    ),
+    "csv: all names in another order": (
+        "text/csv",
+        lambda n: _columns(n) + b"\n" + b"1," * (n - 1) + b"1\n",
+        _wide,
+    ),
+    "json: keys of one record": (
+        "application/json",
+        lambda n: orjson.dumps([{f"c{at}": 1 for at in reversed(range(n))}]),
+        _wide,
+    ),
+    "json: unknown keys": (
+        "application/json",
+        lambda n: orjson.dumps({f"k{at}": 1 for at in range(n)}),
+        None,
+    ),
+    "json: columns named twice": (
+        "application/json",
+        lambda n: orjson.dumps({"columns": [f"c{at // 2}" for at in range(n)], "data": [[1] * n]}),
+        _wide,
+    ),
+    "json: blanks between rows": (
+        "application/json",
+        lambda n: b"[[1" + b"] " * n + b"]" + b" " * n,
+        None,
+    ),
+    "json lines: keys": (
+        "application/jsonlines",
+        lambda n: orjson.dumps({f"c{at}": 1 for at in reversed(range(n))}) + b"\n",
+        _wide,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_costs_what_it_weighs(name):
+    content_type, body_of, schema_of = BODIES[name]
+
+    def made(size):
+        kind, body = MediaType.parse(content_type), body_of(size)
+        schema = schema_of(size) if schema_of else SCHEMA
+        return lambda: conform(DECODERS[kind.name](body, kind, schema).table, schema)
+
+    assert_linear(made, 1000, 64_000)
+
+
+HEADERS = {
+    "a quote that is never closed": lambda n: '"' + '\\"' * n,
+    "quotes that are never closed": lambda n: 'a/b,"' * n,
+    "ranges that nothing matches": lambda n: "a/b," * n,
+    "names refused last": lambda n: "image/x;q=0," * n + "text/csv;q=0," + "*/*," * n,
+    "a long token": lambda n: "a" * n,
+    "blanks": lambda n: "a/b" + " " * n + "x",
+    "parameters": lambda n: "a/b" + ";c=d" * n,
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_accept_costs_what_it_weighs(name):
+    def made(size):
+        accept = HEADERS[name](size)
+        return lambda: negotiate(accept, ("text/csv",), "text/csv")
+
+    assert_linear(made, 500, 32_000)
