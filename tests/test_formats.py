@@ -501,3 +501,11 @@ def test_liars_get_a_sentence_and_no_memory(servers):
 
     assert iris.ping() == 200
     assert peak(iris) - before < 64 << 20
+
+
+@pytest.mark.parametrize("rows", [DENSE, DENSE[:, 0], DENSE[:, :1]])
+def test_numbers_are_no_texts(rows):
+    stream = io.BytesIO()
+    np.save(stream, rows)
+    with pytest.raises(BadRequest, match="expected (a|one) text"):
+        decoded(stream.getvalue(), NPY, Schema(text=True))

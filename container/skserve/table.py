@@ -196,6 +196,8 @@ def _documents(table: Table) -> list[str]:
     """Read the one column of a text model."""
     texts = []
     for number, row in enumerate(table.rows, table.first):
+        if isinstance(row, np.ndarray):
+            row = row.tolist()  # numbers, which cannot be compared with a text
         cells = row if isinstance(row, list) else [row]
         if len(cells) != 1:
             raise BadRequest(
