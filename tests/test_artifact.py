@@ -115,7 +115,7 @@ def test_another_patch_release_is_the_same_version(tmp_path, caplog):
         (b"csklearn.linear_model.base\nLinearRegression\n.", "another version of scikit-learn"),
         (b"csklearn.linear_model\nNoSuchThing\n.", "another version of scikit-learn"),
         (b"clightgbm.sklearn\nLGBMClassifier\n.", "needs the Python module 'lightgbm"),
-        (b"c__main__\nMyModel\n.", "'MyModel', a class or function of the script"),
+        (b"c__main__\nMyModel\n.", "'MyModel', which was defined in __main__"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_sentence(tmp_path, content, sentence):

@@ -33,6 +33,12 @@ SAVED_AS = "model.joblib"
 # Bytes of an uncompressed joblib file, and of an array in it, from which arrays are mapped.
 _MAPPED_FILE, _MAPPED_ARRAY = 64 * 2**20, 16 * 2**20
 
+# How Python says that `__main__` lacks a name; started by `-m`, it prints as `skserve.__main__`.
+_MAIN_CLASS = re.compile(
+    r"attribute '(\w+)' on <module '(?:\w+\.)*__main__'"
+    r"|module '(?:\w+\.)*__main__' has no attribute '(\w+)'"
+)
+
 Lookup = Callable[[str], Any]  # finds a class by name in the user's code, or raises AttributeError
 
 
@@ -275,14 +281,12 @@ def _explained(path: Path, saved: str | None, error: Exception) -> str:
     """Tell an unpickling failure as one sentence with a way out."""
     text = " ".join(str(error).split())[:300]
     here = installed("scikit-learn")
-    main = re.search(
-        r"attribute '(\w+)' on <module '__main__'|'__main__' has no attribute '(\w+)'", text
-    )
+    main = _MAIN_CLASS.search(text)
     if main:
         return (
-            f"{path.name} holds {main[1] or main[2]!r}, a class or function of the script that "
-            "saved it (__main__); put its definition into code/inference.py beside the model, or "
-            "save the model again with it in a module of its own."
+            f"{path.name} holds {main[1] or main[2]!r}, which was defined in __main__, the "
+            "notebook or script that saved it; put its definition into code/inference.py beside "
+            "the model, or save the model again with it in a module of its own below code/."
         )
     moved = re.search(r"No module named '([^']+)'", text)
     if moved and not moved[1].startswith(("sklearn", "numpy", "scipy", "joblib", "_")):
