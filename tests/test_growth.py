@@ -43,9 +43,12 @@ def assert_linear(made: Callable[[int], Callable[[], object]], size: int, most: 
         size *= 2
         now = cost(made(size))
         if before >= SIGNAL:
-            # Once more where it was too much: another process may have taken the cache.
-            ratio = min(now, cost(made(size))) / before
-            assert ratio <= MOST, f"{size}: {now:.3f} s after {before:.3f} s"
+            # Measured anew where it was too much: another process may have taken the cache.
+            ratios = [now / before]
+            while min(ratios) > MOST and len(ratios) < 5:
+                before, now = cost(made(size // 2)), cost(made(size))
+                ratios.append(now / before)
+            assert min(ratios) <= MOST, f"{size}: {ratios}"
             return
         before = now
 
