@@ -37,6 +37,8 @@ class Incoming:
         self._limit = limit = config.max_body
         self._most = config.max_whole
         self._head = io.BytesIO()  # what was read too early
+        # gunicorn's reader takes what follows a malformed chunk for the end of a whole body.
+        self._failure: BadRequest | None = None
         if self.length is not None and self.length > limit:
             raise _too_large(f"{self.length:,}", limit)
 
@@ -81,20 +83,24 @@ class Incoming:
         return taken.getvalue()
 
     def _more(self, size: int) -> bytes:
+        if self._failure:
+            raise self._failure
         if self.seen == self.length:
             return b""
         left = size if self.length is None else min(size, self.length - self.seen)
         try:
             part: bytes = self._source.read(min(left, MIB))
+            ended = not part and self.length is not None
         except OSError:  # the client left, or sent nothing for too long
-            part = b""
-            self.length = self.length or -1
+            part, ended = b"", True
         except ParseException as error:
-            raise BadRequest(
+            self._failure = BadRequest(
                 "The body is not chunked as HTTP says.", "Send it again, or with a Content-Length."
-            ) from error
-        if not part and self.length:
-            raise BadRequest("The body ended before it was whole.", "Send it again.")
+            )
+            raise self._failure from error
+        if ended:
+            self._failure = BadRequest("The body ended before it was whole.", "Send it again.")
+            raise self._failure
         self.seen += len(part)
         if self.seen > self._limit:
             raise _too_large(f"more than {self._limit:,}", self._limit)
