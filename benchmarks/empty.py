@@ -14,7 +14,8 @@ from typing import Any
 
 from flask import Flask, Response
 
-from skserve import __main__, server
+from skserve import __main__
+from skserve.serving import server
 
 
 def create_app(*_: Any, **__: Any) -> Flask:

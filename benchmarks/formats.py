@@ -17,12 +17,12 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from skserve import codec
-from skserve.answer import Answer
-from skserve.codec import Call, Request
-from skserve.columns import NUMBER
-from skserve.media import CSV, JSON, JSON_LINES, NPY
-from skserve.schema import Schema
+from skserve.estimators.columns import NUMBER
+from skserve.estimators.schema import Schema
+from skserve.formats.answer import Answer
+from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
+from skserve.inference import calls
+from skserve.inference.calls import Call, Request
 
 ROWS, COLUMNS, ROUNDS = 10_000, 30, 7
 
@@ -40,10 +40,10 @@ def main() -> None:
     array = _npy(X)
 
     def read(body: bytes, kind: str) -> Work:
-        return lambda: codec.decode(Call(body, kind), schema, JSON).X
+        return lambda: calls.decode(Call(body, kind), schema, JSON).X
 
     def write(kind: str) -> Work:
-        return lambda: codec.encode(Answer.of(X), Request(None, kind))
+        return lambda: calls.encode(Answer.of(X), Request(None, kind))
 
     print(f"{ROWS:,} rows of {COLUMNS} doubles, {len(text) / 1e6:.1f} MB of CSV")
     for group in (
@@ -84,7 +84,7 @@ def _long() -> None:
     body = b"1.5,2\n" * 4_200_000
     for name, end in (("25 MB of CSV", b""), ("an empty cell in it", b",1\n")):
         call, began = Call(body + end, CSV), time.process_time()
-        codec.decode(call, schema, JSON)
+        calls.decode(call, schema, JSON)
         print(f"{name:26} {(time.process_time() - began) * 1e3:9.2f} ms")
 
 
@@ -98,8 +98,8 @@ def _one_row() -> None:
 
         def many(call: Call = call) -> None:
             for _ in range(1000):
-                accept = codec.answer_type(call.accept, JSON)
-                codec.encode(Answer.of(y, "predict"), codec.decode(call, schema, accept))
+                accept = calls.answer_type(call.accept, JSON)
+                calls.encode(Answer.of(y, "predict"), calls.decode(call, schema, accept))
 
         (seconds,) = _in_turn({"": many}).values()
         print(f"{'one row, ' + kind:26} {seconds * 1e3:9.2f} µs")

@@ -56,7 +56,8 @@ OTHERS = "Python's own modules"
 
 def serve() -> None:
     """Serve as ever, each worker under a profiler."""
-    from skserve import __main__, worker
+    from skserve import __main__
+    from skserve.serving import worker
 
     run = worker.Worker.run
 

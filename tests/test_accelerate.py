@@ -23,14 +23,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 
-from skserve.accelerate import accelerate, compose, proof
-from skserve.accelerate.jobs import limit_jobs
-from skserve.accelerate.kernel import Declined
-from skserve.codec import Request
 from skserve.config import Config
 from skserve.errors import BadRequest, StartError
-from skserve.estimator import EstimatorLine
-from skserve.methods import METHODS, find, named
+from skserve.estimators.accelerate import accelerate, compose, proof
+from skserve.estimators.accelerate.jobs import limit_jobs
+from skserve.estimators.accelerate.kernel import Declined
+from skserve.estimators.methods import METHODS, find, named
+from skserve.inference.calls import Request
+from skserve.inference.estimator_handler import EstimatorLine
 
 rng = np.random.default_rng(0)
 X = rng.normal(3, 2, (120, 4)) * [1, 10, 0.1, 1000]

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 
-from skserve.accelerate import neighbours, proof
-from skserve.accelerate.kernel import Declined
+from skserve.estimators.accelerate import neighbours, proof
+from skserve.estimators.accelerate.kernel import Declined
 
 rng = np.random.default_rng(0)
 

@@ -34,8 +34,8 @@ from sklearn.tree import (
 )
 from threadpoolctl import threadpool_limits
 
-from skserve.accelerate import boosting, trees
-from skserve.accelerate.kernel import Declined
+from skserve.estimators.accelerate import boosting, trees
+from skserve.estimators.accelerate.kernel import Declined
 
 KERNELS = {**trees.KERNELS, **boosting.KERNELS}
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples")

@@ -13,13 +13,13 @@ import pytest
 from flask import Flask, Response
 
 from skserve import telemetry
-from skserve.app import ATTRIBUTES, HERE, INFERENCE_ID, create_app
-from skserve.bounds import Bodies, Slots
-from skserve.codec import Reply
 from skserve.config import Config
 from skserve.errors import BadRequest, NotReady, Overloaded
-from skserve.model import Model
-from skserve.registry import Single
+from skserve.inference.calls import Reply
+from skserve.inference.model import Model
+from skserve.scheduling.local_model import Single
+from skserve.scheduling.slots import Bodies, Slots
+from skserve.serving.app import ATTRIBUTES, HERE, INFERENCE_ID, create_app
 
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 

@@ -23,10 +23,11 @@ import skops.io
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from skserve import archive, artifact
+from skserve import archive
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.model import Model
+from skserve.inference import artifact
+from skserve.inference.model import Model
 
 CONFIG = Config()
 X = np.array([[0.0], [1.0], [2.0]])
@@ -312,7 +313,7 @@ def test_scikit_learn_is_imported_as_if_pandas_were_not_there_and_then_it_is(tmp
     program = f"""
 import sys
 from pathlib import Path
-from skserve import artifact
+from skserve.inference import artifact
 from skserve.config import Config
 artifact.import_scikit_learn()
 artifact.load(Path({str(tmp_path)!r}), Config())

@@ -22,12 +22,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from skserve import telemetry
-from skserve.answer import Answer
-from skserve.batching import ROWS, Batcher, independent, joinable
-from skserve.bounds import Slots
-from skserve.codec import Request
 from skserve.errors import BadRequest, Overloaded, TimedOut
-from skserve.hooks import Hook, Hooks
+from skserve.formats.answer import Answer
+from skserve.inference.calls import Request
+from skserve.inference.hooks import Hook, Hooks
+from skserve.scheduling.batching import ROWS, Batcher, independent, joinable
+from skserve.scheduling.slots import Slots
 from tests.conftest import serving
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
-from skserve.body import Incoming
-from skserve.bounds import Bodies
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
+from skserve.scheduling.slots import Bodies
+from skserve.serving.body import Incoming
 
 
 class Source:

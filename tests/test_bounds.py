@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skserve.bounds import Bodies, Pace, Slots
 from skserve.errors import ModelFault, NotReady, Overloaded, TimedOut
-from skserve.registry import Single
+from skserve.scheduling.local_model import Single
+from skserve.scheduling.slots import Bodies, Pace, Slots
 from skserve.telemetry import begin, note
 
 

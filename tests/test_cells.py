@@ -18,15 +18,15 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-from skserve import columnar
-from skserve.codec import Call
-from skserve.columns import Column, meaning
 from skserve.config import Config
 from skserve.errors import BadRequest
-from skserve.estimator import EstimatorLine
-from skserve.media import CSV, JSON, JSON_LINES, NPY
-from skserve.schema import Schema
-from skserve.table import Table, conform
+from skserve.estimators.columns import Column, meaning
+from skserve.estimators.schema import Schema
+from skserve.formats import arrow
+from skserve.formats.conform import Table, conform
+from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
+from skserve.inference.calls import Call
+from skserve.inference.estimator_handler import EstimatorLine
 
 BIG = 2**53
 WORTH = (10.0, 20.0, 60.0)  # what the first, second and third learned value add
@@ -111,7 +111,7 @@ def test_an_array_of_whole_numbers_is_exact():
     assert answers(line("big"), body.getvalue(), NPY) == pytest.approx([23.0, 13.0])
 
 
-@pytest.mark.skipif(not columnar.INSTALLED, reason="needs pyarrow")
+@pytest.mark.skipif(not arrow.INSTALLED, reason="needs pyarrow")
 def test_a_parquet_column_of_whole_numbers_is_exact():
     body = io.BytesIO()
     pd.DataFrame({"key": [BIG + 1, BIG], "x": [0.5, 0.5]}).to_parquet(body)

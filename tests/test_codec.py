@@ -19,16 +19,16 @@ import scipy.sparse
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skserve import codec
-from skserve.answer import Answer
-from skserve.codec import Call, Request
 from skserve.config import Config
-from skserve.decoders import DECODERS
-from skserve.encoders import ENCODERS, dumps_anyway
 from skserve.errors import ModelFault, NotAcceptable, ServeError, TooLarge
-from skserve.estimator import EstimatorLine
-from skserve.media import CSV, JSON, JSON_LINES, NPY
-from skserve.schema import Column, Schema
+from skserve.estimators.schema import Column, Schema
+from skserve.formats.answer import Answer
+from skserve.formats.catalogue import DECODERS
+from skserve.formats.encoders import ENCODERS, dumps_anyway
+from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
+from skserve.inference import calls
+from skserve.inference.calls import Call, Request
+from skserve.inference.estimator_handler import EstimatorLine
 from tests import zoo
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=64)
@@ -54,7 +54,7 @@ def written(rows: list[list[float]], content_type: str) -> bytes:
 @pytest.mark.parametrize("content_type", [JSON, CSV, JSON_LINES, NPY])
 @given(rows=st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=8))
 def test_every_double_arrives_bit_for_bit(content_type, rows):
-    request = codec.decode(Call(written(rows, content_type), content_type), NUMBERS, JSON)
+    request = calls.decode(Call(written(rows, content_type), content_type), NUMBERS, JSON)
 
     assert request.X.dtype == np.float64
     assert request.X.tolist() == rows
@@ -76,7 +76,7 @@ def test_every_double_arrives_bit_for_bit(content_type, rows):
 )
 @given(rows=st.lists(st.lists(FLOATS, min_size=2, max_size=2), min_size=1, max_size=8))
 def test_every_double_leaves_bit_for_bit(accept, read, rows):
-    reply = codec.encode(Answer.of(np.array(rows)), Request(None, accept))
+    reply = calls.encode(Answer.of(np.array(rows)), Request(None, accept))
 
     assert reply.media_type == accept
     assert read(reply.body) == rows
@@ -132,14 +132,14 @@ def test_the_fast_reading_of_csv_equals_the_careful_one(cells, ends, final, head
         body = "".join(line + end for line, end in zip(lines, ends, strict=False))
         body = body if final else body.rstrip("\r\n")
         try:
-            X = codec.decode(Call(body.encode(), kind), schema, JSON).X
+            X = calls.decode(Call(body.encode(), kind), schema, JSON).X
         except ServeError as error:
             return error.message
         return [["nan" if math.isnan(value) else value for value in row] for row in X.tolist()]
 
     with pytest.MonkeyPatch.context() as patch:
         whole = outcome(quoted)
-        patch.setattr("skserve.delimited.BLOCK", block)
+        patch.setattr("skserve.formats.csv_tables.BLOCK", block)
         # Blocks name the first cell of the body that does not fit, a whole table that of a column.
         for found in (outcome(lines), outcome(quoted)):
             assert found == whole or (isinstance(whole, str) and found.startswith("Row"))
@@ -149,16 +149,16 @@ FOUR = Schema(n_features=4, columns=(Column(),) * 4)
 
 
 def test_a_zero_keeps_its_sign_before_a_space():
-    X = codec.decode(Call(b"1,-0 ,-0\t,2\n", CSV), FOUR, JSON).X
+    X = calls.decode(Call(b"1,-0 ,-0\t,2\n", CSV), FOUR, JSON).X
 
     assert np.signbit(X).tolist() == [[False, True, True, False]]
 
 
 def test_a_return_ends_a_record_before_a_block_with_quotes_too(monkeypatch):
-    monkeypatch.setattr("skserve.delimited.BLOCK", 8)
+    monkeypatch.setattr("skserve.formats.csv_tables.BLOCK", 8)
 
     with pytest.raises(ServeError, match=r"Row 2 has 2 values, expected 4"):
-        codec.decode(Call(b'1,2,3,4\n1,2\r,3,4\n"1",2,3,4\n', CSV), FOUR, JSON)
+        calls.decode(Call(b'1,2,3,4\n1,2\r,3,4\n"1",2,3,4\n', CSV), FOUR, JSON)
 
 
 ONE = Schema(n_features=1, columns=(Column(),))
@@ -174,7 +174,7 @@ def test_no_line_of_one_column_is_lost(cells, ends):
     body = "".join(cell + end for cell, end in zip(cells, ends, strict=False))
     lines = list(csv.reader(io.StringIO(body, newline=""), strict=True))
 
-    X = codec.decode(Call(body.encode(), CSV), ONE, JSON).X
+    X = calls.decode(Call(body.encode(), CSV), ONE, JSON).X
 
     expected = [float(line[0]) if line and line[0].strip() else math.nan for line in lines]
     assert np.array_equal(X.ravel(), expected, equal_nan=True)
@@ -225,9 +225,9 @@ def matrices(draw) -> str:
 def test_the_fast_reading_of_json_equals_the_careful_one(body):
     def outcome(schema: Schema, block: int) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("skserve.decoders.BLOCK", block)
+            patch.setattr("skserve.formats.catalogue.BLOCK", block)
             try:
-                X = codec.decode(Call(body.encode(), JSON), schema, JSON).X
+                X = calls.decode(Call(body.encode(), JSON), schema, JSON).X
             except ServeError as error:
                 return error.message, error.hint
             return X.shape, X.dtype, X.tobytes(), X.flags.writeable, X.flags.c_contiguous
@@ -238,10 +238,10 @@ def test_the_fast_reading_of_json_equals_the_careful_one(body):
 
 
 def test_rows_are_counted_over_all_blocks(monkeypatch):
-    monkeypatch.setattr("skserve.delimited.BLOCK", 6)
+    monkeypatch.setattr("skserve.formats.csv_tables.BLOCK", 6)
     body = "c,b,a\n" + '"1",2,\n' * 7
 
-    assert codec.decode(Call(body.encode(), CSV), NAMED, JSON).X.shape == (7, 3)
+    assert calls.decode(Call(body.encode(), CSV), NAMED, JSON).X.shape == (7, 3)
     for last, message in [
         ("1,x,3\n", "Row 8, column 'b': expected a number, got 'x'."),
         ("1,2\n", "Row 8 has 2 values, expected 3"),
@@ -249,7 +249,7 @@ def test_rows_are_counted_over_all_blocks(monkeypatch):
         ('"1', "The body is not CSV"),
     ]:
         with pytest.raises(ServeError) as raised:
-            codec.decode(Call((body + last).encode(), CSV), NAMED, JSON)
+            calls.decode(Call((body + last).encode(), CSV), NAMED, JSON)
         assert raised.value.message.startswith(message)
         assert "header" not in raised.value.hint
 
@@ -259,13 +259,13 @@ def test_rows_are_counted_over_all_blocks(monkeypatch):
 )
 def test_a_long_csv_is_read_in_little_memory(header, last, monkeypatch):
     kind = CSV + (";header=present" if header else "")
-    monkeypatch.setattr("skserve.delimited.BLOCK", 20_000)
+    monkeypatch.setattr("skserve.formats.csv_tables.BLOCK", 20_000)
     schema = Schema(n_features=2, columns=(Column(),) * 2)
     body = (header + "1,2\n" * 100_000 + last).encode()
     tracemalloc.start()
     try:
         with contextlib.suppress(ServeError):
-            assert codec.decode(Call(body, kind), schema, JSON).X.shape[1] == 2
+            assert calls.decode(Call(body, kind), schema, JSON).X.shape[1] == 2
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -279,7 +279,7 @@ def test_a_long_csv_is_read_in_little_memory(header, last, monkeypatch):
 def test_no_body_is_more_than_a_refusal(content_type, body):
     for schema in (NUMBERS, NAMED, Schema(text=True), Schema()):
         try:
-            codec.decode(Call(body, content_type), schema, JSON)
+            calls.decode(Call(body, content_type), schema, JSON)
         except ServeError as error:
             assert 400 <= error.status < 500
 
@@ -290,7 +290,7 @@ def test_a_damaged_npy_is_read_or_refused(start, value):
     body = bytearray(written([[1.0, 2.0, 3.0]] * 2, NPY))
     body[start : start + len(value)] = value
     try:
-        codec.decode(Call(bytes(body), NPY), NUMBERS, JSON)
+        calls.decode(Call(bytes(body), NPY), NUMBERS, JSON)
     except ServeError as error:
         assert 400 <= error.status < 500
 
@@ -415,13 +415,13 @@ def test_a_description_is_written_whatever_it_holds():
 def test_an_npy_of_doubles_is_not_copied():
     body = written([[1.0, 2.0, 3.0]] * 2, NPY)
 
-    X = codec.decode(Call(body, NPY), NUMBERS, JSON).X
+    X = calls.decode(Call(body, NPY), NUMBERS, JSON).X
 
     assert np.shares_memory(X, np.frombuffer(body, np.uint8))
     for other in (np.asfortranarray(np.ones((2, 3))), np.ones((2, 3), ">f8"), np.ones((2, 3), int)):
         stream = io.BytesIO()
         np.save(stream, other)
-        X = codec.decode(Call(stream.getvalue(), NPY), NUMBERS, JSON).X
+        X = calls.decode(Call(stream.getvalue(), NPY), NUMBERS, JSON).X
         assert (X.dtype, X.flags.c_contiguous, X.tolist()) == (float, True, [[1.0] * 3] * 2)
 
 
@@ -432,7 +432,7 @@ def test_a_long_csv_with_odd_cells_is_read_at_the_speed_of_c(cell):
     took = {}
     for body in (plain, odd) * 3:
         began = time.process_time()
-        codec.decode(Call(body, CSV), NUMBERS, JSON)
+        calls.decode(Call(body, CSV), NUMBERS, JSON)
         took[body] = min(took.get(body, math.inf), time.process_time() - began)
 
     assert took[odd] < 10 * took[plain]  # 30 times and more, cell by cell
@@ -443,7 +443,7 @@ def test_null_among_numbers_is_missing(content_type):
     rows = [[1.5, None, 3], [None, 2**63, -1]]
     body = "\n".join(map(json.dumps, rows)) if content_type == JSON_LINES else json.dumps(rows)
 
-    X = codec.decode(Call(body.encode(), content_type), NUMBERS, JSON).X
+    X = calls.decode(Call(body.encode(), content_type), NUMBERS, JSON).X
 
     assert np.array_equal(X, np.array(rows, dtype=float), equal_nan=True)
 

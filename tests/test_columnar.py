@@ -20,14 +20,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skserve import codec, columnar
-from skserve.answer import Answer
-from skserve.codec import Call
-from skserve.columns import NUMBER, TEXT, UNUSED, Column
-from skserve.encoders import ENCODERS
 from skserve.errors import BadRequest, NotAcceptable, ServeError, TooLarge, UnsupportedMediaType
-from skserve.media import ARROW_FILE, ARROW_STREAM, JSON, PARQUET, X_PARQUET
-from skserve.schema import Schema
+from skserve.estimators.columns import NUMBER, TEXT, UNUSED, Column
+from skserve.estimators.schema import Schema
+from skserve.formats import arrow
+from skserve.formats.answer import Answer
+from skserve.formats.encoders import ENCODERS
+from skserve.formats.media_types import ARROW_FILE, ARROW_STREAM, JSON, PARQUET, X_PARQUET
+from skserve.inference import calls
+from skserve.inference.calls import Call
 
 FORMS = [PARQUET, X_PARQUET, ARROW_STREAM, ARROW_FILE]
 NAMED = Schema(n_features=3, columns=(NUMBER,) * 3, names=("a", "b", "c"))
@@ -49,7 +50,7 @@ def written(table: pa.Table, form: str, **options: object) -> bytes:
 
 
 def decoded(body: bytes, form: str, schema: Schema = NAMED):
-    return codec.decode(Call(body, form), schema, JSON).X
+    return calls.decode(Call(body, form), schema, JSON).X
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -258,7 +259,7 @@ def test_a_bomb_of_zeros_is_refused():
 def test_a_crash_of_the_reader_costs_one_request(wound):
     body = written(NUMBERS, PARQUET)
     decoded(body, PARQUET)
-    child = columnar._helper.pid
+    child = arrow._helper.pid
     os.kill(child, signal.SIGSTOP)  # in the middle of the job
 
     def crash() -> None:
@@ -271,15 +272,15 @@ def test_a_crash_of_the_reader_costs_one_request(wound):
         decoded(body, PARQUET)
 
     assert np.array_equal(decoded(body, PARQUET), EXPECTED, equal_nan=True)
-    assert columnar._helper.pid != child
+    assert arrow._helper.pid != child
 
 
 def test_a_reader_that_hangs_is_ended(monkeypatch):
     body = written(NUMBERS, PARQUET)
     decoded(body, PARQUET)
-    child = columnar._helper.pid
+    child = arrow._helper.pid
     os.kill(child, signal.SIGSTOP)
-    monkeypatch.setattr(columnar._helper, "_timeout", 0.3)
+    monkeypatch.setattr(arrow._helper, "_timeout", 0.3)
     with pytest.raises(BadRequest, match="breaks its reader"):
         decoded(body, PARQUET)
     monkeypatch.undo()
@@ -292,15 +293,15 @@ def test_a_reader_that_hangs_is_ended(monkeypatch):
 
 def test_an_image_without_pyarrow_says_how_to_build_one(monkeypatch):
     for form in FORMS:
-        monkeypatch.delitem(codec.DECODERS, form)
-        monkeypatch.delitem(codec.ENCODERS, form)
-    codec.answer_type.cache_clear()
+        monkeypatch.delitem(calls.DECODERS, form)
+        monkeypatch.delitem(calls.ENCODERS, form)
+    calls.answer_type.cache_clear()
 
     with pytest.raises(UnsupportedMediaType) as raised:
         decoded(b"", PARQUET)
     assert "--build-arg FORMATS=parquet" in raised.value.hint
     with pytest.raises(NotAcceptable) as refused:
-        codec.answer_type(ARROW_STREAM, JSON)
+        calls.answer_type(ARROW_STREAM, JSON)
     assert "--build-arg FORMATS=parquet" in refused.value.hint
 
 

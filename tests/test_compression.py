@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skserve.compression import packed, takes_gzip, unpacked
 from skserve.errors import BadRequest, ServeError, TooLarge
+from skserve.serving.compression import packed, takes_gzip, unpacked
 
 LIMIT = 1 << 20
 ROW = [5.1, 3.5, 1.4, 0.2]

@@ -15,10 +15,10 @@ from sklearn.datasets import load_diabetes, load_iris, load_wine
 from sklearn.neighbors import NearestNeighbors
 
 from skserve import telemetry
-from skserve.codec import Call
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.model import Model
+from skserve.inference.calls import Call
+from skserve.inference.model import Model
 from skserve.training import fit, recipe
 from skserve.training.job import Job
 from tests.test_train import Place

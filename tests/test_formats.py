@@ -18,14 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import dump_svmlight_file
 
-from skserve import codec, recordio
-from skserve.answer import Answer
-from skserve.codec import Call
-from skserve.columns import NUMBER, TEXT
-from skserve.encoders import ENCODERS
 from skserve.errors import BadRequest, NotAcceptable, ServeError, TooLarge
-from skserve.media import JSON, LIBSVM, NPY, NPZ, RECORDIO
-from skserve.schema import Schema
+from skserve.estimators.columns import NUMBER, TEXT
+from skserve.estimators.schema import Schema
+from skserve.formats import recordio
+from skserve.formats.answer import Answer
+from skserve.formats.encoders import ENCODERS
+from skserve.formats.media_types import JSON, LIBSVM, NPY, NPZ, RECORDIO
+from skserve.inference import calls
+from skserve.inference.calls import Call
 
 WIDTH = 4
 NUMBERS = Schema(n_features=WIDTH, columns=(NUMBER,) * WIDTH)
@@ -35,7 +36,7 @@ SPARSE[2] = 0
 
 
 def decoded(body: bytes, kind: str, schema: Schema = NUMBERS):
-    return codec.decode(Call(body, kind), schema, JSON).X
+    return calls.decode(Call(body, kind), schema, JSON).X
 
 
 def npz(**arrays: object) -> bytes:

@@ -13,11 +13,11 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from skserve.decoders import DECODERS
 from skserve.errors import ServeError
-from skserve.media import MediaType, negotiate
-from skserve.schema import Schema
-from skserve.table import conform
+from skserve.estimators.schema import Schema
+from skserve.formats.catalogue import DECODERS
+from skserve.formats.conform import conform
+from skserve.formats.media_types import MediaType, negotiate
 
 MOST = 2.5
 SIGNAL = 0.02  # seconds of CPU; a clock is not to be trusted with less

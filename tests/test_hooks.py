@@ -15,12 +15,12 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skserve import hooks
-from skserve.codec import Call, Reply
 from skserve.config import Config
 from skserve.errors import HookError, ModelFault, ServeError, StartError
-from skserve.model import Model
-from skserve.script import finish
+from skserve.inference import hooks
+from skserve.inference.calls import Call, Reply
+from skserve.inference.model import Model
+from skserve.inference.script_handler import finish
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]

@@ -25,12 +25,12 @@ import numpy as np
 import pytest
 import requests
 
-import skserve.fleet
-import skserve.keeper
-import skserve.models
+import skserve.multi_model.client
+import skserve.multi_model.supervisor
+import skserve.serving.multi_model_api
 from skserve.config import Config
 from skserve.errors import Overloaded
-from skserve.output import Output
+from skserve.multi_model.log_capture import Output
 from tests.conftest import Server, serving
 from tests.test_image import Container
 from tests.test_server import until
@@ -446,12 +446,12 @@ def test_a_load_that_is_killed_or_starved_is_a_507(shared, add):
 
 
 SCORE = """
-import skserve.wire
-told = skserve.wire.tell
+import skserve.multi_model.protocol
+told = skserve.multi_model.protocol.tell
 def tell(end, message, *descriptors):
     print("score", int(open("/proc/self/oom_score_adj").read()) < 1000, *message)
     told(end, message, *descriptors)
-skserve.wire.tell = tell
+skserve.multi_model.protocol.tell = tell
 print("score", int(open("/proc/self/oom_score_adj").read()) < 1000)
 """
 
@@ -570,13 +570,13 @@ def test_what_a_model_answers_is_only_data(shared, add):
 
 
 FALSE_LENGTH = """
-import skserve.cell
+from skserve.multi_model import model_process, protocol
 def send(self, line, reply, record, cheap):
     head = {"status": 200, "media_type": "text/csv", "stages": {}, "facts": {}, "length": 1000}
     head |= {"whole": reply.body == b"[0]", "headers": {"content-length": "1000"}}
-    skserve.cell.wire.send_frame(line, head, b"whole" if head["whole"] else b"")
-    if not head["whole"]: skserve.cell.wire.send_parts(line, [b"in ", b"parts"])
-skserve.cell._Cell._send = send
+    protocol.send_frame(line, head, b"whole" if head["whole"] else b"")
+    if not head["whole"]: protocol.send_parts(line, [b"in ", b"parts"])
+model_process._Cell._send = send
 """
 
 
@@ -919,8 +919,10 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
 
 
 def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(monkeypatch):
-    monkeypatch.setattr(skserve.keeper.orphans, "adopt", lambda: None)  # not in this process
-    keeper = skserve.keeper.Keeper(Config(), None)
+    monkeypatch.setattr(
+        skserve.multi_model.supervisor.subreaper, "adopt", lambda: None
+    )  # not in this process
+    keeper = skserve.multi_model.supervisor.Keeper(Config(), None)
     gone = subprocess.Popen(["true"])
     gone.wait()
     monkeypatch.setattr(keeper, "_alive", lambda: True)
@@ -935,7 +937,7 @@ def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(mon
 )
 def test_a_model_is_cheap_if_it_says_so_and_is(said, seconds, cheap):
     ours, _ = socket.socketpair()
-    line = skserve.fleet._Line(ours.detach(), 1, False, 1)
+    line = skserve.multi_model.client._Line(ours.detach(), 1, False, 1)
 
     line.learn(100, 0.001, True)
     line.learn(100, seconds, said)
@@ -958,11 +960,11 @@ def test_a_model_is_cheap_if_it_says_so_and_is(said, seconds, cheap):
     ],
 )
 def test_the_poller_sees_which_model_is_called(line, name):
-    assert skserve.models.invoked(line) == name
+    assert skserve.serving.multi_model_api.invoked(line) == name
 
 
 def test_output_that_was_thrown_away_is_said_though_nothing_follows(monkeypatch, capfdbinary):
-    monkeypatch.setattr("skserve.output.RATE", 0)  # so that time says nothing
+    monkeypatch.setattr("skserve.multi_model.log_capture.RATE", 0)  # so that time says nothing
     read, write = os.pipe()
     output = Output(read, "m", "text")
     for _ in range(100):
@@ -986,7 +988,7 @@ def test_output_that_never_ends_is_not_waited_for(capfdbinary):
 
 
 def test_models_that_hang_share_the_places_with_those_that_do_not():
-    models = skserve.fleet.Fleet(socket.socket(), Config(queue=1000), 60)
+    models = skserve.multi_model.client.Fleet(socket.socket(), Config(queue=1000), 60)
     with ExitStack() as held:
         for name, places in (("hangs", 30), ("hangs too", 15), ("another", 8)):
             for _ in range(places):

@@ -8,10 +8,10 @@ import subprocess
 import pytest
 
 from skserve.config import settings
-from skserve.decoders import DECODERS
-from skserve.encoders import ENCODERS
-from skserve.hooks import HOOKS
-from skserve.methods import METHODS
+from skserve.estimators.methods import METHODS
+from skserve.formats.catalogue import DECODERS
+from skserve.formats.encoders import ENCODERS
+from skserve.inference.hooks import HOOKS
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

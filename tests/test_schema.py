@@ -31,11 +31,11 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC
 
-from skserve.columns import Column
 from skserve.errors import BadRequest
-from skserve.methods import find, named
-from skserve.schema import Schema
-from skserve.table import Table, conform
+from skserve.estimators.columns import Column
+from skserve.estimators.methods import find, named
+from skserve.estimators.schema import Schema
+from skserve.formats.conform import Table, conform
 
 FRAME = pd.DataFrame(
     {

@@ -29,11 +29,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skserve import server as server_module
 from skserve.config import Config
-from skserve.crowd import Crowd
 from skserve.errors import StartError
-from skserve.worker import BODY_LIMIT, Outbox, Worker, _body_length
+from skserve.serving import server as server_module
+from skserve.serving.balancer import Crowd
+from skserve.serving.worker import BODY_LIMIT, Outbox, Worker, _body_length
 from tests.conftest import ROOT, Server, free_port, serving, start, wait_until_ready
 
 ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}
@@ -637,7 +637,7 @@ def worker() -> Iterator[Worker]:
 def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_last_connection(
     worker, monkeypatch
 ):
-    monkeypatch.setattr("skserve.worker.PATIENCE", 60)
+    monkeypatch.setattr("skserve.serving.worker.PATIENCE", 60)
     looks = []
 
     def nobody() -> None:
@@ -739,7 +739,7 @@ def test_a_worker_that_is_told_to_stop_before_it_listens_stops(models, tmp_path)
 EARLY = """
 import os, signal, sys
 from pathlib import Path
-from skserve import server
+from skserve.serving import server
 from skserve.config import Config
 
 

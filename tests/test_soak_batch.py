@@ -38,8 +38,8 @@ print(int(v2.read_text().split()[1]) / 1e6 if v2.exists() else
 # One process, the way a notebook would do it, with our encoding.
 BARE = """
 import sys, time, joblib, pandas
-from skserve.answer import Answer
-from skserve.encoders import ENCODERS
+from skserve.formats.answer import Answer
+from skserve.formats.encoders import ENCODERS
 model = joblib.load("/opt/ml/model/model.joblib")
 began = time.process_time()
 y = model.predict(pandas.read_csv("/data/rows.csv", header=None).to_numpy())

@@ -21,9 +21,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from skserve import source
 from skserve.config import Config
 from skserve.errors import StartError
+from skserve.inference import source
 from tests.test_artifact import as_nobody, reachable
 
 SCRIPT = "def predict_fn(data, model): return [42]\n"

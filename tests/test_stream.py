@@ -19,11 +19,11 @@ import pytest
 import requests
 from sklearn.linear_model import LinearRegression
 
-from skserve.codec import Call
 from skserve.config import Config
 from skserve.errors import ModelFault
-from skserve.media import CSV, JSON, JSON_LINES, NPY
-from skserve.model import Model
+from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
+from skserve.inference.calls import Call
+from skserve.inference.model import Model
 from tests.conftest import Server, serving
 from tests.test_server import HEAD, ONE, children, connect, until
 

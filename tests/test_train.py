@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from skserve import telemetry, train
+from skserve import telemetry
 from skserve.config import Config
+from skserve.training import supervise
 from tests.conftest import ROOT, serving
 from tests.test_source import wheel
 
@@ -365,7 +366,7 @@ def test_a_job_that_cannot_begin_says_why(place, text, monkeypatch):
     monkeypatch.setattr(telemetry, "configure", lambda *_: None)
     place.config("hyperparameters", text)
 
-    assert train.train(Config(model_dir=place.base / "model"), {}) == 1
+    assert supervise.train(Config(model_dir=place.base / "model"), {}) == 1
 
     assert WRONG[text] in place.first_line
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from skserve.errors import StartError
-from skserve.training import data
-from skserve.training.data import Source
+from skserve.training import channel as channel_module
+from skserve.training.channel import Source
 
 
 @pytest.fixture
@@ -29,7 +29,9 @@ def channel(tmp_path: Path):
                 np.save(path, content)
             else:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return data.read(Source("train", tmp_path / "train", content_type, header), target)
+        return channel_module.read(
+            Source("train", tmp_path / "train", content_type, header), target
+        )
 
     return read
 
@@ -267,7 +269,7 @@ def test_reading_takes_little_more_memory_than_the_data(channel, tmp_path, kind,
     channel(**files)
     tracemalloc.start()
     try:
-        data.read(Source("train", tmp_path / "train"), 3)
+        channel_module.read(Source("train", tmp_path / "train"), 3)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

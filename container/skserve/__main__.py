@@ -41,7 +41,7 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
         environ.setdefault("SM_MODEL_DIR", str(config.model_dir))  # AWS's scripts read it
         if os.geteuid() == 0 and config.user != "root":
             environ["HOME"] = "/tmp"  # root is given up before anything is read
-        from skserve import server
+        from skserve.serving import server
 
         server.serve(config)
     except StartError as error:
@@ -50,14 +50,14 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
 
 
 def _train(word: str, environ: MutableMapping[str, str]) -> int:
-    from skserve import train
+    from skserve.training import supervise
 
     try:
         config = Config.from_env(environ)
     except StartError as error:  # SageMaker's users see the failure file, not this process's stderr
-        return train.refuse(str(error))
+        return supervise.refuse(str(error))
     if word == "train":
-        return train.train(config, environ)
+        return supervise.train(config, environ)
     from skserve.training import fit  # it will import scikit-learn, which the parent never needs
 
     return fit.fit(config)

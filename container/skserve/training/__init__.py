@@ -1,1 +1,4 @@
-"""What `train` is made of: the job, its child process, and what the child does."""
+"""A training job: the files of SageMaker in, model and report out; `supervise.train` runs it.
+
+The job runs in a child process, by a user's script or without code. Nothing here knows HTTP.
+"""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.training.data import Table
+from skserve.training.channel import Table
 
 log = logging.getLogger("skserve")
 

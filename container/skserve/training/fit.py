@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from skserve import artifact, columns, telemetry
+from skserve import telemetry
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.training import data, evaluation, recipe, report
-from skserve.training.data import Source, Table
+from skserve.estimators import columns
+from skserve.inference import artifact
+from skserve.training import channel, evaluation, recipe, report
+from skserve.training.channel import Source, Table
 from skserve.training.evaluation import Evaluation
 from skserve.training.job import Job
 
@@ -106,11 +108,11 @@ def _read(job: Job, name: str, estimator: Any, kind: str) -> Table:
     content_type = str(settings.get("ContentType") or "")
     header = str(job.hyperparameters.get("header", "auto"))
     source = Source(name, job.channel(name), content_type, header)
-    table = data.read(source, target)
+    table = channel.read(source, target)
     if supervised:
         table = replace(table, y=_targets(table, kind, name))
     if columns.is_vectorizer(columns.first_step(estimator)):
-        return data.documents(table, source)
+        return channel.documents(table, source)
     return table
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from skserve import artifact
-from skserve.training import data, plots
-from skserve.training.data import Table
+from skserve.inference import artifact
+from skserve.training import channel, plots
+from skserve.training.channel import Table
 from skserve.training.evaluation import Evaluation, last_step
 
 _MOST_CLASSES = 20
@@ -79,7 +79,7 @@ def _facts(train: Table) -> Iterator[tuple[str, str]]:
         yield "columns", "one, of text"
     else:
         yield "columns", f"{train.X.shape[1]:,}"
-        yield "missing cells", f"{data.missing(train.X):,}"
+        yield "missing cells", f"{channel.missing(train.X):,}"
     if train.y is None:
         return
     yield "target", train.target or ""

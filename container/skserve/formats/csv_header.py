@@ -1,0 +1,73 @@
+"""The first line of a CSV body, where it names the columns.
+
+Under batch transform only the first part of a file has it. So there it must name the columns in the
+order of the model, which is how the other parts are read, and it is answered by a line of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from skserve.errors import BadRequest
+from skserve.estimators.schema import Schema
+from skserve.formats.conform import Table, conform, quoted
+from skserve.formats.csv_tables import is_header
+from skserve.formats.media_types import MediaType
+
+
+@dataclass(frozen=True)
+class Header:
+    """The line as it stands in the body, with its end, and the names in it."""
+
+    line: bytes
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, body: bytes, kind: MediaType, schema: Schema, batch: bool) -> Header | None:
+        """Find the header of a body, if it has one. Raises BadRequest for a wrong one in batch."""
+        said = kind.parameters.get("header", "").lower()
+        if said not in ("", "present", "absent"):
+            raise BadRequest(
+                f"header={said} is not known.", "Send header=present or header=absent."
+            )
+        if said == "absent" or (said != "present" and not schema.names):
+            return None
+        if batch and not schema.names:
+            raise BadRequest(
+                "Only the first part of a file has its header, and the model was fitted without "
+                "names to know one by.",
+                "Take the header line out of the file, and header=present out of the type.",
+            )
+        taken = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal taken
+            for line in io.TextIOWrapper(io.BytesIO(body), "utf-8", "replace", newline=""):
+                taken += len(line.encode())
+                yield line.removeprefix("\ufeff")
+
+        try:
+            names = tuple(next(csv.reader(lines(), strict=True), []))
+        except csv.Error:
+            return None  # the decoder says what is wrong
+        # Each part of a file is said to have a header in batch, but it is only known by its names.
+        if not is_header(list(names), schema) and (batch or said != "present"):
+            return None
+        if batch:
+            _check_order(names, schema)
+        return cls(body[:taken], names)
+
+
+def _check_order(names: tuple[str, ...], schema: Schema) -> None:
+    assert schema.names  # in batch there is no header otherwise
+    if sorted(names) != sorted(schema.names):
+        conform(Table([[]], names), schema)  # says which are missing or unexpected
+    if names != schema.names:
+        raise BadRequest(
+            "The header names the columns in another order than the model, and only the first "
+            "part of a file has it: the others would be read in the wrong order.",
+            f"Write the columns of the file in this order: {quoted(schema.names)}.",
+        )

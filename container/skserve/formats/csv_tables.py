@@ -1,0 +1,225 @@
+"""CSV: plain numbers at the speed of C, and whatever else there is cell by cell.
+
+The fast way must give exactly what the careful one would; a property test compares them. Both go
+block by block, so that few cells are Python objects at the same time.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from skserve.errors import BadRequest
+from skserve.estimators.schema import Schema
+from skserve.formats.conform import Decoded, Table, joined
+from skserve.formats.media_types import MediaType, utf8_of
+
+csv.field_size_limit(1 << 31)  # the body has a limit of its own; a long text is not an error
+
+Names = tuple[str, ...] | None
+
+# Bytes of plain numbers, or else cells, that are Python objects at one time. With more of them
+# parsing is slower, because the objects no longer fit into the processor's cache.
+BLOCK = 1 << 17
+
+
+def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
+    """Read a table of any cells, with a header where there is one."""
+    data = utf8_of(body, kind)
+    header = kind.parameters.get("header", "").lower()
+    if header not in ("", "present", "absent"):
+        raise BadRequest(f"header={header} is not known.", "Send header=present or header=absent.")
+    try:
+        start, names = _opened(data, header, schema)
+        kept = names if schema.names else None  # a model without names skips the header
+        if schema.numeric:
+            table = joined(_blocks(data, start, kept, schema), schema)
+        else:
+            table = Table(list(_records(data, start, schema)), kept, spelled=True)
+    except csv.Error as error:
+        raise BadRequest(f"The body is not CSV: {error}.", "Close every double quote.") from None
+    if names is None and len(table.rows) == 1 and not schema.text:
+        table = table._replace(rows=table.rows[0], flat=True)
+    return Decoded(table)
+
+
+def _opened(data: bytes, header: str, schema: Schema) -> tuple[int, Names]:
+    """Return where the data starts, and the cells of the header where there is one."""
+    if header != "present" and (header or not schema.names):
+        return 0, None
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for line in io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""):
+            taken += len(line.encode())
+            yield line
+
+    first = next(csv.reader(lines(), strict=True), [])
+    return (taken, tuple(first)) if header or is_header(first, schema) else (0, None)
+
+
+def is_header(cells: list[str], schema: Schema) -> bool:
+    """Whether a first line names the fitted columns, all of them or at least half of its cells.
+
+    Half is enough to call a wrong header by its name instead of reading it as data; a row of data
+    that holds that many column names does not occur.
+    """
+    if not schema.names or not cells:
+        return False
+    fitted = set(schema.names)  # a tuple would be searched once for each cell
+    named = sum(cell in fitted for cell in cells)
+    return named > 0 and named * 2 >= len(cells)
+
+
+def _blocks(data: bytes, start: int, names: Names, schema: Schema) -> Iterator[Table]:
+    """Cut the records into tables: of numbers where they are plain, else of cells.
+
+    Where a record ends is only sure without quotes, or after a block that was plain all through;
+    so from the first block on that has quotes and is not plain, the csv module does the cutting.
+    """
+    quotes = data.find(b'"', start) >= 0
+    if not quotes and b"\r" in data:
+        data = data[start:].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        start = 0
+    row, width = 1, schema.n_features
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + BLOCK) + 1 or data.find(b"\n", start) + 1
+        block = data[start : end or len(data)]
+        numbers = _plain(block, width)
+        if numbers is not None:
+            yield Table(numbers, names, first=row)
+            row, width = row + len(numbers), numbers.shape[1]
+        elif quotes:
+            yield from _cut(_records(data, start, schema, row), names, row)
+            return
+        else:
+            cells = list(_records(block, 0, schema, row))
+            yield Table(cells, names, spelled=True, first=row)
+            row += len(cells)
+        start += len(block)
+
+
+def _plain(block: bytes, width: int | None) -> NDArray[np.float64] | None:
+    """Parse records of plain or missing numbers, (n_rows, width); None where there is more."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+        if b"\r" in block:
+            return None  # it ends a record too, but is white space to JSON
+    if not block.endswith(b"\n"):
+        block += b"\n"
+    width = width or block.count(b",", 0, block.index(b"\n")) + 1
+    try:
+        numbers = _as_json(block, width)
+        return _as_numerals(block, width) if numbers is None else numbers
+    except (ValueError, TypeError):
+        return None
+
+
+def _as_json(block: bytes, width: int) -> NDArray[np.float64] | None:
+    """Parse numbers as JSON knows them."""
+    if b"n" in block:
+        return None
+    numbers = rectangle(block[:-1], b"\n", width)
+    return None if numbers is None else _signed(numbers, block)
+
+
+def rectangle(text: bytes, between: bytes, width: int) -> NDArray[np.float64] | None:
+    """Parse JSON numbers and nulls, in rows with `between` between them, to (n_rows, width).
+
+    None where there is anything else. A text without quotes holds no string, so an empty one tells
+    where each row ends, and nothing but numbers can stand for the rest.
+    """
+    if b'"' in text:
+        return None
+    try:
+        values = orjson.loads(b'[%b,""]' % text.replace(between, b',"",'))
+        ends = values[width :: width + 1]
+        del values[width :: width + 1]
+        if ends.count("") != len(ends):
+            return None
+        try:
+            packed = struct.Struct(f"{len(values)}d").pack(*values)  # twice as fast as numpy
+            return np.frombuffer(bytearray(packed)).reshape(-1, width)
+        except struct.error:  # there is a null
+            return np.fromiter(values, np.float64, len(values)).reshape(-1, width)
+    except (ValueError, TypeError):
+        return None
+
+
+_ZERO = re.compile(rb"-0[ \t]*[,\n]")
+
+
+def _signed(numbers: NDArray[np.float64], block: bytes) -> NDArray[np.float64] | None:
+    """Return the numbers, unless there is a -0: an integer in JSON, and those have but one zero."""
+    if not numbers.all() and _ZERO.search(block):
+        return None
+    return numbers
+
+
+# What numbers are written with, as far as Python's `float` reads them.
+_NUMERALS = b"0123456789.+-eEINFAinfa"
+
+
+def _as_numerals(block: bytes, width: int) -> NDArray[np.float64] | None:
+    """Parse what else is a number to Python (+1, .5, 1., 01, nan), is missing, or is quoted."""
+    n_rows, quotes = block.count(b"\n"), b'"' in block
+    besides = block.translate(None, _NUMERALS + (b'"' if quotes else b" "))
+    if len(besides) != n_rows * width or besides != (b"," * (width - 1) + b"\n") * n_rows:
+        return None
+    cells = _filled(block.replace(b"\n", b","))
+    if quotes:  # tight around whole cells, or it is no JSON, or fewer cells
+        if len(orjson.loads(b"[%b]" % cells)) != n_rows * width:
+            return None
+        block = block.replace(b'"', b"")
+        cells = _filled(block.replace(b"\n", b","))
+    with suppress(orjson.JSONDecodeError):
+        values = orjson.loads(b"[%b]" % cells)
+        numbers = np.fromiter(values, np.float64, n_rows * width).reshape(n_rows, width)
+        if _signed(numbers, block) is not None:
+            return numbers
+    spelled = cells.replace(b"null", b"nan").split(b",")
+    return np.fromiter(map(float, spelled), np.float64).reshape(n_rows, width)
+
+
+def _filled(cells: bytes) -> bytes:
+    """Write null where there is nothing before a comma; the last one ends the cells."""
+    cells = b"," + cells
+    commas = np.frombuffer(cells, np.uint8) == ord(",")
+    gaps = (np.flatnonzero(commas[:-1] & commas[1:]) + 1).tolist()
+    ends = [*gaps, len(cells)]
+    return b"null".join(map(cells.__getitem__, map(slice, [0, *gaps], ends)))[1:-1]
+
+
+def _records(data: bytes, start: int, schema: Schema, row: int = 1) -> Iterator[list[str]]:
+    """Read the records from `start` on; `row` is the number of the first."""
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    lines = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    for number, cells in enumerate(csv.reader(lines, strict=True), row):
+        if not cells and schema.n_features not in (None, 1) and not schema.text:
+            raise BadRequest(f"Row {number} is a blank line.", "Leave no line empty.")
+        yield cells or [""]  # a blank line of a one-column table is a missing value
+
+
+def _cut(records: Iterator[list[str]], names: Names, row: int) -> Iterator[Table]:
+    """Cut records into tables of so many cells; `row` is the number of the first."""
+    block: list[list[str]] = []
+    cells = 0
+    for record in records:
+        block.append(record)
+        cells += len(record)
+        if cells >= BLOCK:
+            yield Table(block, names, spelled=True, first=row)
+            row += len(block)
+            block, cells = [], 0
+    if block:
+        yield Table(block, names, spelled=True, first=row)

@@ -1,0 +1,66 @@
+"""libsvm text: a row a line, `label index:value index:value ...`, of which the label is ignored."""
+
+from __future__ import annotations
+
+from operator import methodcaller
+
+import numpy as np
+
+from skserve.errors import BadRequest
+from skserve.estimators.schema import Schema
+from skserve.formats import sparse
+from skserve.formats.conform import Decoded, Table
+from skserve.formats.media_types import MediaType, utf8_of
+
+
+def read_libsvm(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
+    """Read sparse rows. Indices start at 0, as in SageMaker and scikit-learn, or at `base`."""
+    if schema.n_features is None:
+        raise BadRequest(
+            "The model does not say how many columns it takes, and libsvm does not either.",
+            "Send application/x-npz.",
+        )
+    base = kind.parameters.get("base", "0")
+    if base not in ("0", "1"):
+        raise BadRequest(f"base={base[:40]} is not known.", "Send base=0 or base=1.")
+    pairs: list[bytes] = []
+    starts = [0]
+    for line in utf8_of(body, kind).splitlines():
+        words = line.partition(b"#")[0].split()
+        if words:
+            pairs += words[_before(words) :]
+            starts.append(len(pairs))
+        elif b"#" not in line:
+            raise BadRequest(f"Row {len(starts)} is a blank line.", "Leave no line empty.")
+    try:
+        joined = b":".join(pairs)
+        if not set(map(methodcaller("count", b":"), pairs)) <= {1} or b"_" in joined:
+            raise ValueError  # Python reads 1_000, no file format does
+        flat = joined.split(b":") if pairs else []
+        columns = np.array(list(map(int, flat[::2])), np.int64) - int(base)
+        values = np.array(list(map(float, flat[1::2])), np.float64)
+    except (ValueError, OverflowError):
+        raise _first_fault(pairs, starts) from None
+    return Decoded(Table(sparse.rows_of(values, columns, np.array(starts), schema.n_features)))
+
+
+def _before(words: list[bytes]) -> int:
+    """Return how many words come before the pairs: a label, and the number of a query."""
+    label = b":" not in words[0]
+    return label + (len(words) > label and words[label].startswith(b"qid:"))
+
+
+def _first_fault(pairs: list[bytes], starts: list[int]) -> BadRequest:
+    """Find the pair that is none."""
+    hint = "Send label index:value ..., with spaces between."
+    for at, pair in enumerate(pairs):
+        index, colon, value = pair.partition(b":")
+        try:
+            if b"_" in pair or not colon or not -(2**63) <= int(index) < 2**63:
+                raise ValueError
+            float(value)
+        except ValueError:
+            row = int(np.searchsorted(starts, at, side="right"))
+            text = pair[:40].decode("utf-8", "replace")
+            return BadRequest(f"Row {row}: expected index:value, got {text!r}.", hint)
+    return BadRequest("The body is not libsvm text.", hint)

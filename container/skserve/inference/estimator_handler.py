@@ -1,0 +1,148 @@
+"""The line that needs no code: the schema says what X is, the estimator answers.
+
+`decode`, `predict` and `encode` take the request's context last, as the line of a script does; here
+nothing asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from skserve.config import Config
+from skserve.errors import BadRequest, ModelFault, ServeError, StartError
+from skserve.estimators.accelerate import accelerate
+from skserve.estimators.methods import METHODS, find, fitted_steps, look, named
+from skserve.estimators.schema import Schema
+from skserve.formats.answer import Answer
+from skserve.formats.conform import missing_values
+from skserve.formats.encoders import ENCODERS
+from skserve.inference import calls
+from skserve.inference.calls import Call, Reply, Request
+
+
+class EstimatorLine:
+    """Decode a table, ask one method of the estimator, encode its answer."""
+
+    def __init__(self, estimator: object, config: Config) -> None:
+        self.schema = schema = Schema.of(estimator)
+        if schema.names is not None or _writes_frames(estimator):
+            import pandas  # noqa: F401  # the workers share what is imported now
+        # Numbers travel as an array, and get their names where scikit-learn itself is asked.
+        self._methods = {
+            name: named(own, schema.names) if schema.numeric else own
+            for name in METHODS
+            if (own := find(estimator, name)) is not None
+        }
+        self.method = config.method or next(iter(self._methods), None)
+        self._accept = config.accept
+
+    @classmethod
+    def of(cls, estimator: object, script: object, config: Config) -> EstimatorLine:
+        """Make the line of a model without a script. Raises StartError if it cannot answer."""
+        line = cls(estimator, config)
+        line.check_method(estimator)
+        line.accelerate(estimator, config.accelerate)
+        line.check_accept()
+        return line
+
+    def decode(self, call: Call, context: object) -> Request:
+        return calls.decode(call, self.schema, self.answer_type(call))
+
+    def predict(self, request: Request, context: object) -> Answer:
+        method = request.method or self.method
+        assert method is not None  # checked at load
+        try:
+            y = self._ask(method, request.X)
+        except ValueError as error:
+            raise _refused(request, method, self.schema.names, error) from error
+        except TypeError as error:
+            if not hasattr(request.X, "tocsr"):
+                raise
+            raise BadRequest(
+                "This model takes no sparse rows.", "Send them dense: JSON, CSV or npy."
+            ) from error
+        answer = Answer.of(y, method)
+        if request.n_rows is not None and answer.n_rows != request.n_rows:
+            raise ModelFault(
+                f"{method} returned {answer.n_rows} rows for {request.n_rows}.",
+                "A step of the model changes the number of rows; it cannot be served row by row.",
+            )
+        return answer
+
+    def _ask(self, method: str, X: Any) -> Any:
+        """Call one method; on a copy where a step works in place and X is the body's own bytes."""
+        try:
+            return self._methods[method](X)
+        except ValueError:
+            if not isinstance(X, np.ndarray) or X.flags.writeable:
+                raise
+            return self._methods[method](X.copy())
+
+    def encode(self, y: Answer, request: Request, context: object) -> Reply:
+        return calls.encode(y, request)
+
+    def answer_type(self, call: Call) -> str:
+        return calls.answer_type(call.accept, self._accept or calls.family(call))
+
+    def takes_portions(self, lined: bool) -> bool:
+        """Whether a body can be cut, which changes nothing here: a row's answer is its own."""
+        return True
+
+    def check_method(self, estimator: object) -> None:
+        """Raise StartError unless the estimator has the method that is to answer."""
+        kind = type(estimator).__name__
+        if self.method is None:
+            raise StartError(f"{kind} has no method that can answer requests, such as predict.")
+        if self.method not in self._methods:
+            has = ", ".join(self._methods)
+            raise StartError(f"SKSERVE_METHOD is {self.method}, but {kind} has only: {has}.")
+
+    def accelerate(self, estimator: object, mode: str) -> None:
+        """Put fast paths in the place of methods. Raises StartError if `mode` requires what is not.
+
+        Only where X is numbers: text and mixed tables are slow for reasons of their own.
+        """
+        fast: dict[str, Callable[[Any], Any]] = {}
+        if mode != "off" and self.schema.numeric and self.schema.n_features:
+            fast = accelerate(estimator, self._methods, self.schema.n_features)
+        if mode == "require" and self.method not in fast:
+            raise StartError(
+                f"SKSERVE_ACCELERATE is require, but {self.method} of this "
+                f"{type(estimator).__name__} has no fast path; with auto it is served as "
+                "scikit-learn does it."
+            )
+        self._methods |= fast
+
+    def check_accept(self) -> None:
+        """Raise StartError unless the default format can be written."""
+        if self._accept and self._accept not in ENCODERS:
+            raise StartError(
+                f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {self._accept!r}; "
+                f"expected one of {', '.join(ENCODERS)}."
+            )
+
+
+def _writes_frames(estimator: object) -> bool:
+    """Whether a step was told to answer with frames: `set_output(transform="pandas")`."""
+    steps = [estimator, *fitted_steps(estimator)]
+    return {"transform": "pandas"} in [look(step, "_sklearn_output_config") for step in steps]
+
+
+def _refused(
+    request: Request, method: str, names: Sequence[str] | None, error: ValueError
+) -> ServeError:
+    """Make the answer to the values that the model refused."""
+    if request.n_rows is None:
+        return ModelFault(
+            f"{method} failed on what the script's input_fn returned.",
+            "The log has the traceback.",
+        )
+    # The table has the right shape and dtypes by now, so it is the values: NaN or infinity where
+    # the model takes none, an unknown category. scikit-learn says so best.
+    about_missing = re.search(r"\b(NaN|infinity)\b", str(error))
+    where = missing_values(request.X, names) if about_missing else ""
+    return BadRequest(where + str(error), "Change the values, or fit a model for them.")

@@ -1,0 +1,275 @@
+"""The user's script: importing it, and calling its functions the way AWS's containers do.
+
+The functions and the order of their arguments are section 3 of the contract. Arguments are passed
+by position, so their names are the user's own. A function may take one more, the request's context;
+whether it does is decided once, at load. An exception that carries a status is the script's answer,
+any other is a `ModelFault`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from skserve.errors import HookError, ModelFault, NoRoom, ServeError, StartError
+from skserve.inference.source import Source
+
+# How many arguments each function takes without the context.
+HOOKS = {
+    "pre_model_fn": 1,  # (model_dir)
+    "model_fn": 1,  # (model_dir)
+    "model_warmup_fn": 2,  # (model_dir, model)
+    "input_fn": 2,  # (body, content_type)
+    "predict_fn": 2,  # (data, model): the data first
+    "output_fn": 2,  # (prediction, accept)
+    "execution_parameters_fn": 0,  # ()
+    "transform_fn": 4,  # (model, body, content_type, accept): the model first
+}
+
+# Modules that Python 3.12 and 3.13 removed, and the package that brings each.
+REMOVED = {
+    "aifc": "standard-aifc",
+    "asynchat": "standard-asynchat",
+    "asyncore": "standard-asyncore",
+    "audioop": "audioop-lts",
+    "cgi": "legacy-cgi",
+    "cgitb": "legacy-cgi",
+    "chunk": "standard-chunk",
+    "crypt": "legacy-crypt",
+    "imghdr": "standard-imghdr",
+    "mailcap": "standard-mailcap",
+    "nntplib": "standard-nntplib",
+    "pipes": "standard-pipes",
+    "sndhdr": "standard-sndhdr",
+    "sunau": "standard-sunau",
+    "telnetlib": "standard-telnetlib",
+    "uu": "standard-uu",
+    "xdrlib": "standard-xdrlib",
+}
+
+
+@dataclass
+class Context:
+    """What a function that asks for it may know of the request and say of the answer.
+
+    The names are those of Multi Model Server's context; `index` is always 0, one request a call.
+    """
+
+    model_dir: str
+    headers: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
+    media_type: str | None = None
+    reply_headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def system_properties(self) -> dict[str, Any]:
+        return {"model_dir": self.model_dir, "gpu_id": None, "batch_size": 1}
+
+    def get_request_header(self, index: int, key: str) -> str | None:
+        wanted = key.lower()
+        return next((text for name, text in self.headers.items() if name.lower() == wanted), None)
+
+    def get_all_request_header(self, index: int) -> dict[str, str]:
+        return self.headers
+
+    def set_response_content_type(self, index: int, value: str) -> None:
+        self.media_type = value
+
+    def get_response_content_type(self, index: int) -> str | None:
+        return self.media_type
+
+    def set_response_status(self, code: int = 200, phrase: str = "", index: int = 0) -> None:
+        self.status = code
+
+    def set_response_header(self, index: int, key: str, value: str) -> None:
+        self.reply_headers[key] = value
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One function of the script. Calling it turns its failures into answers."""
+
+    name: str
+    function: Callable[..., Any]
+    takes_context: bool
+
+    def __call__(self, *arguments: Any, context: Context) -> Any:
+        try:
+            return self._called(arguments, context)
+        except ServeError:
+            raise
+        except (Exception, SystemExit) as error:  # sys.exit in a script ends its request, not us
+            raise answer_to(self.name, error) from error
+
+    def at_start(self, *arguments: Any, context: Context) -> Any:
+        """Call the function while the model is loaded. Raises StartError for whatever it raises."""
+        try:
+            return self._called(arguments, context)
+        except StartError:
+            raise
+        except MemoryError as error:
+            raise NoRoom(f"The script's {self.name} ran out of memory.") from error
+        except (Exception, SystemExit) as error:
+            raise StartError(f"The script's {self.name} failed: {_said(error)}") from error
+
+    def _called(self, arguments: tuple[Any, ...], context: Context) -> Any:
+        return self.function(*arguments, *([context] if self.takes_context else []))
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The functions that the script defines; all None where there is no script."""
+
+    module: ModuleType | None = None
+    folder: Path | None = None
+    pre_model_fn: Hook | None = None
+    model_fn: Hook | None = None
+    model_warmup_fn: Hook | None = None
+    input_fn: Hook | None = None
+    predict_fn: Hook | None = None
+    output_fn: Hook | None = None
+    transform_fn: Hook | None = None
+    execution_parameters_fn: Hook | None = None
+
+    def __bool__(self) -> bool:
+        return self.module is not None
+
+    def lookup(self, name: str) -> Any:
+        """Find a class or function of the user's code by name. Raises AttributeError.
+
+        The script comes first; then the file beside it that defines the name. Such a file is found
+        by parsing, so that no other, a training script say, is run.
+        """
+        if self.module is not None and hasattr(self.module, name):
+            return getattr(self.module, name)
+        for path in sorted(self.folder.glob("*.py")) if self.folder else []:
+            if defines(path, name):
+                return getattr(importlib.import_module(path.stem), name)
+        raise AttributeError(f"Can't get attribute '{name}' on <module '__main__'>")
+
+
+def load(source: Source | None) -> Hooks:
+    """Import the script of `source` and take its functions. Raises StartError."""
+    if source is None:
+        return Hooks()
+    for folder in (source.library, source.folder):
+        if folder is not None and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    module = _imported(source)
+    taken = {name: _hook(module, name) for name in HOOKS}
+    hooks = Hooks(module=module, folder=source.folder, **taken)
+    trio = [name for name in ("input_fn", "predict_fn", "output_fn") if taken[name]]
+    if hooks.transform_fn and trio:
+        raise StartError(
+            f"{source.program} defines transform_fn together with {', '.join(trio)}; transform_fn "
+            "stands for all three, so define it alone or not at all."
+        )
+    return hooks
+
+
+def _imported(source: Source) -> ModuleType:
+    path = source.folder / source.program
+    name = path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec  # a .py file always has a spec and a loader
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    # The bare name, because the script's own modules and its pickles refer to it by that.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if package := REMOVED.get(missing):
+            raise StartError(
+                f"{source.program} imports {missing!r}, which Python {sys.version_info.major}."
+                f"{sys.version_info.minor} no longer has; add {package} to requirements.txt "
+                "beside the script: it brings that module."
+            ) from error
+        raise StartError(
+            f"{source.program} imports {error.name!r}, which is not installed; add it to "
+            "requirements.txt beside the script, or its file to the same folder."
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise StartError(f"{source.program} cannot be imported: {_said(error)}") from error
+    return module
+
+
+def _hook(module: ModuleType, name: str) -> Hook | None:
+    function = getattr(module, name, None)
+    if function is None:
+        return None
+    if not callable(function):
+        raise StartError(f"{name} in {module.__name__}.py is not a function.")
+    if _is_async(function) or _is_async(getattr(function, "__call__", None)):  # noqa: B004
+        raise StartError(
+            f"{name} in {module.__name__}.py is async, and nobody here awaits it; write def, and "
+            "asyncio.run inside where it is needed."
+        )
+    return Hook(name, function, _takes_context(function, name, HOOKS[name]))
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _takes_context(function: Callable[..., Any], name: str, count: int) -> bool:
+    """Whether a function asks for the context: one argument more, without a default or so named."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False  # a builtin does not say
+    places = [
+        one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    needed = [one for one in places if one.default is one.empty]
+    spread = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    if len(needed) > count + 1 or (len(places) < count and not spread):
+        raise StartError(
+            f"{name} takes {len(places)} arguments; it is called with {count}, or with the context "
+            f"as one more."
+        )
+    if len(needed) == count + 1:
+        return True
+    return len(places) > count and "context" in places[count].name.lower()
+
+
+def answer_to(name: str, error: BaseException) -> ServeError:
+    """Make the answer to an exception of the script: its own status, or a 500 that says where."""
+    ours = any(one.__module__.startswith("werkzeug.") for one in type(error).__mro__)
+    status = getattr(error, "code" if ours else "status_code", None)
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        return ModelFault(f"The script's {name} failed.", "The log has the traceback.")
+    if status == 415 and name == "output_fn":
+        status = 406  # AWS's toolkits raise the same error for both directions
+    text = getattr(error, "message", None) or getattr(error, "description", None) or error
+    return HookError(str(text), status)
+
+
+def _said(error: BaseException) -> str:
+    """Say what failed and in which line of which file."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+
+
+def defines(path: Path, name: str) -> bool:
+    """Whether a Python file binds `name` to a function or class at its top; it is not run."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError, OSError):
+        return False
+    return any(getattr(node, "name", None) == name for node in body)

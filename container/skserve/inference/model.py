@@ -1,0 +1,129 @@
+"""One model, from a body to an answer, without any HTTP in it.
+
+This is the page to read first. A request is decoded, predicted and encoded. Which functions do it
+is chosen once, when the model is loaded: `EstimatorLine` is ours and needs no code, `ScriptLine`
+puts the functions of the user's script in its place, one by one. Routes, tests and everything else
+call `Model.invoke`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skserve.config import Config
+from skserve.estimators.accelerate.jobs import limit_jobs
+from skserve.formats.catalogue import DECODERS
+from skserve.formats.encoders import ENCODERS, dumps
+from skserve.formats.media_types import JSON
+from skserve.inference import artifact, hooks, source
+from skserve.inference.calls import Call, Reply, Request
+from skserve.inference.chunked import Transform
+from skserve.inference.estimator_handler import EstimatorLine
+from skserve.inference.hooks import Context, Hooks
+from skserve.inference.script_handler import ScriptLine, finish
+from skserve.inference.source import Source
+from skserve.telemetry import stage
+
+Predict = Callable[[Request, Context], Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model and its line; `invoke` may be called from several threads at once.
+
+    `saved_with` is the scikit-learn that pickled the model, where that is known.
+    """
+
+    directory: Path
+    estimator: Any
+    script: Hooks
+    line: EstimatorLine | ScriptLine
+    config: Config
+    saved_with: str | None
+
+    @classmethod
+    def load(
+        cls, directory: Path, config: Config, code: Source | None = None, jobs: int = 1
+    ) -> Model:
+        """Load what `directory` holds and choose its line. Raises StartError.
+
+        `code` is the user's code where it has been fetched already. `jobs` is how many threads one
+        prediction may use.
+        """
+        script = hooks.load(code or source.fetch(directory, config))
+        path, context, saved_with = str(directory), Context(str(directory)), None
+        with artifact.main_classes(script.lookup if script else None):
+            if script.pre_model_fn:
+                script.pre_model_fn.at_start(path, context=context)
+            if script.model_fn:
+                estimator = script.model_fn.at_start(path, context=context)
+            else:
+                if not script:  # one may use pandas wherever it likes, and in any thread
+                    artifact.import_scikit_learn()
+                estimator, saved_with = artifact.load(directory, config)
+        limit_jobs(estimator, jobs)
+        line = (ScriptLine if script else EstimatorLine).of(estimator, script, config)
+        return cls(directory, estimator, script, line, config, saved_with)
+
+    def invoke(self, call: Call, predict: Predict | None = None) -> Reply:
+        """Answer one call. Raises ServeError; anything else is a bug.
+
+        `predict` stands in for the line's own, and does its own timing.
+        """
+        headers = dict(call.headers) if self.script else {}  # nobody else asks for them
+        context = Context(str(self.directory), headers)
+        with stage("decode"):
+            request = self.line.decode(call, context)
+        if predict:
+            y = predict(request, context)
+        else:
+            with stage("predict"):
+                y = self.line.predict(request, context)
+        with stage("encode"):
+            return self.line.encode(y, request, context)
+
+    def transform(self, call: Call) -> Transform | None:
+        """Take on a call whose body is still to come, if it can be answered in portions."""
+        context = Context(str(self.directory), dict(call.headers))
+        work = Transform(self.line, call, context, self.config)
+        return work if work.possible else None
+
+    def execution_parameters(self, ours: dict[str, Any]) -> Reply:
+        """Answer what batch transform asks first: by the script if it says, else by `ours`."""
+        hook = self.script.execution_parameters_fn
+        if hook is None:
+            return Reply(dumps(ours))
+        context = Context(str(self.directory))
+        return finish(hook(context=context), JSON, context, "execution_parameters_fn")
+
+    def warm_up(self) -> None:
+        """Run the script's model_warmup_fn, in the process that is going to predict."""
+        if self.script.model_warmup_fn:
+            path = str(self.directory)
+            self.script.model_warmup_fn.at_start(path, self.estimator, context=Context(path))
+
+    @property
+    def title(self) -> str:
+        """The model in a few words, for the log; an old pickle may not survive printing itself."""
+        return f"{type(self.estimator).__name__}.{self.line.method}"
+
+    def describe(self) -> dict[str, Any]:
+        """Describe for people and programs what the model takes and answers."""
+        return {
+            "model": type(self.estimator).__name__,
+            "method": self.line.method,
+            **self.line.schema.describe(),
+            "script": [name for name in hooks.HOOKS if getattr(self.script, name)],
+            "content_types": list(DECODERS),
+            "accept": list(ENCODERS),
+            "versions": {
+                "python": sys.version.split()[0],
+                "scikit-learn": artifact.installed("scikit-learn"),
+                "numpy": artifact.installed("numpy"),
+                "saved_with_scikit-learn": self.saved_with,
+            },
+        }

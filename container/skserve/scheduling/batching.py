@@ -1,0 +1,240 @@
+"""Requests that wait at the same moment are answered by one call.
+
+For many models 32 rows cost hardly more than one. There is no timer: a lone request is answered at
+once. While a call runs, arrivals gather, and the next call takes them all, up to a bound on rows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from skserve import telemetry
+from skserve.errors import TimedOut
+from skserve.formats.answer import Answer
+from skserve.inference.calls import Request
+from skserve.inference.hooks import Hooks
+from skserve.scheduling.slots import Slots, cost_since
+
+# Rows of one call: more of them take longer and save no more, while others wait.
+ROWS = 256
+
+Predict = Callable[[Request, Any], Any]
+
+# Methods whose answer may be as wide as a vocabulary, and sparse.
+_WIDE = {"transform"}
+
+# Classes of scikit-learn in which one row's answer may depend on the rows beside it.
+_DEPENDENT = {
+    "BernoulliRBM",  # draws a random number for each row of score_samples
+    "DummyClassifier",  # may draw its answers, row after row
+    "FunctionTransformer",  # any function at all
+    "NMF",  # iterates until the error over all rows is small
+    "MiniBatchNMF",
+    "IterativeImputer",  # may draw random numbers, row after row
+}
+
+
+@dataclass(eq=False)
+class _Piece:
+    """One request in the queue, and what became of it."""
+
+    request: Request
+    kind: tuple[Any, ...]
+    since: float = field(default_factory=time.perf_counter)
+    told: threading.Event = field(default_factory=threading.Event)  # to lead, or the outcome
+    began: float = 0.0
+    ended: float = 0.0
+    cost: float = 0.0  # seconds of work of the call that it was in
+    mates: int = 1  # requests in that call
+    answer: Any = None
+    error: Exception | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.ended > 0
+
+    def finish(self, answer: Any, error: Exception | None) -> None:
+        self.answer, self.error, self.ended = answer, error, time.perf_counter()
+        self.told.set()
+
+
+class Batcher:
+    """Stands in for a `predict`: the same answers, with fewer calls of it.
+
+    One call of it runs at a time, in a slot. The first who waits leads: it waits for the slot, and
+    the call takes whoever waits by then. Afterwards the next one leads.
+    """
+
+    def __init__(self, predict: Predict, slots: Slots) -> None:
+        self._predict, self._slots = predict, slots
+        self._lock = threading.Lock()
+        self._waiting: list[_Piece] = []
+        self._led = False
+
+    def __call__(self, request: Request, context: Any, costs: list[tuple[float, bool]]) -> Any:
+        """Return what `predict` says of the request's rows, or raise what it raises.
+
+        `costs` gets the seconds of work of the call, and whether the request was alone in it.
+        """
+        kind = _kind(request)
+        if kind is None:
+            return self._slots.run(lambda: self._alone(request, context))
+        piece = _Piece(request, kind)
+        with self._lock:
+            self._waiting.append(piece)
+            leads, self._led = not self._led, True
+        if leads or self._leads_at_last(piece):
+            self._lead(piece, context)
+        telemetry.spent("queue", piece.began - piece.since)
+        telemetry.spent("predict", piece.ended - piece.began)
+        telemetry.note(joined=piece.mates)
+        if piece.error is not None:
+            raise piece.error
+        costs.append((piece.cost, piece.mates == 1))
+        return piece.answer
+
+    def _alone(self, request: Request, context: Any) -> Any:
+        with telemetry.stage("predict"):
+            return self._predict(request, context)
+
+    def _leads_at_last(self, piece: _Piece) -> bool:
+        """Wait until the piece is answered, or is to lead. Raises TimedOut."""
+        piece.told.wait(self._slots.timeout)
+        with self._lock:
+            if piece.over:
+                return False
+            if piece.told.is_set():
+                return True
+            if piece in self._waiting:
+                self._waiting.remove(piece)
+        raise TimedOut(
+            f"No prediction was made within {self._slots.timeout:g} s.", "Send fewer at a time."
+        )
+
+    def _lead(self, piece: _Piece, context: Any) -> None:
+        """Make the next call, and name who leads after it."""
+        taken: list[_Piece] = []
+        left = piece.since + self._slots.timeout - time.perf_counter()
+        try:
+            self._slots.run(lambda: self._call(taken, context), max(left, 0.001))
+        except Exception as error:  # no slot, or none in time, or the call took too long
+            with self._lock:
+                if piece in self._waiting:
+                    self._waiting.remove(piece)
+                    taken = [piece]
+            for one in taken:
+                if not one.over:
+                    one.began = one.began or time.perf_counter()
+                    one.finish(None, error)
+        finally:
+            with self._lock:
+                self._led = bool(self._waiting)
+                if self._led:
+                    self._waiting[0].told.set()
+
+    def _call(self, taken: list[_Piece], context: Any) -> None:
+        """Answer those who wait now, in this slot."""
+        with self._lock:
+            taken += self._next()
+        began, work = time.perf_counter(), cost_since()
+        for one in taken:
+            one.began, one.mates = began, len(taken)
+        if len(taken) > 1:
+            answers = self._joined([one.request for one in taken], context)
+            cost = work()
+            if answers is not None:
+                for one, answer in zip(taken, answers, strict=True):
+                    one.cost = cost
+                    one.finish(answer, None)
+                return
+        for one in taken:
+            answer, error = None, None
+            try:
+                answer = self._predict(one.request, context)
+            except Exception as failure:
+                error = failure
+            one.cost = work()
+            one.finish(answer, error)
+
+    def _next(self) -> list[_Piece]:
+        """Take the first that waits, and those that can go with it."""
+        taken, rows = [self._waiting[0]], self._waiting[0].request.n_rows or 0
+        for one in self._waiting[1:]:
+            more = one.request.n_rows or 0
+            if one.kind == taken[0].kind and rows + more <= ROWS:
+                taken.append(one)
+                rows += more
+        self._waiting = [one for one in self._waiting if one not in taken]
+        return taken
+
+    def _joined(self, requests: list[Request], context: Any) -> list[Any] | None:
+        """Return an answer for each request; None where they have to be asked one by one.
+
+        That is so where any of them fails: its fault is not the others'.
+        """
+        tables = [request.X for request in requests]
+        counts = [len(X) for X in tables]
+        X: Any = (
+            np.concatenate(tables)
+            if isinstance(tables[0], np.ndarray)
+            else [text for X in tables for text in X]
+        )
+        try:
+            y = self._predict(replace(requests[0], X=X, n_rows=len(X)), context)
+        except Exception:
+            return None
+        ends = np.cumsum(counts).tolist()
+        pieces = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        if isinstance(y, Answer):
+            return [replace(y, parts=tuple(part[one] for part in y.parts)) for one in pieces]
+        if isinstance(y, np.ndarray) and y.ndim and len(y) == len(X):
+            return [y[one] for one in pieces]
+        return None
+
+
+def _kind(request: Request) -> tuple[Any, ...] | None:
+    """Return what requests must agree in to travel together; None for one that travels alone."""
+    X = request.X
+    if request.method in _WIDE or not 0 < (request.n_rows or 0) <= ROWS:
+        return None
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        return request.method, X.dtype, X.shape[1]
+    return (request.method, str) if isinstance(X, list) else None
+
+
+def joinable(estimator: object, method: str | None, script: Hooks, mode: str) -> bool:
+    """Whether requests to a model may travel together.
+
+    Only where each row is answered as if it were alone. Of scikit-learn's own classes that is
+    known; a script has to say so (`on`), and then only its predict_fn may be its own, without a
+    context, because what surrounds it belongs to one request.
+    """
+    if method in _WIDE or script.input_fn or script.output_fn:
+        return False
+    if script.transform_fn or (script.predict_fn and script.predict_fn.takes_context):
+        return False
+    return mode == "on" or (not script.predict_fn and independent(estimator))
+
+
+def independent(estimator: object) -> bool:
+    """Whether an estimator is made of scikit-learn's own classes alone, and of none in which rows
+    meet; a function as a parameter, such as a metric, is somebody's own.
+    """
+    try:
+        parts = [estimator, *estimator.get_params(deep=True).values()]  # type: ignore[attr-defined]
+    except Exception:  # no estimator, or an old pickle
+        return False
+    return all(_known(part) for part in parts)
+
+
+def _known(part: object) -> bool:
+    kind = type(part)
+    if hasattr(part, "get_params") and not isinstance(part, type):
+        return kind.__module__.startswith("sklearn.") and kind.__name__ not in _DEPENDENT
+    return isinstance(part, type) or not callable(part)

@@ -1,0 +1,138 @@
+"""A name to something that can be invoked. Single: the one model in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from skserve.errors import NotReady
+from skserve.formats.chunks import Read
+from skserve.inference.calls import Call, Reply
+from skserve.inference.model import Model
+from skserve.scheduling.batching import Batcher, joinable
+from skserve.scheduling.slots import SMALL, Pace, Slots, safely
+from skserve.scheduling.streaming import Relay
+
+
+class Invocable(Protocol):
+    """What answering a call needs."""
+
+    def place(self) -> AbstractContextManager[None]: ...
+
+    def invoke(self, call: Call, here: bool = False) -> Reply: ...
+
+    def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None: ...
+
+
+class Registry(Invocable, Protocol):
+    """What the routes of a single model need."""
+
+    def ready(self) -> bool: ...
+
+    def cheap(self, size: int) -> bool: ...
+
+    def execution_parameters(self, ours: dict[str, object]) -> Reply: ...
+
+    def describe(self) -> dict[str, object]: ...
+
+
+class Single:
+    """The registry of one model: loaded before the fork, or `fill`ed later."""
+
+    def __init__(self, slots: Slots, model: Model | None = None, batching: str = "off") -> None:
+        self._slots = slots
+        self._batching = batching
+        self._batcher: Batcher | None = None
+        self._filled = threading.Event()
+        self._pace = Pace()
+        self._model: Model | None = None
+        if model is not None:
+            self.fill(model)
+
+    def fill(self, model: Model) -> None:
+        """Answer with `model` from now on."""
+        if self._batching != "off" and joinable(
+            model.estimator, model.line.method, model.script, self._batching
+        ):
+            self._batcher = Batcher(model.line.predict, self._slots)
+        self._model = model
+        self._filled.set()
+
+    def ready(self) -> bool:
+        """Whether a prediction could run now: a model is loaded and not every slot hangs."""
+        return self._model is not None and not self.hung()
+
+    def hung(self) -> bool:
+        """Whether every slot holds a prediction that outlived its request."""
+        return self._slots.hung
+
+    def place(self) -> AbstractContextManager[None]:
+        """Hold a place for one request. Raises Overloaded."""
+        return self._slots.place()
+
+    def cheap(self, size: int) -> bool:
+        """Whether a body of `size` bytes may be answered by the thread that answers /ping.
+
+        Never where a script may do whatever it likes, nor in batch, which may try a record often.
+        """
+        model = self._model
+        if model is None or model.script or model.config.batch:
+            return False
+        return self._pace.cheap(size)
+
+    def invoke(self, call: Call, here: bool = False) -> Reply:
+        """Answer a call in a slot, or `here` in this thread."""
+        model = self._loaded()
+        if self._batcher and not here and len(call.body) < SMALL:
+            return self._with_others(model, self._batcher, call)
+
+        def work() -> Reply:
+            reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
+            if isinstance(reply.body, bytes):
+                return reply
+            return replace(reply, body=Relay(reply.body, self._slots))
+
+        return safely(work) if here else self._slots.run(work, after=_pump)
+
+    def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None:
+        """Answer a body as it is read, each portion in its turn; None where it is needed whole."""
+        work = self._loaded().transform(call)
+        if work is None:
+            return None
+        return work.answer(read, self._slots.run, self._slots.timeout, duplex)
+
+    def execution_parameters(self, ours: dict[str, object]) -> Reply:
+        model = self._loaded()
+        return self._slots.run(lambda: model.execution_parameters(ours))
+
+    def _with_others(self, model: Model, batcher: Batcher, call: Call) -> Reply:
+        """Decode and encode in this thread; only the prediction needs a slot."""
+        costs: list[tuple[float, bool]] = []
+        own = time.thread_time()
+        reply = model.invoke(call, lambda request, context: batcher(request, context, costs))
+        own = time.thread_time() - own
+        for cost, alone in costs:
+            self._pace.learn(len(call.body), own + cost, alone)
+        return reply
+
+    def describe(self) -> dict[str, object]:
+        return self._loaded().describe()
+
+    def _loaded(self) -> Model:
+        """Return the model; while it loads, wait for it as for a slot. Raises NotReady.
+
+        Another worker may be ready already, so that this one is asked before it is.
+        """
+        if self._model is None:
+            self._filled.wait(self._slots.timeout)
+        if self._model is None:
+            raise NotReady("The model is still loading.", "GET /ping says when it is ready.")
+        return self._model
+
+
+def _pump(reply: Reply) -> None:
+    if isinstance(reply.body, Relay):
+        reply.body.pump()

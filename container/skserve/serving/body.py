@@ -1,0 +1,124 @@
+"""The body of a request on its way in, made of the WSGI environment alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gunicorn.http.errors import ParseException
+
+from skserve.config import MIB, Config
+from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
+from skserve.scheduling.slots import Bodies
+from skserve.serving import compression
+
+Environ = dict[str, Any]
+
+
+class Incoming:
+    """The body of the request of `environ` on its way in: read bit by bit, or whole.
+
+    Reading raises TooLarge beyond the limit of `config`, and BadRequest for a body that is cut off
+    or whose chunks are malformed. It goes on after the view has returned, where a stream is both
+    read and answered: so it needs nothing but `environ`.
+    """
+
+    def __init__(self, environ: Environ, config: Config) -> None:
+        encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+        if encoding not in ("identity", "", *compression.GZIP):
+            raise UnsupportedMediaType(
+                f"Content-Encoding {encoding} is not read here.", "Send gzip, or the body as it is."
+            )
+        self._packed = encoding in compression.GZIP  # then it is read whole
+        self.length, self.seen = _length(environ), 0
+        self._source = environ["wsgi.input"]
+        self._limit = limit = config.max_body
+        self._most = config.max_whole
+        self._head = io.BytesIO()  # what was read too early
+        # gunicorn's reader takes what follows a malformed chunk for the end of a whole body.
+        self._failure: BadRequest | None = None
+        if self.length is not None and self.length > limit:
+            raise _too_large(f"{self.length:,}", limit)
+
+    def fits(self, size: int) -> bool:
+        """Whether the body has `size` bytes at most, or is to be read whole anyway."""
+        if self._packed:
+            return True
+        if self.length is None:
+            head = self.read(size + 1)
+            self._head = io.BytesIO(head)
+            return len(head) <= size
+        return self.length <= size
+
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes, fewer only at the end of the body."""
+        if self._packed:
+            self._head, self._packed = io.BytesIO(self._all()), False
+        return self._taken(size)
+
+    @contextmanager
+    def whole(self, bodies: Bodies) -> Iterator[bytes]:
+        """Read it all, as far as it may be held, and count it while it is worked on."""
+        limit = self._most
+        if self.length is not None and self.length > limit:
+            raise _too_large(f"{self.length:,}", limit)
+        # A chunked or packed body does not say its size, so it counts as the largest that may come.
+        with bodies.hold(limit if self.length is None or self._packed else self.length):
+            yield self._all()
+
+    def _all(self) -> bytes:
+        limit = self._most
+        body = self._taken(limit + 1)
+        if len(body) > limit:
+            raise _too_large(f"more than {limit:,}", limit)
+        return compression.unpacked(body, limit) if self._packed else body
+
+    def _taken(self, size: int) -> bytes:
+        taken = io.BytesIO()  # a list of what a trickle brings would weigh many times as much
+        taken.write(self._head.read(size))
+        while (left := size - taken.tell()) and (part := self._more(left)):
+            taken.write(part)
+        return taken.getvalue()
+
+    def _more(self, size: int) -> bytes:
+        if self._failure:
+            raise self._failure
+        if self.seen == self.length:
+            return b""
+        left = size if self.length is None else min(size, self.length - self.seen)
+        try:
+            part: bytes = self._source.read(min(left, MIB))
+            ended = not part and self.length is not None
+        except OSError:  # the client left, or sent nothing for too long
+            part, ended = b"", True
+        except ParseException as error:
+            self._failure = BadRequest(
+                "The body is not chunked as HTTP says.", "Send it again, or with a Content-Length."
+            )
+            raise self._failure from error
+        if ended:
+            self._failure = BadRequest("The body ended before it was whole.", "Send it again.")
+            raise self._failure
+        self.seen += len(part)
+        if self.seen > self._limit:
+            raise _too_large(f"more than {self._limit:,}", self._limit)
+        return part
+
+
+def _length(environ: Environ) -> int | None:
+    """Return the Content-Length, None where the body comes in chunks or has none."""
+    if environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower() == "chunked":
+        return None
+    try:
+        return max(0, int(environ.get("CONTENT_LENGTH") or ""))
+    except ValueError:
+        return None
+
+
+def _too_large(size: str, limit: int) -> TooLarge:
+    return TooLarge(
+        f"The body has {size} bytes; the limit is {limit:,}.",
+        "Send fewer rows at a time, or raise SAGEMAKER_MAX_PAYLOAD_IN_MB.",
+    )
