@@ -30,7 +30,7 @@ from skserve.estimators.accelerate.jobs import limit_jobs
 from skserve.estimators.accelerate.kernel import Declined
 from skserve.estimators.methods import METHODS, find, named
 from skserve.inference.calls import Request
-from skserve.inference.estimator_handler import EstimatorLine
+from skserve.inference.estimator_handler import EstimatorHandler
 
 rng = np.random.default_rng(0)
 X = rng.normal(3, 2, (120, 4)) * [1, 10, 0.1, 1000]
@@ -215,7 +215,7 @@ def test_a_builder_that_fails_on_an_older_pickle_leaves_the_estimator_alone():
 
 def test_a_method_that_fails_keeps_no_other_from_being_served():
     model = make_pipeline(pp.StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr"))
-    line = EstimatorLine.of(model.fit(X, TWO), None, Config())
+    line = EstimatorHandler.of(model.fit(X, TWO), None, Config())
 
     with pytest.raises(NotImplementedError):  # scikit-learn's own
         line._methods["transform"](X)
@@ -235,7 +235,7 @@ class Shift(TransformerMixin, BaseEstimator):
 
 def test_a_step_with_attributes_of_other_shapes_is_served():
     model = make_pipeline(Shift(), lm.Ridge()).fit(X, REAL)
-    line = EstimatorLine.of(model, None, Config())
+    line = EstimatorHandler.of(model, None, Config())
 
     assert line._methods["predict"](X).tolist() == model.predict(X).tolist()
 
@@ -249,7 +249,7 @@ def test_a_subclass_is_never_accelerated():
     wrapped = make_pipeline(pp.StandardScaler(), model).fit(X, REAL)
 
     assert compose.kernel(model, "predict") is None
-    line = EstimatorLine.of(wrapped, None, Config())
+    line = EstimatorHandler.of(wrapped, None, Config())
     assert line._methods["predict"](X[:2]).tolist() == [42.0, 42.0]
 
 
@@ -258,7 +258,7 @@ def test_an_object_with_a_method_of_its_own_is_never_accelerated():
     own = model.predict
     model.predict = lambda X: np.minimum(own(X), 1e9)  # no probe row comes that far
     wrapped = Pipeline([("s", pp.StandardScaler().fit(X)), ("m", model)])
-    line = EstimatorLine.of(wrapped, None, Config())
+    line = EstimatorHandler.of(wrapped, None, Config())
 
     assert compose.kernel(model, "predict") is None
     assert line._methods["predict"](X[:2] * 1e15).max() <= 1e9
@@ -279,13 +279,13 @@ def test_require_stops_the_start_where_there_is_no_fast_path():
     svc = SVC().fit(SMALL, TWO)
 
     with pytest.raises(StartError, match="SKSERVE_ACCELERATE is require, but predict of this SVC"):
-        EstimatorLine.of(svc, None, Config(accelerate="require"))
-    EstimatorLine.of(FITTED["Ridge"], None, Config(accelerate="require"))
-    EstimatorLine.of(svc, None, Config(accelerate="auto"))
+        EstimatorHandler.of(svc, None, Config(accelerate="require"))
+    EstimatorHandler.of(FITTED["Ridge"], None, Config(accelerate="require"))
+    EstimatorHandler.of(svc, None, Config(accelerate="auto"))
 
 
 def test_off_asks_the_estimator():
-    line = EstimatorLine.of(FITTED["Ridge"], None, Config(accelerate="off"))
+    line = EstimatorHandler.of(FITTED["Ridge"], None, Config(accelerate="off"))
 
     assert line._methods["predict"] == FITTED["Ridge"].predict
 
@@ -308,8 +308,8 @@ def test_a_step_that_is_asked_itself_gets_the_names_it_was_fitted_with():
         [("one", pp.Normalizer(), ["d", "b"])], remainder=pp.StandardScaler()
     )
     model = make_pipeline(routes, lm.Ridge()).fit(frame, REAL)
-    line = EstimatorLine.of(model, None, Config())
-    off = EstimatorLine.of(model, None, Config(accelerate="off"))
+    line = EstimatorHandler.of(model, None, Config())
+    off = EstimatorHandler.of(model, None, Config(accelerate="off"))
     large, infinite = np.full((2, 4), 1e308), np.full((2, 4), np.inf)
 
     assert line._methods["predict"](SMALL).tolist() == pytest.approx(model.predict(frame).tolist())
@@ -318,7 +318,7 @@ def test_a_step_that_is_asked_itself_gets_the_names_it_was_fitted_with():
     assert answer(line, infinite).startswith("Row 1, column 'a' is infinite. Input X contains inf")
 
 
-def answer(line: EstimatorLine, rows: np.ndarray) -> str:
+def answer(line: EstimatorHandler, rows: np.ndarray) -> str:
     try:
         return str(line.predict(Request(rows, n_rows=len(rows)), None).rows().tolist())
     except BadRequest as error:

@@ -17,7 +17,7 @@ from skserve.config import Config
 from skserve.errors import BadRequest, NotReady, Overloaded
 from skserve.inference.calls import Reply
 from skserve.inference.model import Model
-from skserve.scheduling.local_model import Single
+from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Bodies, Slots
 from skserve.serving.app import ATTRIBUTES, HERE, INFERENCE_ID, create_app
 
@@ -27,7 +27,7 @@ ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 @pytest.fixture(scope="module")
 def client(models):
     config = Config(max_payload_mb=1)
-    registry = Single(Slots(1, 1000, timeout=10), Model.load(models("iris"), config))
+    registry = LocalModel(Slots(1, 1000, timeout=10), Model.load(models("iris"), config))
     return create_app(registry, config, Bodies(2 << 20)).test_client()
 
 

@@ -206,7 +206,7 @@ def test_a_class_pickled_from_main_is_found_in_the_users_code(tmp_path, place):
 
 def test_a_skops_file_builds_only_trusted_types(tmp_path):
     skops.io.dump(LinearRegression().fit(X, X[:, 0]), tmp_path / "m.skops")
-    assert Model.load(tmp_path, CONFIG).line.method == "predict"
+    assert Model.load(tmp_path, CONFIG).handler.method == "predict"
 
     skops.io.dump({"path": OldLinearRegression}, tmp_path / "m.skops")
     with pytest.raises(StartError, match=r"wants to build .*OldLinearRegression"):

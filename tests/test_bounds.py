@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skserve.errors import ModelFault, NotReady, Overloaded, TimedOut
-from skserve.scheduling.local_model import Single
+from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Bodies, Pace, Slots
 from skserve.telemetry import begin, note
 
@@ -43,7 +43,7 @@ def test_no_more_run_at_once_than_there_are_slots():
 
 def test_a_prediction_too_long_is_given_up_and_its_slot_counted_as_lost():
     slots, gate = Slots(1, 1, timeout=0.1), threading.Event()
-    single = Single(slots, model=object())
+    single = LocalModel(slots, model=object())
 
     with pytest.raises(TimedOut, match=r"longer than 0\.1 s"):
         slots.run(gate.wait)
@@ -77,7 +77,7 @@ def test_the_record_of_a_request_follows_it_into_its_slot():
 
 
 def test_a_registry_without_a_model_is_not_ready():
-    single = Single(Slots(1, 0, timeout=1))
+    single = LocalModel(Slots(1, 0, timeout=1))
 
     assert not single.ready()
     with pytest.raises(NotReady):

@@ -26,7 +26,7 @@ from skserve.formats import arrow
 from skserve.formats.conform import Table, conform
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.inference.calls import Call
-from skserve.inference.estimator_handler import EstimatorLine
+from skserve.inference.estimator_handler import EstimatorHandler
 
 BIG = 2**53
 WORTH = (10.0, 20.0, 60.0)  # what the first, second and third learned value add
@@ -52,7 +52,7 @@ ENCODERS = {
 
 
 @cache
-def line(learned: str, encoder: str = "one-hot") -> EstimatorLine:
+def line(learned: str, encoder: str = "one-hot") -> EstimatorHandler:
     """Return the line of a model over `key` and a number x: x and what the key is worth."""
     keys = LEARNED[learned]
     frame = pd.DataFrame(
@@ -68,10 +68,10 @@ def line(learned: str, encoder: str = "one-hot") -> EstimatorLine:
     worth = dict(zip(keys.tolist(), WORTH, strict=True))
     y = frame.x + frame.key.map(lambda key: worth[key]).to_numpy()
     model = make_pipeline(encode, LinearRegression()).fit(frame, y)
-    return EstimatorLine.of(model, None, Config())
+    return EstimatorHandler.of(model, None, Config())
 
 
-def answers(of: EstimatorLine, body: bytes | str, content_type: str) -> list[Any]:
+def answers(of: EstimatorHandler, body: bytes | str, content_type: str) -> list[Any]:
     """Return what each row of `body` is answered, taken out of its envelope."""
     data = body if isinstance(body, bytes) else body.encode()
     request = of.decode(Call(data, content_type, JSON), None)
@@ -249,6 +249,6 @@ def test_whole_numbers_in_an_ordinal_encoder_are_exact():
     model = make_pipeline(
         make_column_transformer((OrdinalEncoder(), ["key"]), remainder="passthrough")
     ).fit(pd.DataFrame({"key": keys, "x": [0.0, 0.5, 1.0]}))
-    of = EstimatorLine.of(model, None, Config())
+    of = EstimatorHandler.of(model, None, Config())
 
     assert answers(of, f"[[{BIG + 3}, 1], [{BIG + 1}, 0.5]]", JSON) == [[2.0, 1.0], [1.0, 0.5]]

@@ -28,7 +28,7 @@ from skserve.formats.encoders import ENCODERS, dumps_anyway
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.inference import calls
 from skserve.inference.calls import Call, Request
-from skserve.inference.estimator_handler import EstimatorLine
+from skserve.inference.estimator_handler import EstimatorHandler
 from tests import zoo
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=64)
@@ -313,7 +313,7 @@ def test_a_rows_answer_is_the_same_alone_and_among_others(name, seed, count):
     rng = np.random.default_rng(seed)
     make = CELLS.get(name, lambda rng: rng.normal(size=schema.n_features).round(3).tolist())
     rows = [make(rng) for _ in range(count)]
-    line = EstimatorLine.of(model, None, Config())
+    line = EstimatorHandler.of(model, None, Config())
 
     def answers(rows: list[Any]) -> list[Any]:
         body = json.dumps({"instances": rows}, default=lambda one: one.item()).encode()

@@ -75,7 +75,7 @@ def test_a_classifier_is_fitted_saved_evaluated_and_shown(place, capsys):
     assert model.estimator[-1].max_iter == 500
     body = json.dumps(WINE.data[:3].tolist()).encode()
     assert model.invoke(Call(body, "application/json")).body == b"[0,0,0]"  # whole numbers
-    assert model.line.schema.names == tuple(WINE.feature_names)
+    assert model.handler.schema.names == tuple(WINE.feature_names)
     found = metrics(capsys.readouterr().out)
     expected = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss")
     assert set(found) == {f"validation_{name}" for name in expected}
@@ -194,7 +194,7 @@ def test_text_columns_go_through_a_column_transformer(place):
     page = run(place)
 
     model = Model.load(place.base / "model", Config())
-    assert [one.kind for one in model.line.schema.columns] == ["text", "number"]
+    assert [one.kind for one in model.handler.schema.columns] == ["text", "number"]
     assert "missing cells</th><td>5<" in page
 
 

@@ -30,7 +30,7 @@ import skserve.multi_model.supervisor
 import skserve.serving.multi_model_api
 from skserve.config import Config
 from skserve.errors import Overloaded
-from skserve.multi_model.log_capture import Output
+from skserve.multi_model.log_capture import LogCapture
 from tests.conftest import Server, serving
 from tests.test_image import Container
 from tests.test_server import until
@@ -39,7 +39,7 @@ IRIS = "5.1,3.5,1.4,0.2"
 
 
 @dataclass
-class Fleet:
+class ModelClient:
     """A running multi-model server, and the folder that its models are in."""
 
     server: Server | Container
@@ -106,7 +106,7 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def fleet(root: Path, log: Path, **settings: str) -> Iterator[Fleet]:
+def fleet(root: Path, log: Path, **settings: str) -> Iterator[ModelClient]:
     settings = {
         "SAGEMAKER_MULTI_MODEL": "true",
         "SKSERVE_MODEL_ROOT": str(root),
@@ -114,11 +114,11 @@ def fleet(root: Path, log: Path, **settings: str) -> Iterator[Fleet]:
         **settings,
     }
     with serving(root / "none", log, **settings) as server:
-        yield Fleet(server, root)
+        yield ModelClient(server, root)
 
 
 @pytest.fixture(scope="module")
-def running(add, tmp_path_factory) -> Iterator[Fleet]:
+def running(add, tmp_path_factory) -> Iterator[ModelClient]:
     root = tmp_path_factory.mktemp("models")
     add(root, "iris")
     add(root, "one", model="one")
@@ -129,7 +129,7 @@ def running(add, tmp_path_factory) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def shared(running) -> Iterator[Fleet]:
+def shared(running) -> Iterator[ModelClient]:
     """Return a server that several tests use, without a model loaded."""
     yield running
     for name in running.names():
@@ -488,7 +488,7 @@ def predict_fn(data, model):
 
 
 @pytest.fixture
-def hostile(shared, add) -> Fleet:
+def hostile(shared, add) -> ModelClient:
     if not (shared.root / "hostile").exists():
         add(shared.root, "hostile", HOSTILE)
     shared.load("hostile")
@@ -576,7 +576,7 @@ def send(self, line, reply, record, cheap):
     head |= {"whole": reply.body == b"[0]", "headers": {"content-length": "1000"}}
     protocol.send_frame(line, head, b"whole" if head["whole"] else b"")
     if not head["whole"]: protocol.send_parts(line, [b"in ", b"parts"])
-model_process._Cell._send = send
+model_process.ModelServer._send = send
 """
 
 
@@ -721,7 +721,7 @@ def test_nothing_leaks_over_many_loads(shared):
 
 
 @pytest.fixture
-def three(shared) -> Fleet:
+def three(shared) -> ModelClient:
     for name in ("a", "b", "c"):
         assert shared.load(name, shared.root / "iris").status_code == 200
     return shared
@@ -922,7 +922,7 @@ def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(mon
     monkeypatch.setattr(
         skserve.multi_model.supervisor.subreaper, "adopt", lambda: None
     )  # not in this process
-    keeper = skserve.multi_model.supervisor.Keeper(Config(), None)
+    keeper = skserve.multi_model.supervisor.Supervisor(Config(), None)
     gone = subprocess.Popen(["true"])
     gone.wait()
     monkeypatch.setattr(keeper, "_alive", lambda: True)
@@ -966,7 +966,7 @@ def test_the_poller_sees_which_model_is_called(line, name):
 def test_output_that_was_thrown_away_is_said_though_nothing_follows(monkeypatch, capfdbinary):
     monkeypatch.setattr("skserve.multi_model.log_capture.RATE", 0)  # so that time says nothing
     read, write = os.pipe()
-    output = Output(read, "m", "text")
+    output = LogCapture(read, "m", "text")
     for _ in range(100):
         os.write(write, b"x" * 49_999 + b"\n")
         output.forward()
@@ -983,12 +983,12 @@ def test_output_that_was_thrown_away_is_said_though_nothing_follows(monkeypatch,
 
 
 def test_output_that_never_ends_is_not_waited_for(capfdbinary):
-    Output(os.open("/dev/zero", os.O_RDONLY), "m", "text").close()
+    LogCapture(os.open("/dev/zero", os.O_RDONLY), "m", "text").close()
     assert len(capfdbinary.readouterr().err) < 2 << 20
 
 
 def test_models_that_hang_share_the_places_with_those_that_do_not():
-    models = skserve.multi_model.client.Fleet(socket.socket(), Config(queue=1000), 60)
+    models = skserve.multi_model.client.ModelClient(socket.socket(), Config(queue=1000), 60)
     with ExitStack() as held:
         for name, places in (("hangs", 30), ("hangs too", 15), ("another", 8)):
             for _ in range(places):

@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from skserve.config import Config
 from skserve.errors import StartError
 from skserve.serving import server as server_module
-from skserve.serving.balancer import Crowd
+from skserve.serving.balancer import Balancer
 from skserve.serving.worker import BODY_LIMIT, Outbox, Worker, _body_length
 from tests.conftest import ROOT, Server, free_port, serving, start, wait_until_ready
 
@@ -624,11 +624,11 @@ def test_a_connection_is_taken_though_the_less_loaded_worker_is_stopped(models, 
 def worker() -> Iterator[Worker]:
     """Return a worker that does not run, with a place of two in a crowd."""
     settings = gunicorn.config.Config()
-    app = SimpleNamespace(crowd=Crowd(2), hung=lambda: False)
+    app = SimpleNamespace(balancer=Balancer(2), hung=lambda: False)
     worker = Worker(1, os.getpid(), [], app, 30, settings, logging.getLogger("gunicorn.error"))
     worker.poller = selectors.DefaultSelector()
     worker._accepting = True
-    app.crowd.say(worker._place, 0)
+    app.balancer.say(worker._place, 0)
     yield worker
     worker.poller.close()
     worker.tmp.close()
@@ -645,7 +645,7 @@ def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_
         assert len(looks) < 10, "looks for connections that are not there"
         raise BlockingIOError(errno.EAGAIN, "nobody")
 
-    worker.app.crowd.say(1, -5)  # holds fewer, for ever
+    worker.app.balancer.say(1, -5)  # holds fewer, for ever
     worker._left_since, worker._share = time.monotonic() - 90, 1 << 40
     worker.accept(SimpleNamespace(accept=nobody))
 

@@ -32,7 +32,7 @@ from skserve.formats import chunks
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NDJSON, NPY
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
-from skserve.scheduling.local_model import Single
+from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Bodies, Slots
 from skserve.serving.app import Sending, create_app
 
@@ -48,7 +48,7 @@ def loaded(models) -> Callable[..., Model]:
         if name not in made:
             made[name] = Model.load(models(name), config)
         model = made[name]
-        model.line._accept = config.accept
+        model.handler._accept = config.accept
         return replace(model, config=config)
 
     return load
@@ -130,7 +130,7 @@ def test_labels_of_any_width_make_one_array(models, monkeypatch, size, tmp_path)
     monkeypatch.setattr(chunks, "PORTION", size)
     lengths = iter([1, 3, 2])
     monkeypatch.setitem(
-        model.line._methods,
+        model.handler._methods,
         "predict",
         lambda X: np.array(["x" * (next(lengths, 1))] * len(X)),
     )
@@ -158,7 +158,7 @@ def test_csv_is_cut_at_its_records_alone(rows, end, final, size):
     body = body if final else body.removesuffix(end.encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "PORTION", size)
-        parts = list(chunks.CUTTERS[CSV](io.BytesIO(body).read, 1 << 20))
+        parts = list(chunks.CHUNKERS[CSV](io.BytesIO(body).read, 1 << 20))
 
     assert b"".join(parts) == body
     read = [row for part in parts for row in csv.reader(io.StringIO(part.decode(), newline=""))]
@@ -307,7 +307,7 @@ CELLS = st.one_of(
 @settings(max_examples=12, deadline=None)
 def test_lines_out_are_records_in_whatever_they_hold(loaded, name, accept, data):
     model = loaded(name, PATIENT)
-    width = model.line.schema.n_features or 1
+    width = model.handler.schema.n_features or 1
     quoting = data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     end = data.draw(st.sampled_from(["\n", "\r\n"]))
     count = data.draw(st.integers(1, 8))
@@ -320,8 +320,8 @@ def test_lines_out_are_records_in_whatever_they_hold(loaded, name, accept, data)
         stream = io.StringIO()
         csv.writer(stream, quoting=quoting, lineterminator=end).writerow(row)
         lines.append(stream.getvalue())
-    if model.line.schema.names and data.draw(st.booleans()):
-        lines.insert(0, ",".join(model.line.schema.names) + end)
+    if model.handler.schema.names and data.draw(st.booleans()):
+        lines.insert(0, ",".join(model.handler.schema.names) + end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "PORTION", data.draw(st.integers(1, 200)))
         whole = text(answer(model, "".join(lines).removesuffix(end), CSV, accept))
@@ -462,7 +462,7 @@ def test_neither_a_fault_of_the_model_nor_a_wrong_call_is_a_placeholder(loaded, 
     model = loaded("named", PATIENT)
     with pytest.raises(BadRequest, match="no method 'fly'"):
         answer(model, "1,2,3\n", attributes="method=fly")
-    monkeypatch.setitem(model.line._methods, "predict", lambda X: np.zeros(len(X) + 1))
+    monkeypatch.setitem(model.handler._methods, "predict", lambda X: np.zeros(len(X) + 1))
     with pytest.raises(ServeError, match="returned 3 rows for 2"):
         answer(model, "1,2,3\n1,2,3\n")
 
@@ -486,7 +486,7 @@ def test_lines_that_would_not_stand_beside_their_records_are_a_fault(model_with_
 
 
 def client(model: Model, config: Config) -> Any:
-    registry = Single(Slots(1, 10, timeout=10), model)
+    registry = LocalModel(Slots(1, 10, timeout=10), model)
     return create_app(registry, config, Bodies(64 << 20)).test_client()
 
 

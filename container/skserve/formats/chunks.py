@@ -30,7 +30,7 @@ PORTION = 1 * MIB
 Read = Callable[[int], bytes]  # bytes at most -> so many, fewer only at the end of the body
 
 # What to read, and the bytes that may be held of one record -> bodies of their own.
-Cutter = Callable[[Read, int], Iterator[bytes]]
+Chunker = Callable[[Read, int], Iterator[bytes]]
 
 
 # ------------------------------------------------------------------------------------- cutting
@@ -79,7 +79,7 @@ def _at_records(read: Read, most: int, end_of: Callable[[bytes], int]) -> Iterat
         yield held
 
 
-def _cut_csv(read: Read, most: int) -> Iterator[bytes]:
+def _chunk_csv(read: Read, most: int) -> Iterator[bytes]:
     return _at_records(read, most, _end_of_csv)
 
 
@@ -101,14 +101,14 @@ def _end_of_csv(held: bytes) -> int:
     return sum(map(len, lines[:whole]))
 
 
-def _cut_lines(read: Read, most: int) -> Iterator[bytes]:
+def _chunk_lines(read: Read, most: int) -> Iterator[bytes]:
     return _at_records(read, most, lambda held: held.rfind(b"\n") + 1)
 
 
 _NPY_HEAD = 1 << 14  # bytes, more than numpy reads of one
 
 
-def _cut_npy(read: Read, most: int) -> Iterator[bytes]:
+def _chunk_npy(read: Read, most: int) -> Iterator[bytes]:
     """Cut an array by rows; each portion gets a header of its own."""
     held = read(_NPY_HEAD + PORTION)
     shape, fortran, dtype, start = npy_header(held)
@@ -154,11 +154,11 @@ def npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 # Parquet belongs here too: its row groups are portions, once the file is on the disk.
-CUTTERS: dict[str, Cutter] = {
-    CSV: _cut_csv,
-    JSON_LINES: _cut_lines,
-    NDJSON: _cut_lines,
-    NPY: _cut_npy,
+CHUNKERS: dict[str, Chunker] = {
+    CSV: _chunk_csv,
+    JSON_LINES: _chunk_lines,
+    NDJSON: _chunk_lines,
+    NPY: _chunk_npy,
 }
 
 

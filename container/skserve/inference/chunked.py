@@ -22,7 +22,7 @@ from skserve.config import MIB, Config
 from skserve.errors import BadRequest, ModelFault, NotAcceptable, TimedOut
 from skserve.estimators.methods import METHODS
 from skserve.formats.chunks import (
-    CUTTERS,
+    CHUNKERS,
     FRAMES,
     RECORDS,
     Arrays,
@@ -37,8 +37,8 @@ from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.formats.spool import Spool
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply
-from skserve.inference.estimator_handler import EstimatorLine
-from skserve.inference.script_handler import ScriptLine
+from skserve.inference.estimator_handler import EstimatorHandler
+from skserve.inference.script_handler import ScriptHandler
 from skserve.telemetry import note, stage
 
 Run = Callable[[Callable[[], bytes]], bytes]  # does some work in a slot
@@ -50,16 +50,16 @@ _LINE_END = re.compile(rb"[\r\n]")
 PLACEHOLDER = "ERROR"  # in each cell of CSV, where a record was bad
 
 
-class Transform:
+class ChunkedBody:
     """The work on one body that is still to come."""
 
     def __init__(
-        self, line: EstimatorLine | ScriptLine, call: Call, context: Any, config: Config
+        self, handler: EstimatorHandler | ScriptHandler, call: Call, context: Any, config: Config
     ) -> None:
         """`call` has no body yet. Raises ServeError for what is wrong with it so far."""
-        calls.check_method(calls.attribute(call, "method"), line.schema)
-        self._line, self._call, self._context, self._config = line, call, context, config
-        self._kind, self._accept = calls.content_type(call), line.answer_type(call)
+        calls.check_method(calls.attribute(call, "method"), handler.schema)
+        self._handler, self._call, self._context, self._config = handler, call, context, config
+        self._kind, self._accept = calls.content_type(call), handler.answer_type(call)
         # Where a record and its answer have a line each, batch transform counts on it.
         self._lined = config.batch and self._kind.name in RECORDS and self._accept in RECORDS
         self._header: Header | None = None
@@ -68,8 +68,8 @@ class Transform:
     @property
     def possible(self) -> bool:
         """Whether the formats can be cut, and the script, if any, need not see the body whole."""
-        formats = self._kind.name in CUTTERS and self._accept in (*FRAMES, NPY)
-        return formats and self._line.takes_portions(self._lined)
+        formats = self._kind.name in CHUNKERS and self._accept in (*FRAMES, NPY)
+        return formats and self._handler.takes_portions(self._lined)
 
     def answer(self, read: Read, run: Run, timeout: float, duplex: bool) -> Reply:
         """Read the body and answer it; the work on each portion is given to `run`.
@@ -104,7 +104,7 @@ class Transform:
 
     def _answers(self, read: Read, run: Run) -> Iterator[bytes]:
         """Answer the portions one by one, each in the format of the whole answer."""
-        portions = CUTTERS[self._kind.name](transcoded(read, self._kind), self._config.max_whole)
+        portions = CHUNKERS[self._kind.name](transcoded(read, self._kind), self._config.max_whole)
         first = next(portions, b"")
         yield run(lambda: self._first(first))
         for portion in portions:
@@ -117,7 +117,7 @@ class Transform:
         """Answer the first portion, which may begin with a header."""
         if self._kind.name != CSV:
             return self._answered(portion)
-        self._header = Header.of(portion, self._kind, self._line.schema, self._config.batch)
+        self._header = Header.of(portion, self._kind, self._handler.schema, self._config.batch)
         if self._header is None:
             return self._answered(portion, first=True)
         rest = portion[len(self._header.line) :]
@@ -145,21 +145,21 @@ class Transform:
         """Answer some records as a body of their own; `alone` where they may be all there are."""
         call = replace(self._call, body=records, content_type=self._kind.name)  # it is UTF-8 by now
         if self._kind.name == CSV:
-            named = self._header is not None and self._line.schema.names
+            named = self._header is not None and self._handler.schema.names
             head = self._header.line if self._header and named else b""
             kind = f"{CSV}; header={'present' if named else 'absent'}"
             call = replace(call, body=head + records, content_type=kind)
         with stage("decode"):
-            request = self._line.decode(call, self._context)
+            request = self._handler.decode(call, self._context)
         rows = request.n_rows or 0
         alone = alone and not self._config.batch
         if self._kind.name == CSV and not alone and rows > 1 and not _LINE_END.search(records[:-2]):
             # To a model of one column a single line is a column, but not among others.
             raise BadRequest(f"Row 1 has {rows} values, expected 1.", "Send one value a line.")
         with stage("predict"):
-            y = self._line.predict(request, self._context)
+            y = self._handler.predict(request, self._context)
         with stage("encode"):
-            reply = self._line.encode(y, request, self._context)
+            reply = self._handler.encode(y, request, self._context)
         answer = reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
         lines = answer.count(b"\n")
         if self._lined and lines != rows:
@@ -206,7 +206,7 @@ class Transform:
 
     def _titles(self, answer: bytes) -> bytes:
         """Name the columns of the answer in one line, which stands beside that of the header."""
-        method = calls.attribute(self._call, "method") or self._line.method or ""
+        method = calls.attribute(self._call, "method") or self._handler.method or ""
         names = METHODS.get(method) or ("prediction" if method == "predict" else method,)
         each = _width(answer) // len(names) if self._accept == CSV else 1
         if each > 1:
@@ -219,12 +219,12 @@ class Transform:
 
     def _example(self) -> bytes:
         """Answer a row that fits, to learn how many columns an answer has."""
-        example = self._line.schema.describe()["example"]
+        example = self._handler.schema.describe()["example"]
         call = replace(self._call, body=dumps(example["body"]), content_type=JSON)
         try:
-            request = self._line.decode(call, self._context)
-            y = self._line.predict(request, self._context)
-            body = self._line.encode(y, request, self._context).body
+            request = self._handler.decode(call, self._context)
+            y = self._handler.predict(request, self._context)
+            body = self._handler.encode(y, request, self._context).body
         except BadRequest:  # the values of an example are made up
             return b""
         return body if isinstance(body, bytes) else b"".join(body)

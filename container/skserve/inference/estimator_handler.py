@@ -1,7 +1,7 @@
-"""The line that needs no code: the schema says what X is, the estimator answers.
+"""The handler that needs no code: the schema says what X is, the estimator answers.
 
-`decode`, `predict` and `encode` take the request's context last, as the line of a script does; here
-nothing asks for it.
+`decode`, `predict` and `encode` take the request's context last, as the handler of a script does;
+here nothing asks for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 
 
-class EstimatorLine:
+class EstimatorHandler:
     """Decode a table, ask one method of the estimator, encode its answer."""
 
     def __init__(self, estimator: object, config: Config) -> None:
@@ -41,13 +41,13 @@ class EstimatorLine:
         self._accept = config.accept
 
     @classmethod
-    def of(cls, estimator: object, script: object, config: Config) -> EstimatorLine:
-        """Make the line of a model without a script. Raises StartError if it cannot answer."""
-        line = cls(estimator, config)
-        line.check_method(estimator)
-        line.accelerate(estimator, config.accelerate)
-        line.check_accept()
-        return line
+    def of(cls, estimator: object, script: object, config: Config) -> EstimatorHandler:
+        """Make the handler of a model without a script. Raises StartError if it cannot answer."""
+        handler = cls(estimator, config)
+        handler.check_method(estimator)
+        handler.accelerate(estimator, config.accelerate)
+        handler.check_accept()
+        return handler
 
     def decode(self, call: Call, context: object) -> Request:
         return calls.decode(call, self.schema, self.answer_type(call))

@@ -1,9 +1,9 @@
 """One model, from a body to an answer, without any HTTP in it.
 
 This is the page to read first. A request is decoded, predicted and encoded. Which functions do it
-is chosen once, when the model is loaded: `EstimatorLine` is ours and needs no code, `ScriptLine`
-puts the functions of the user's script in its place, one by one. Routes, tests and everything else
-call `Model.invoke`.
+is chosen once, when the model is loaded: `EstimatorHandler` is ours and needs no code,
+`ScriptHandler` puts the functions of the user's script in its place, one by one. Routes, tests and
+everything else call `Model.invoke`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from skserve.formats.encoders import ENCODERS, dumps
 from skserve.formats.media_types import JSON
 from skserve.inference import artifact, hooks, source
 from skserve.inference.calls import Call, Reply, Request
-from skserve.inference.chunked import Transform
-from skserve.inference.estimator_handler import EstimatorLine
+from skserve.inference.chunked import ChunkedBody
+from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.hooks import Context, Hooks
-from skserve.inference.script_handler import ScriptLine, finish
+from skserve.inference.script_handler import ScriptHandler, finish
 from skserve.inference.source import Source
 from skserve.telemetry import stage
 
@@ -33,7 +33,7 @@ Predict = Callable[[Request, Context], Any]
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model and its line; `invoke` may be called from several threads at once.
+    """A loaded model and its handler; `invoke` may be called from several threads at once.
 
     `saved_with` is the scikit-learn that pickled the model, where that is known.
     """
@@ -41,7 +41,7 @@ class Model:
     directory: Path
     estimator: Any
     script: Hooks
-    line: EstimatorLine | ScriptLine
+    handler: EstimatorHandler | ScriptHandler
     config: Config
     saved_with: str | None
 
@@ -49,7 +49,7 @@ class Model:
     def load(
         cls, directory: Path, config: Config, code: Source | None = None, jobs: int = 1
     ) -> Model:
-        """Load what `directory` holds and choose its line. Raises StartError.
+        """Load what `directory` holds and choose its handler. Raises StartError.
 
         `code` is the user's code where it has been fetched already. `jobs` is how many threads one
         prediction may use.
@@ -66,30 +66,30 @@ class Model:
                     artifact.import_scikit_learn()
                 estimator, saved_with = artifact.load(directory, config)
         limit_jobs(estimator, jobs)
-        line = (ScriptLine if script else EstimatorLine).of(estimator, script, config)
-        return cls(directory, estimator, script, line, config, saved_with)
+        handler = (ScriptHandler if script else EstimatorHandler).of(estimator, script, config)
+        return cls(directory, estimator, script, handler, config, saved_with)
 
     def invoke(self, call: Call, predict: Predict | None = None) -> Reply:
         """Answer one call. Raises ServeError; anything else is a bug.
 
-        `predict` stands in for the line's own, and does its own timing.
+        `predict` stands in for the handler's own, and does its own timing.
         """
         headers = dict(call.headers) if self.script else {}  # nobody else asks for them
         context = Context(str(self.directory), headers)
         with stage("decode"):
-            request = self.line.decode(call, context)
+            request = self.handler.decode(call, context)
         if predict:
             y = predict(request, context)
         else:
             with stage("predict"):
-                y = self.line.predict(request, context)
+                y = self.handler.predict(request, context)
         with stage("encode"):
-            return self.line.encode(y, request, context)
+            return self.handler.encode(y, request, context)
 
-    def transform(self, call: Call) -> Transform | None:
+    def transform(self, call: Call) -> ChunkedBody | None:
         """Take on a call whose body is still to come, if it can be answered in portions."""
         context = Context(str(self.directory), dict(call.headers))
-        work = Transform(self.line, call, context, self.config)
+        work = ChunkedBody(self.handler, call, context, self.config)
         return work if work.possible else None
 
     def execution_parameters(self, ours: dict[str, Any]) -> Reply:
@@ -109,14 +109,14 @@ class Model:
     @property
     def title(self) -> str:
         """The model in a few words, for the log; an old pickle may not survive printing itself."""
-        return f"{type(self.estimator).__name__}.{self.line.method}"
+        return f"{type(self.estimator).__name__}.{self.handler.method}"
 
     def describe(self) -> dict[str, Any]:
         """Describe for people and programs what the model takes and answers."""
         return {
             "model": type(self.estimator).__name__,
-            "method": self.line.method,
-            **self.line.schema.describe(),
+            "method": self.handler.method,
+            **self.handler.schema.describe(),
             "script": [name for name in hooks.HOOKS if getattr(self.script, name)],
             "content_types": list(DECODERS),
             "accept": list(ENCODERS),

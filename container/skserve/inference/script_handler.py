@@ -1,4 +1,4 @@
-"""The line of a user's script: its functions where it has them, ours where it has not.
+"""The handler of a user's script: its functions where it has them, ours where it has not.
 
 What the functions are given and may return is section 3 of the contract, as AWS's scikit-learn
 container does it, or would have if it had not answered 500.
@@ -23,23 +23,25 @@ from skserve.formats.encoders import ENCODERS, dumps, encoded
 from skserve.formats.media_types import CSV, JSON, utf8_of
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
-from skserve.inference.estimator_handler import EstimatorLine
+from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.hooks import Context, Hooks, answer_to
 
 
-class ScriptLine:
+class ScriptHandler:
     """Decode, predict and encode by the functions of `script`, and else by those of `own`."""
 
-    def __init__(self, estimator: Any, script: Hooks, own: EstimatorLine, config: Config) -> None:
+    def __init__(
+        self, estimator: Any, script: Hooks, own: EstimatorHandler, config: Config
+    ) -> None:
         self.schema = own.schema
         self.method = "transform_fn" if script.transform_fn else own.method
         self._estimator, self._script, self._own = estimator, script, own
         self._accept, self._batch = config.accept, config.batch
 
     @classmethod
-    def of(cls, estimator: Any, script: Hooks, config: Config) -> ScriptLine:
-        """Make the line of a model with a script. Raises StartError if it cannot answer."""
-        own = EstimatorLine(estimator, config)
+    def of(cls, estimator: Any, script: Hooks, config: Config) -> ScriptHandler:
+        """Make the handler of a model with a script. Raises StartError if it cannot answer."""
+        own = EstimatorHandler(estimator, config)
         if not (script.predict_fn or script.transform_fn):
             own.check_method(estimator)
             own.accelerate(estimator, config.accelerate)

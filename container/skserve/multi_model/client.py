@@ -78,7 +78,7 @@ class _Line:
             return True
 
 
-class Fleet:
+class ModelClient:
     """The models of the container. Make it after the fork; `knock` leads to the zygote."""
 
     def __init__(self, knock: socket.socket, config: Config, places: int) -> None:
@@ -123,9 +123,9 @@ class Fleet:
             free = self._lines.get(name)
             return size.bit_length() in free[-1].cheap if free else False
 
-    def model(self, name: str) -> Remote:
+    def model(self, name: str) -> RemoteModel:
         """Return what answers for one model, which need not be loaded."""
-        return Remote(self, name)
+        return RemoteModel(self, name)
 
     @contextmanager
     def place(self, name: str) -> Iterator[None]:
@@ -334,17 +334,17 @@ class Fleet:
         return self._channel(message)
 
 
-class Remote:
+class RemoteModel:
     """One model, in another process."""
 
-    def __init__(self, fleet: Fleet, name: str) -> None:
+    def __init__(self, fleet: ModelClient, name: str) -> None:
         self._fleet, self._name = fleet, name
 
     def place(self) -> AbstractContextManager[None]:
         return self._fleet.place(self._name)
 
     def invoke(self, call: Call, here: bool = False) -> Reply:
-        """Answer a call; in the poller (`here`) only after `Fleet.cheap` said so."""
+        """Answer a call; in the poller (`here`) only after `ModelClient.cheap` said so."""
         return self._fleet.invoke(self._name, call)
 
     def transform(self, call: Call, read: Read, duplex: bool) -> None:

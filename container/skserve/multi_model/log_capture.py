@@ -34,7 +34,7 @@ def shown(name: str) -> str:
     return quoted if len(quoted) <= NAME_LIMIT else quoted[:NAME_LIMIT] + "..."
 
 
-class Output:
+class LogCapture:
     """The reading end of one model's pipe."""
 
     def __init__(self, descriptor: int, name: str, style: str) -> None:

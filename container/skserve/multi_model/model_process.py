@@ -37,7 +37,7 @@ from skserve.inference.model import Model
 from skserve.inference.source import Source
 from skserve.multi_model import protocol
 from skserve.multi_model.protocol import Message
-from skserve.scheduling.local_model import Single
+from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Slots
 
 log = logging.getLogger("skserve")
@@ -89,7 +89,7 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
             _LIBC.malloc_trim(0)  # what loading alone needed
             _check_rest(config)
         protocol.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
-        _Cell(channel, Single(slots, model, config.batching)).listen()
+        ModelServer(channel, LocalModel(slots, model, config.batching)).listen()
     except (NoRoom, MemoryError) as error:
         _give_up(channel, 507, str(error) or "There is not enough memory to load the model.")
     except StartError as error:
@@ -195,10 +195,10 @@ def _in_memory(path: Path) -> int:
     return path.stat().st_size * (EXPANSION if compressed else 1)
 
 
-class _Cell:
+class ModelServer:
     """The loaded model and the lines on which its calls come, one thread each."""
 
-    def __init__(self, channel: socket.socket, single: Single) -> None:
+    def __init__(self, channel: socket.socket, single: LocalModel) -> None:
         self._channel, self._single = channel, single
         self._lines: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()

@@ -31,7 +31,7 @@ PAUSE = 1
 PATIENCE = 3
 
 
-class Pages:
+class Journal:
     """Which models are loaded, as of the last answer given: each state on one page, in turn.
 
     A process that is killed while it writes one page leaves the other whole.
@@ -60,12 +60,12 @@ class Pages:
         return dict(newest["models"])
 
 
-class Keeper:
+class Supervisor:
     """Starts the zygote, and another one when it has died. Make it before any thread exists."""
 
     def __init__(self, config: Config, code: Source | None) -> None:
         self._config, self._code = config, code
-        self._pages = Pages()
+        self._pages = Journal()
         self._door, self.knock = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._life: socket.socket | None = None
         self._scratch = Path(tempfile.mkdtemp(prefix="skserve-models-"))

@@ -42,7 +42,7 @@ from skserve.inference.calls import Call
 from skserve.inference.model import Model
 from skserve.inference.source import Source
 from skserve.multi_model import model_process, protocol, subreaper
-from skserve.multi_model.log_capture import Output, shown
+from skserve.multi_model.log_capture import LogCapture, shown
 from skserve.multi_model.protocol import Message
 
 log = logging.getLogger("skserve")
@@ -89,7 +89,7 @@ class State(Enum):
     LEAVING = "leaving"
 
 
-class Pages(Protocol):
+class Journal(Protocol):
     """Where the loaded models are written down, to outlive this process."""
 
     def write(self, models: dict[str, str]) -> None: ...
@@ -115,7 +115,7 @@ class Process:
 
     pid: int
     channel: socket.socket
-    output: Output
+    output: LogCapture
     began: float
     deadline: float | None
     late: str
@@ -176,7 +176,7 @@ def run(
     code: Source | None,
     door: socket.socket,
     life: socket.socket,
-    pages: Pages,
+    pages: Journal,
     models: dict[str, str],
     scratch: Path,
 ) -> NoReturn:
@@ -208,7 +208,7 @@ class _Zygote:
         code: Source | None,
         door: socket.socket,
         life: socket.socket,
-        pages: Pages,
+        pages: Journal,
         models: dict[str, str],
     ) -> None:
         self._config, self._code, self._door, self._life = config, code, door, life
@@ -424,7 +424,7 @@ class _Zygote:
         ours.setblocking(False)
         os.set_blocking(read, False)
         now = time.monotonic()
-        output = Output(read, entry.name, self._config.log_format)
+        output = LogCapture(read, entry.name, self._config.log_format)
         patience = self._config.load_timeout
         late = f"it did not load within {patience:g} s"
         process = Process(pid, ours, output, now, now + patience, late)

@@ -1,4 +1,4 @@
-"""A name to something that can be invoked. Single: the one model in this process."""
+"""A name to something that can be invoked. LocalModel: the one model in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.scheduling.batching import Batcher, joinable
 from skserve.scheduling.slots import SMALL, Pace, Slots, safely
-from skserve.scheduling.streaming import Relay
+from skserve.scheduling.streaming import StreamQueue
 
 
 class Invocable(Protocol):
@@ -39,7 +39,7 @@ class Registry(Invocable, Protocol):
     def describe(self) -> dict[str, object]: ...
 
 
-class Single:
+class LocalModel:
     """The registry of one model: loaded before the fork, or `fill`ed later."""
 
     def __init__(self, slots: Slots, model: Model | None = None, batching: str = "off") -> None:
@@ -55,9 +55,9 @@ class Single:
     def fill(self, model: Model) -> None:
         """Answer with `model` from now on."""
         if self._batching != "off" and joinable(
-            model.estimator, model.line.method, model.script, self._batching
+            model.estimator, model.handler.method, model.script, self._batching
         ):
-            self._batcher = Batcher(model.line.predict, self._slots)
+            self._batcher = Batcher(model.handler.predict, self._slots)
         self._model = model
         self._filled.set()
 
@@ -93,7 +93,7 @@ class Single:
             reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
             if isinstance(reply.body, bytes):
                 return reply
-            return replace(reply, body=Relay(reply.body, self._slots))
+            return replace(reply, body=StreamQueue(reply.body, self._slots))
 
         return safely(work) if here else self._slots.run(work, after=_pump)
 
@@ -134,5 +134,5 @@ class Single:
 
 
 def _pump(reply: Reply) -> None:
-    if isinstance(reply.body, Relay):
+    if isinstance(reply.body, StreamQueue):
         reply.body.pump()

@@ -17,7 +17,7 @@ from skserve.scheduling.slots import Slots
 log = logging.getLogger("skserve")
 
 
-class Relay:
+class StreamQueue:
     """The parts of one stream: `pump` is the slot's side, to iterate and to `close` the sender's.
 
     While one part is sent the next one is made, and no more than that.

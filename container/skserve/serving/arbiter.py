@@ -13,7 +13,7 @@ import struct
 from contextlib import suppress
 from typing import Any
 
-from gunicorn.arbiter import Arbiter
+from gunicorn import arbiter
 from gunicorn.errors import HaltServer
 
 # The signals that end a server.
@@ -31,7 +31,7 @@ _NO_SYN = struct.pack(
 )
 
 
-class Master(Arbiter):  # type: ignore[misc]
+class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
     """gunicorn's master, which stops only once where several workers fail to start.
 
     gunicorn takes a worker that exits with 3 or 4 for one that cannot start, but a script can end

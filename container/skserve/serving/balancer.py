@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 
 
-class Crowd:
+class Balancer:
     """How many connections each worker holds and has taken, in memory that all of them see.
 
     The master gives a worker its place before the fork and takes it back after the end, however

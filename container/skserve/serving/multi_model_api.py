@@ -23,7 +23,7 @@ from flask import Flask, Response, request
 from skserve.config import Config
 from skserve.errors import BadRequest, Overloaded, Refused, ServeError
 from skserve.formats.media_types import JSON
-from skserve.multi_model.client import Fleet
+from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
 from skserve.scheduling.slots import Bodies
 from skserve.serving.app import (
@@ -67,7 +67,7 @@ _INVOKE = re.compile(rb"POST /models/([^/?]+)/invoke")
 View = Callable[..., Response]
 
 
-def create_app(fleet: Fleet, config: Config, bodies: Bodies) -> Flask:
+def create_app(fleet: ModelClient, config: Config, bodies: Bodies) -> Flask:
     """Make the WSGI application of the multi-model mode over `fleet`."""
     app = new_app(fleet.ready)
     app.url_map.merge_slashes = False

@@ -32,14 +32,14 @@ from skserve.inference import source
 from skserve.inference.model import Model
 from skserve.inference.source import Source
 from skserve.multi_model import zygote
-from skserve.multi_model.client import Fleet
-from skserve.multi_model.supervisor import Keeper
-from skserve.scheduling.local_model import Single
+from skserve.multi_model.client import ModelClient
+from skserve.multi_model.supervisor import Supervisor
+from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Bodies, Slots
 from skserve.serving import multi_model_api
 from skserve.serving.app import create_app
-from skserve.serving.arbiter import Master
-from skserve.serving.balancer import Crowd
+from skserve.serving.arbiter import Arbiter
+from skserve.serving.balancer import Balancer
 from skserve.serving.worker import Worker
 
 log = logging.getLogger("skserve")
@@ -124,7 +124,7 @@ def _serve_many(config: Config) -> NoReturn:
     with _failures_said(config):
         code = source.shared(config)
     zygote.warm()
-    keeper = Keeper(config, code)
+    keeper = Supervisor(config, code)
     keeper.start()
     workers = config.workers or max(1, int(config.machine.cpus))
     log.info(
@@ -160,13 +160,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         plan: Plan,
         model: Model | None,
         code: Source | None,
-        keeper: Keeper | None = None,
+        keeper: Supervisor | None = None,
     ) -> None:
         self._config, self._plan, self._model, self._code = config, plan, model, code
         self._keeper = keeper
-        self._registry: Single | None = None
-        self._fleet: Fleet | None = None
-        self.crowd = Crowd(2 * plan.workers + 8)  # twice: a reload starts the new beside the old
+        self._registry: LocalModel | None = None
+        self._fleet: ModelClient | None = None
+        self.balancer = Balancer(
+            2 * plan.workers + 8
+        )  # twice: a reload starts the new beside the old
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
 
@@ -174,7 +176,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         """Run until gunicorn ends. Raises StartError in the master if a worker could not start."""
         master = os.getpid()
         try:
-            Master(self).run()
+            Arbiter(self).run()
         except SystemExit:
             if self._keeper and os.getpid() == master:
                 self._keeper.stop()
@@ -222,10 +224,10 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         bodies = Bodies(max(in_flight * MIB // plan.workers, config.max_whole))
         if self._keeper:
             self._keeper.forget()
-            self._fleet = Fleet(self._keeper.knock, config, PLACES)
+            self._fleet = ModelClient(self._keeper.knock, config, PLACES)
             return multi_model_api.create_app(self._fleet, config, bodies)
         slots = Slots(plan.threads, config.queue, config.timeout, plan.native_threads)
-        self._registry = Single(slots, batching=config.batching)
+        self._registry = LocalModel(slots, batching=config.batching)
         if self._model is not None and not self._model.script.model_warmup_fn:
             self._registry.fill(self._model)
         else:

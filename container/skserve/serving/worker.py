@@ -45,7 +45,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 from skserve.scheduling.slots import SMALL
 from skserve.serving.app import HERE
 from skserve.serving.arbiter import ENDINGS
-from skserve.serving.balancer import Crowd
+from skserve.serving.balancer import Balancer
 
 # Seconds without a byte before a client in the middle of something is given up.
 STALL = 20
@@ -190,7 +190,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._held = 0
         self._place: int | None = None
         super().__init__(*arguments, **named)
-        self._place = self.app.crowd.join()
+        self._place = self.app.balancer.join()
         self._left_since, self._share = 0.0, 1
         self.leaving: dict[socket.socket, float] = {}  # until when, in the order of that
         self._notified = 0.0
@@ -202,7 +202,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def init_signals(self) -> None:
         super().init_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)  # see Master.spawn_worker
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)  # see Arbiter.spawn_worker
 
     @property
     def nr_conns(self) -> int:
@@ -213,11 +213,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def nr_conns(self, count: int) -> None:
         self._held = count
         if self._place is not None and self._accepting:
-            self.app.crowd.say(self._place, count)
+            self.app.balancer.say(self._place, count)
 
     def give_up_place(self) -> None:
         """Tell the master's book that this worker has ended. Called in the master."""
-        self.app.crowd.leave(self._place)
+        self.app.balancer.leave(self._place)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Before a stopping worker closes its door, let in whoever already stands there."""
@@ -229,7 +229,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                     known = self.nr_conns
                     self.accept(listener)
         super().set_accept_enabled(enabled)
-        self.app.crowd.say(self._place, self._held if enabled else Crowd.ABSENT)
+        self.app.balancer.say(self._place, self._held if enabled else Balancer.ABSENT)
         if enabled:
             limit = struct.pack("ll", STALL, 0)
             for listener in self.sockets:  # the sockets that it accepts inherit these
@@ -266,9 +266,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     # ------------------------------------------------------------------- connections in the poller
 
     def accept(self, listener: Any) -> None:
-        """Take a new connection, or leave it to a worker that has less to do; see `Crowd`."""
+        """Take a new connection, or leave it to a worker that has less to do; see `Balancer`."""
         for _ in range(ACCEPTS):
-            if self.alive and self.app.crowd.others_first(self._place):
+            if self.alive and self.app.balancer.others_first(self._place):
                 break
             if not self._take(listener):
                 return

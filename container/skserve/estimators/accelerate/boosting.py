@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel
 from skserve.estimators.accelerate.trees import (
     MOST_NODES,
-    Grove,
+    PackedTrees,
     Tree,
     as_single,
     in_turn,
@@ -41,7 +41,7 @@ class _Scores:
 
     def __init__(self, trees: list[Tree], start: Scores, single: bool) -> None:
         """`trees` are those of the first iteration, then the second; they add to `start` (n,)."""
-        self._grove = Grove(trees, np.float32 if single else np.float64)
+        self._grove = PackedTrees(trees, np.float32 if single else np.float64)
         self._start = start[:, None] + 0.0  # scikit-learn adds it to zeros: it is never -0.0
         self._single = single
         self._most = min(MOST_ROWS, MOST_VALUES // len(trees))

@@ -47,7 +47,7 @@ class Tree(NamedTuple):
     values: NDArray[np.float64]  # (n_nodes, width)
 
 
-class Grove:
+class PackedTrees:
     """Many trees in one set of arrays, walked together.
 
     Nodes lie level by level and siblings side by side, so a step is `child + (x > threshold)`. A
@@ -211,7 +211,9 @@ class _Forest:
             and sum(one.node_count for one in self._trees) <= MOST_NODES
         )
         self._grove = (
-            Grove([nodes_of(one, self._columns(one.value)) for one in self._trees], np.float32)
+            PackedTrees(
+                [nodes_of(one, self._columns(one.value)) for one in self._trees], np.float32
+            )
             if pays
             else None
         )
@@ -316,7 +318,7 @@ class _Isolation:
             trees.append(tree._replace(feature=chosen))
         average = sys.modules[type(estimator).__module__]._average_path_length
         self._deepest = len(trees) * average([estimator._max_samples])
-        self._grove = Grove(trees, np.float32)
+        self._grove = PackedTrees(trees, np.float32)
 
     def __call__(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the scores (n_rows,). Raises Declined for more rows than a walk is good at."""
