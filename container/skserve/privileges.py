@@ -1,6 +1,6 @@
 """Giving root up before a byte of the model is read.
 
-SageMaker starts containers as root. Whoever serves needs none of it, unless only root can read the
+SageMaker starts containers as root. Serving needs none of it, unless only root can read the
 model; then root serves, and the log says why.
 """
 

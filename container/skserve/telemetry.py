@@ -1,7 +1,8 @@
 """What a request cost, said in one line of the log.
 
 `stage` times a part of the current request, wherever in the program that part runs; the line is
-written by whoever began the `Record`. The log is stdout and stderr, as SageMaker collects them.
+written by the code that began the `Record`. The log is stdout and stderr, as SageMaker collects
+them.
 """
 
 from __future__ import annotations

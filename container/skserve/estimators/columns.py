@@ -2,7 +2,7 @@
 
 A column can have several consumers: the routes of a ColumnTransformer, the parts of a FeatureUnion,
 the members of an ensemble. Each says what it learned of the columns it is given, and `_merged` puts
-that together: text before numbers, numbers before a column that nobody looks at.
+that together: text before numbers, numbers before a column that no step reads.
 """
 
 from __future__ import annotations

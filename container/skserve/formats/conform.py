@@ -260,7 +260,7 @@ def _text(cell: Any, column: Column, spelled: bool) -> Any:
 
 
 def _unused(cell: Any, column: Column, spelled: bool) -> float:
-    """Keep a number, in case somebody looks after all; anything else is nobody's business."""
+    """Keep a number, in case a step reads the column after all; make anything else missing."""
     try:
         return _number(cell, column, spelled)
     except (ValueError, TypeError, OverflowError):

@@ -51,7 +51,7 @@ def _before(words: list[bytes]) -> int:
 
 
 def _first_fault(pairs: list[bytes], starts: list[int]) -> BadRequest:
-    """Find the pair that is none."""
+    """Find the malformed pair."""
     hint = "Send label index:value ..., with spaces between."
     for at, pair in enumerate(pairs):
         index, colon, value = pair.partition(b":")

@@ -216,7 +216,7 @@ def _hook(module: ModuleType, name: str) -> Hook | None:
         raise StartError(f"{name} in {module.__name__}.py is not a function.")
     if _is_async(function) or _is_async(getattr(function, "__call__", None)):  # noqa: B004
         raise StartError(
-            f"{name} in {module.__name__}.py is async, and nobody here awaits it; write def, and "
+            f"{name} in {module.__name__}.py is async, which is not awaited here; write def, and "
             "asyncio.run inside where it is needed."
         )
     return Hook(name, function, _takes_context(function, name, HOOKS[name]))

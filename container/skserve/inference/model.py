@@ -74,7 +74,7 @@ class Model:
 
         `predict` stands in for the handler's own, and does its own timing.
         """
-        headers = dict(call.headers) if self.script else {}  # nobody else asks for them
+        headers = dict(call.headers) if self.script else {}  # only a script reads them
         context = Context(str(self.directory), headers)
         with stage("decode"):
             request = self.handler.decode(call, context)

@@ -222,7 +222,12 @@ def _pip(wanted: Path, held: Path, target: Path, where: list[str]) -> str | None
     keeps the options for the indexes' passwords and for what builds a source distribution.
     """
     quiet = ["--no-input", "--disable-pip-version-check", "--no-cache-dir"]
-    brief = ["--retries", "0", "--timeout", "4"]  # fail while somebody is still watching
+    brief = [
+        "--retries",
+        "0",
+        "--timeout",
+        "4",
+    ]  # fail within the time that a person watches a start
     options = [*quiet, *brief, *where]
     report = target / "report.json"
     # Where it may not write the image, pip would take the user site and refuse to replace anything.

@@ -26,7 +26,7 @@ from skserve.multi_model import protocol
 from skserve.multi_model.protocol import Message
 
 # Seconds beyond the timeout of a request that its answer may be late: the model's process keeps
-# the time itself, unless it holds Python's lock for ever.
+# the time itself, unless it never lets go of Python's lock.
 GRACE = 5
 
 # Seconds that a worker looks for the zygote, which is started again where it has died.
@@ -36,7 +36,7 @@ SEARCH = 10
 # and the seconds in which the zygote may notice that end.
 OFFERS, NOTICE = 5, 0.02
 
-# Lines to one model that a worker keeps when nobody uses them.
+# Unused connections to one model that a worker keeps.
 SPARE_LINES = 8
 
 # Seconds of waiting beyond which an answer was not cheap, whatever the model's process says of it.
@@ -45,7 +45,7 @@ QUICK = 0.02
 # Facts and stages of one call that a model's process may add to its line in the log.
 FACTS = 50
 
-_SAFE = frozenset({"describe", "list", "connect", "bury"})  # to ask twice
+_SAFE = frozenset({"describe", "list", "connect", "exit_reason"})  # to ask twice
 
 
 class _Lost(Exception):
@@ -79,10 +79,10 @@ class _Line:
 
 
 class ModelClient:
-    """The models of the container. Make it after the fork; `knock` leads to the zygote."""
+    """The models of the container. Make it after the fork; `control` leads to the zygote."""
 
-    def __init__(self, knock: socket.socket, config: Config, places: int) -> None:
-        self._knock = knock
+    def __init__(self, control: socket.socket, config: Config, places: int) -> None:
+        self._control = control
         self._timeout = config.timeout + GRACE
         self._largest = max(config.machine.memory // 8, 64 * MIB)
         self._each = (config.threads or 2) + config.queue
@@ -166,7 +166,9 @@ class ModelClient:
             try:
                 protocol.send_frame(line.end, head, call.body)
             except (BrokenPipeError, ConnectionResetError):
-                self._let_go(name, line)  # the whole call did not get through: nobody answered it
+                self._let_go(
+                    name, line
+                )  # the whole call did not get through, so no model answered it
                 time.sleep(NOTICE)
                 continue
             except BlockingIOError:
@@ -216,7 +218,7 @@ class ModelClient:
 
     def _hung(self, name: str, line: _Line) -> ServeError:
         line.end.close()
-        self._ask({"do": "bury", "name": name, "pid": line.pid, "hung": True})
+        self._ask({"do": "exit_reason", "name": name, "pid": line.pid, "hung": True})
         return TimedOut(
             f"Model {name} did not answer within {self._timeout:g} s; its process was ended.",
             "Send fewer rows, or raise SAGEMAKER_MODEL_SERVER_TIMEOUT.",
@@ -224,7 +226,7 @@ class ModelClient:
 
     def _died(self, name: str, line: _Line) -> ServeError:
         line.end.close()
-        answer, _ = self._ask({"do": "bury", "name": name, "pid": line.pid, "hung": False})
+        answer, _ = self._ask({"do": "exit_reason", "name": name, "pid": line.pid, "hung": False})
         kind = OutOfMemory if answer["starved"] else ModelFault
         return kind(
             f"Model {name} died while it answered: {answer['said']}.",
@@ -328,7 +330,7 @@ class ModelClient:
                 channel.close()
         channel, theirs = protocol.channel()
         with theirs:
-            socket.send_fds(self._knock, [b"?"], [theirs.fileno()])
+            socket.send_fds(self._control, [b"?"], [theirs.fileno()])
         with self._lock:
             self._channels.append(channel)
         return self._channel(message)
@@ -352,7 +354,7 @@ class RemoteModel:
 
 
 def _give_up_after(end: socket.socket, seconds: float) -> None:
-    """Let nothing on a socket take longer; 0 is for ever."""
+    """Limit the time of each step on a socket; 0 is without limit."""
     limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -45,7 +45,7 @@ class LogCapture:
         self._dropped = 0
 
     def forward(self) -> bool:
-        """Pass on what is there. Returns False where nobody can print into the pipe any more."""
+        """Pass on what is there. Returns False once every writing end of the pipe is closed."""
         try:
             data = os.read(self.descriptor, READ)
         except BlockingIOError:

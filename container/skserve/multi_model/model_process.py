@@ -129,7 +129,7 @@ def _first_to_go(memory: int) -> Iterator[None]:
         yield
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         share = pages * os.sysconf("SC_PAGE_SIZE") * 1000 // memory
-        with suppress(OSError):  # whoever runs the container may have raised the least of it
+        with suppress(OSError):  # the container's runtime may have raised its minimum
             os.write(file, b"%d" % max(0, _STANDING - share))
     finally:
         os.close(file)

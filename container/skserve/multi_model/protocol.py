@@ -39,7 +39,7 @@ def line() -> tuple[socket.socket, socket.socket]:
 
 
 def tell(end: socket.socket, message: Message, *descriptors: int) -> None:
-    """Send one message. Raises OSError; BlockingIOError where nobody reads the other end."""
+    """Send one message. Raises OSError; BlockingIOError where the other end is not read."""
     packet = json.dumps(message).encode()
     if descriptors:
         socket.send_fds(end, [packet], list(descriptors))
@@ -120,7 +120,7 @@ def receive_parts(end: socket.socket, limit: int) -> Iterator[bytes]:
 def _written(head: Message) -> bytes:
     try:
         return orjson.dumps(head)
-    except TypeError:  # half a character, which somebody sent and an error quotes
+    except TypeError:  # half a character, sent by a caller and quoted by an error
         return json.dumps(head).encode()
 
 

@@ -1,9 +1,9 @@
-"""The zygote's guardian, in the master: what must outlive the zygote lies here.
+"""The zygote's supervisor, in the master: what must outlive the zygote is kept here.
 
-The master makes the door at which workers knock, and two pages of memory on which the zygote writes
-which models are loaded. If the zygote dies, its models die with it; another is forked from this
-process, reads the pages and loads them again. Nothing of this has a name, in no folder and no
-namespace, so no model's code can find it.
+The master makes the control socket to which workers send, and two pages of memory on which the
+zygote writes which models are loaded. If the zygote dies, its models die with it; another is forked
+from this process, reads the pages and loads them again. No part of this has a name in a folder or
+a namespace, so no model's code can find it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Supervisor:
     def __init__(self, config: Config, code: Source | None) -> None:
         self._config, self._code = config, code
         self._pages = Journal()
-        self._door, self.knock = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._life: socket.socket | None = None
+        self._listener, self.control = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._liveness: socket.socket | None = None
         self._scratch = Path(tempfile.mkdtemp(prefix="skserve-models-"))
         self._scratch.chmod(0o1777)  # models are another user's
         self._pid, self._started = 0, 0.0
@@ -77,13 +77,13 @@ class Supervisor:
         """Fork a zygote, which loads what the last one had loaded."""
         models = self._pages.read()
         self._clear()  # of what the models of the last one have left
-        self._life, theirs = socket.socketpair()
+        self._liveness, theirs = socket.socketpair()
         self._started = time.monotonic()
         self._pid = os.fork()
         if self._pid == 0:
-            _let_go_but(self._door.fileno(), theirs.fileno(), *self._pages.files)
+            _let_go_but(self._listener.fileno(), theirs.fileno(), *self._pages.files)
             zygote.run(
-                self._config, self._code, self._door, theirs, self._pages, models, self._scratch
+                self._config, self._code, self._listener, theirs, self._pages, models, self._scratch
             )
         theirs.close()
 
@@ -91,7 +91,9 @@ class Supervisor:
         """Start another zygote if this one has died. Called often."""
         if self._alive():
             with suppress(ProcessLookupError):  # it has died since, as the next look will find
-                os.kill(self._pid, signal.SIGCONT)  # nobody else would, if somebody has stopped it
+                os.kill(
+                    self._pid, signal.SIGCONT
+                )  # a process that was stopped cannot end by itself
         elif time.monotonic() - self._started > PAUSE:
             log.error(
                 "The process that holds the models died; it is started again, and they with it."
@@ -100,9 +102,9 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the zygote and every model."""
-        if self._life is None:
+        if self._liveness is None:
             return
-        self._life.close()
+        self._liveness.close()
         deadline = time.monotonic() + PATIENCE
         with suppress(ChildProcessError):  # gunicorn may have reaped it
             while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
@@ -118,15 +120,15 @@ class Supervisor:
 
     def forget(self) -> None:
         """Let go of what is the master's alone. Called in each worker."""
-        self._door.close()
-        if self._life is not None:
-            self._life.close()
+        self._listener.close()
+        if self._liveness is not None:
+            self._liveness.close()
 
     def _alive(self) -> bool:
-        """Whether somebody holds the other end of `_life`; only the zygote does."""
-        assert self._life is not None
+        """Whether the zygote, the one holder of the other end of `_liveness`, still lives."""
+        assert self._liveness is not None
         try:
-            return bool(self._life.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
+            return bool(self._liveness.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
         except BlockingIOError:
             return True
         except OSError:
@@ -139,7 +141,7 @@ def _ours(pid: int) -> bool:
 
 
 def _let_go_but(*kept: int) -> None:
-    """Close what a fork from the master brings along: its port, and its own end of `_life`."""
+    """Close what a fork from the master brings along: its port, and its own end of `_liveness`."""
     for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
         if descriptor > 2 and descriptor not in kept:
             with suppress(OSError):

@@ -6,7 +6,7 @@ pass through it: it makes a line between a worker and a model, and hands each it
 
 What it holds of a model is an `Entry` in one of these states:
 
-    NEW       loading for the first time; nobody but the loader knows of it
+    NEW       loading for the first time; only the loader knows of it
     READY     answers
     DEAD      registered, without a process; the next call starts one
     STARTING  loading again; calls wait for it
@@ -70,10 +70,10 @@ DEATHS_WITHIN = 300
 GRACE = 5
 
 # Seconds that a process may live without its channel: if it is dying, its own end says why.
-LAST_BREATH = 1
+EXIT_GRACE = 1
 
 # How many ends of processes are remembered, for those who ask a moment too late.
-FATES = 100
+RECENT_EXITS = 100
 
 # Models on a page of GET /models, unless fewer are asked for, and the bytes of such a page.
 PAGE = 100
@@ -122,7 +122,7 @@ class Process:
     reason: str = ""  # why we have killed it
     failed: tuple[int, str] | None = None  # why it could not load, in its own words
     status: int | None = None  # with which it has ended, as waitpid says it
-    mourners: list[Peer] = field(default_factory=list)  # who wants to know how it ended
+    exit_waiters: list[Peer] = field(default_factory=list)  # the workers that asked how it ended
 
     def kill(self) -> None:
         if self.status is None:
@@ -153,7 +153,7 @@ def warm() -> None:
 
     What scikit-learn makes at its first use is then made once, and its pages are shared.
     """
-    logging.disable(logging.INFO)  # nobody has asked for this model
+    logging.disable(logging.INFO)  # no caller asked for this model
     gc.disable()  # a collection would leave holes, which each model would fill in a copy
     for name in WARM:
         importlib.import_module(name)
@@ -174,15 +174,16 @@ def warm() -> None:
 def run(
     config: Config,
     code: Source | None,
-    door: socket.socket,
-    life: socket.socket,
+    listener: socket.socket,
+    liveness: socket.socket,
     pages: Journal,
     models: dict[str, str],
     scratch: Path,
 ) -> NoReturn:
-    """Serve until `life` ends, which the master holds; `models` are loaded first.
+    """Serve until `liveness` ends, which the master holds; `models` are loaded first.
 
-    Workers knock at `door`, each with the end of a channel. Models keep their files in `scratch`.
+    Workers send the end of a channel of their own to `listener`. Models keep their files in
+    `scratch`.
     """
     status = 1
     try:
@@ -190,7 +191,7 @@ def run(
         model_process.call_it("zygote")
         subreaper.adopt()
         tempfile.tempdir = str(scratch)
-        _Zygote(config, code, door, life, pages, models).run()
+        _Zygote(config, code, listener, liveness, pages, models).run()
         status = 0
     except BaseException:
         log.exception("The process that holds the models failed.")
@@ -206,19 +207,19 @@ class _Zygote:
         self,
         config: Config,
         code: Source | None,
-        door: socket.socket,
-        life: socket.socket,
+        listener: socket.socket,
+        liveness: socket.socket,
         pages: Journal,
         models: dict[str, str],
     ) -> None:
-        self._config, self._code, self._door, self._life = config, code, door, life
+        self._config, self._code, self._listener, self._liveness = config, code, listener, liveness
         self._pages = pages
         self._entries = {name: Entry(name, url) for name, url in models.items()}
         self._to_rebuild = deque(self._entries)
         self._processes: dict[int, Entry] = {}
         self._sweepers: set[int] = set()  # processes that remove a folder
         self._selector = selectors.DefaultSelector()
-        self._fates: dict[int, tuple[str, bool]] = {}  # how the last processes ended
+        self._recent_exits: dict[int, tuple[str, bool]] = {}  # how the last processes ended
         self._ending = False
         self._oom_kills = config.machine.oom_kills()
         self._words: dict[str, Callable[[Peer, Message], None]] = {
@@ -227,17 +228,17 @@ class _Zygote:
             "describe": self._describe,
             "list": self._list,
             "connect": self._connect,
-            "bury": self._bury,
+            "exit_reason": self._exit_reason,
         }
 
     def run(self) -> None:
         self._catch_signals()
-        self._watch(self._door, self._let_in)
-        self._watch(self._life, self._end)
+        self._watch(self._listener, self._let_in)
+        self._watch(self._liveness, self._end)
         self._rebuild()
         while not self._ending:
             for key, _ in self._selector.select(self._patience()):
-                # Whoever was closed by an event of this round has no ear any more.
+                # Skip a socket that an earlier event of this round closed.
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
             self._keep_time()
@@ -270,7 +271,7 @@ class _Zygote:
 
     def _let_in(self) -> None:
         with suppress(OSError):
-            _, descriptors, _, _ = socket.recv_fds(self._door, 16, 1)
+            _, descriptors, _, _ = socket.recv_fds(self._listener, 16, 1)
             for descriptor in descriptors:
                 channel = socket.socket(fileno=descriptor)
                 channel.setblocking(False)
@@ -356,16 +357,16 @@ class _Zygote:
             return
         entry.callers.append(peer)
 
-    def _bury(self, peer: Peer, message: Message) -> None:
+    def _exit_reason(self, peer: Peer, message: Message) -> None:
         """Say how a process ended that a worker has found dead, or hanging: then it is killed."""
         entry = self._processes.get(message["pid"])
         if entry is None or entry.process is None:
-            how, starved = self._fates.get(message["pid"], ("its process died", False))
+            how, starved = self._recent_exits.get(message["pid"], ("its process died", False))
             peer.answer({"status": 200, "said": how, "starved": starved})
             return
         if message["hung"]:
             entry.process.reason = "it did not answer in time, and was killed"
-        entry.process.mourners.append(peer)
+        entry.process.exit_waiters.append(peer)
         entry.process.kill()
 
     def _known(self, peer: Peer, message: Message) -> Entry | None:
@@ -468,7 +469,7 @@ class _Zygote:
             os.close(descriptor)
         if heard is None:  # it is dying, or soon will be
             self._selector.unregister(process.channel)
-            process.deadline = time.monotonic() + LAST_BREATH
+            process.deadline = time.monotonic() + EXIT_GRACE
             process.late = "it closed the server's socket"
         elif "loaded" in message and entry.state in (State.NEW, State.STARTING):
             entry.scripted = bool(message.get("scripted"))
@@ -527,10 +528,10 @@ class _Zygote:
             self._heard_from(entry, process)  # its last words may still lie there
         self._clear(process)
         entry.process = None
-        how, starved = self._fates[process.pid] = self._how(process, code)
-        if len(self._fates) > FATES:
-            del self._fates[next(iter(self._fates))]
-        for peer in process.mourners:
+        how, starved = self._recent_exits[process.pid] = self._how(process, code)
+        if len(self._recent_exits) > RECENT_EXITS:
+            del self._recent_exits[next(iter(self._recent_exits))]
+        for peer in process.exit_waiters:
             peer.answer({"status": 200, "said": how, "starved": starved})
         asker, state = entry.asker, entry.state
         if state is State.LEAVING:
@@ -572,7 +573,7 @@ class _Zygote:
             self._remove(left)
 
     def _remove(self, folder: Path) -> None:
-        """Remove a folder; unless empty, in a process apart, because nobody is to wait for it."""
+        """Remove a folder; unless empty, in a process apart, so that no call waits for it."""
         with suppress(OSError):
             folder.rmdir()
             return

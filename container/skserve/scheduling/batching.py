@@ -68,7 +68,7 @@ class Batcher:
     """Stands in for a `predict`: the same answers, with fewer calls of it.
 
     One call of it runs at a time, in a slot. The first who waits leads: it waits for the slot, and
-    the call takes whoever waits by then. Afterwards the next one leads.
+    the call takes all that wait by then. Afterwards the next one leads.
     """
 
     def __init__(self, predict: Predict, slots: Slots) -> None:
@@ -224,7 +224,7 @@ def joinable(estimator: object, method: str | None, script: Hooks, mode: str) ->
 
 def independent(estimator: object) -> bool:
     """Whether an estimator is made of scikit-learn's own classes alone, and of none in which rows
-    meet; a function as a parameter, such as a metric, is somebody's own.
+    meet; a function as a parameter, such as a metric, is the user's own.
     """
     try:
         parts = [estimator, *estimator.get_params(deep=True).values()]  # type: ignore[attr-defined]

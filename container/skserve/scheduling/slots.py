@@ -1,6 +1,6 @@
 """What one worker runs, lets wait and holds at once.
 
-Whoever waits does so in a thread of the server, of which there are more than can ever wait here, so
+A request waits in a thread of the server, of which there are more than can ever wait here, so
 `/ping` always finds one free.
 """
 
@@ -32,7 +32,9 @@ class Slots:
             running, "predict", initializer=_limit_native_threads, initargs=(native_threads,)
         )
         self._lock = threading.Lock()
-        self._asked: set[Future[Any]] = set()  # running or waiting, with somebody who waits
+        self._asked: set[Future[Any]] = (
+            set()
+        )  # running or waiting, with a request that waits for it
         self._stuck = 0  # predictions that outlived their request
         self._running = running
 
@@ -98,7 +100,7 @@ class Slots:
             return
         with self._lock:
             self._stuck += 1
-            # Whoever waits is answered now: this worker is replaced before a slot comes free.
+            # Answer all that wait now: this worker is replaced before a slot comes free.
             for one in self._asked if self.hung else ():
                 one.cancel()
         future.add_done_callback(self._came_back)
@@ -113,7 +115,7 @@ class Slots:
 
 
 def _do(future: Future[T], work: Callable[[], T], after: Callable[[T], object] | None) -> None:
-    """Do the work of a slot, unless nobody waits for it any more."""
+    """Do the work of a slot, if its request still waits for it."""
     if not future.set_running_or_notify_cancel():
         return
     try:

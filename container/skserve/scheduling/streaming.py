@@ -26,13 +26,13 @@ class StreamQueue:
     def __init__(self, parts: Iterator[bytes], slots: Slots) -> None:
         self._parts, self._slots = parts, slots
         self._taken = threading.Semaphore(0)
-        self._left = False  # nobody takes parts any more
+        self._left = False  # the reader is gone
         # Two names for the same future, until the slot has moved on to the one after.
         self._making: Future[bytes | None] = _running()
         self._coming = self._making
 
     def pump(self) -> None:
-        """Make the parts until they end, fail, or nobody takes them. Run in the slot."""
+        """Make the parts until they end, fail, or the reader is gone. Run in the slot."""
         try:
             while self._made():
                 if not self._taken.acquire(timeout=self._slots.timeout):
@@ -81,7 +81,7 @@ def _running() -> Future[bytes | None]:
 
 
 def _close(parts: Iterator[bytes]) -> None:
-    """Close a generator. What it does then is its own, and has nobody left to be told of."""
+    """Close a generator. What it raises then concerns no caller."""
     close = getattr(parts, "close", None)  # an iterator need not have one
     try:
         if close:

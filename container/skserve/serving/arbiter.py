@@ -1,4 +1,4 @@
-"""The gunicorn master: how workers start, how they fail, and how the door is closed.
+"""The gunicorn master: how workers start, how they fail, and how new connections are stopped.
 
 All this overrides methods of gunicorn's arbiter that are its own business and may change in any
 release; read them again before raising the pin.
@@ -49,7 +49,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def stop(self, graceful: bool = True) -> None:
-        """Let nobody come to the door any more, then have the workers take who stands there.
+        """Drop new SYNs in the kernel, then have the workers accept what is queued.
 
         The kernel would make, and then reset, a connection that comes between a worker's last look
         and the end of the socket. Its client asks again a second later, and is refused.

@@ -47,7 +47,7 @@ class Balancer:
     def others_first(self, place: int | None) -> bool:
         """Whether another worker holds fewer, or as few and has taken fewer so far.
 
-        The more there are, the less a few of them matter: in a storm nobody waits for his turn.
+        With many connections a small difference does not matter.
         """
         if place is None:
             return False

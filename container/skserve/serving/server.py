@@ -202,7 +202,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACE,
             "keepalive": KEEP_ALIVE,
             "control_socket_disable": True,
-            # Nothing that a proxy adds is believed, so nobody has to be told from a proxy.
+            # Nothing that a proxy adds is believed, so proxies need no list.
             "forwarded_allow_ips": "*",
             "secure_scheme_headers": {},
             "forwarder_headers": "",
@@ -224,7 +224,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         bodies = Bodies(max(in_flight * MIB // plan.workers, config.max_whole))
         if self._keeper:
             self._keeper.forget()
-            self._fleet = ModelClient(self._keeper.knock, config, PLACES)
+            self._fleet = ModelClient(self._keeper.control, config, PLACES)
             return multi_model_api.create_app(self._fleet, config, bodies)
         slots = Slots(plan.threads, config.queue, config.timeout, plan.native_threads)
         self._registry = LocalModel(slots, batching=config.batching)
@@ -287,7 +287,7 @@ class _Log(Logger):  # type: ignore[misc]
 
 
 def _worker_exit(arbiter: Any, worker: Worker) -> None:
-    """End a worker whose predictions hang: Python would wait for their threads for ever."""
+    """End a worker whose predictions hang: Python would wait for their threads without limit."""
     if worker.app.hung():
         os._exit(0)
 

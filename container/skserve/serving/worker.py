@@ -70,7 +70,7 @@ HEAD_LIMIT, BODY_LIMIT = 64 << 10, SMALL
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"\r\ncontent-length:"
 _FOR_A_THREAD = (
-    b"\r\ntransfer-encoding",  # ends nobody knows where
+    b"\r\ntransfer-encoding",  # its end is only known once it is parsed
     b"\r\nexpect",  # wants an answer before the body
     b"\r\ncontent-encoding",  # may unpack to anything
 )
@@ -220,7 +220,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.app.balancer.leave(self._place)
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Before a stopping worker closes its door, let in whoever already stands there."""
+        """Accept the queued connections before a stopping worker closes its socket."""
         stopping = not enabled and not self.alive and self._accepting
         if stopping:
             for listener in self.sockets:
@@ -247,7 +247,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _deputise(self) -> None:
         """Poll while the poller is away for long, with an answer that was cheap so far.
 
-        What one request costs is never sure: other rows, another method, a log that nobody reads.
+        What one request costs is never sure: other rows, another method, a log that is not read.
         The answer goes on as if in a thread, and all others go to threads until it is there.
         """
         while True:

@@ -177,7 +177,7 @@ class _Passed:
         self._thread.start()
 
     def done(self, patience: float) -> bool:
-        """Wait until nobody holds the stream open any more."""
+        """Wait until the last writer has closed the stream."""
         self._thread.join(patience)
         return not self._thread.is_alive()
 
@@ -188,7 +188,7 @@ class _Passed:
     def _pass(self, source: int) -> None:
         while chunk := self._read(source):
             view = memoryview(chunk)
-            with contextlib.suppress(OSError):  # nobody reads our stderr: the child goes on
+            with contextlib.suppress(OSError):  # our stderr is not read: the child goes on
                 while view:
                     view = view[os.write(2, view) :]
             self._chunks.append(chunk)

@@ -13,7 +13,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 _DETAILS = 64 << 10  # characters that follow the sentence
 _FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
-# What an exception's line means for whoever started the job: a pattern, and the way out.
+# What an exception's line means for the person who started the job: a pattern, and the way out.
 _WAYS_OUT = (
     (
         r"KeyError: ['\"]SM_CHANNEL_(?P<name>[^'\"]+)",

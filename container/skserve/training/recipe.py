@@ -2,7 +2,7 @@
 
 A recipe is `sklearn.module.Class`, or `{"sklearn.module.Class": {parameters}}`, or a list of such
 for a Pipeline; recipes may stand among parameters too. Names are looked up in a table of what
-scikit-learn makes public, and nothing is ever imported by a name that somebody sent.
+scikit-learn makes public, and nothing is ever imported by a name that a caller sent.
 """
 
 from __future__ import annotations
