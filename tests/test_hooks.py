@@ -81,7 +81,7 @@ def test_the_abalone_featuriser_trains_and_serves(tmp_path):
         "SM_OUTPUT_DATA_DIR": str(tmp_path),
         "SM_MODEL_DIR": str(model_dir),
         "SM_CHANNEL_TRAIN": str(train),
-        "PYTHONPATH": str(Path(hooks.__file__).parent.parent),
+        "PYTHONPATH": str(Path(hooks.__file__).parents[2]),
     }
     subprocess.run([sys.executable, script], env=environ, check=True)
     (model_dir / "inference.py").write_text(script.read_text())
