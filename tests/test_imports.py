@@ -49,6 +49,7 @@ DOORS = {
     "threadpoolctl": {"scheduling.slots"},
     "sklearn": {
         "inference.artifact",
+        "inference.fitted",
         "multi_model.zygote",
         "training.recipe",
         "training.evaluation",

@@ -22,6 +22,7 @@ from skserve.formats.conform import missing_values
 from skserve.formats.encoders import ENCODERS
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
+from skserve.inference.fitted import check_fitted, check_model, check_new_rows, no_method
 
 
 class EstimatorHandler:
@@ -93,13 +94,17 @@ class EstimatorHandler:
         return True
 
     def check_method(self, estimator: object) -> None:
-        """Raise StartError unless the estimator has the method that is to answer."""
-        kind = type(estimator).__name__
+        """Raise StartError unless the estimator is fitted and has the method that is to answer."""
+        check_model(estimator)
+        check_new_rows(estimator)
         if self.method is None:
-            raise StartError(f"{kind} has no method that can answer requests, such as predict.")
+            raise no_method(estimator)
+        kind = type(estimator).__name__
         if self.method not in self._methods:
             has = ", ".join(self._methods)
             raise StartError(f"SKSERVE_METHOD is {self.method}, but {kind} has only: {has}.")
+        example = ["text"] if self.schema.text else np.zeros((1, self.schema.n_features or 1))
+        check_fitted(estimator, self._methods[self.method], example)
 
     def accelerate(self, estimator: object, mode: str) -> None:
         """Put fast paths in the place of methods. Raises StartError if `mode` requires what is not.

@@ -1,0 +1,111 @@
+"""Whether what a file holds is a fitted model that answers new rows; if not, why, and the way out.
+
+A server of anything else would start, be called healthy, and refuse every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from skserve.errors import StartError
+from skserve.estimators.methods import fitted_steps, look
+
+_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "catboost")
+
+_MOST = 10  # members of a container that are named
+
+_SCRIPT = "or choose from it in a model_fn in code/inference.py"
+
+
+def check_model(estimator: object) -> None:
+    """Raise StartError for an object that is no model, or no single one."""
+    kind = type(estimator).__name__
+    if isinstance(estimator, type):
+        raise StartError(
+            f"The model file holds the class {estimator.__name__} itself; save a fitted object of "
+            f"it: joblib.dump({estimator.__name__}(...).fit(X, y), ...)."
+        )
+    if isinstance(estimator, Mapping | list | tuple | set):
+        raise StartError(
+            f"The model file holds a {kind}, not a model ({_members(estimator)}); save one fitted "
+            f"model (a Pipeline joins several steps), {_SCRIPT}."
+        )
+    library = type(estimator).__module__.partition(".")[0]
+    if library in ("builtins", "numpy", "pandas") or hasattr(estimator, "tocsr"):
+        raise StartError(
+            f"The model file holds data (a {kind}), not a fitted model; save what fit returned."
+        )
+
+
+def _members(container: Any) -> str:
+    """Name the members of a container and what each of them is."""
+    if not container:
+        return "it is empty"
+    named = container.items() if isinstance(container, Mapping) else enumerate(container)
+    told = [f"{key!r:.40} is a {type(value).__name__}" for key, value in named]
+    more = f" and {len(told) - _MOST} more" if len(told) > _MOST else ""
+    return ", ".join(told[:_MOST]) + more
+
+
+def check_new_rows(estimator: object) -> None:
+    """Raise StartError for a model that has an answer only for the rows it was fitted on."""
+    kind = type(estimator).__name__
+    if kind == "LocalOutlierFactor" and look(estimator, "novelty") is False:
+        raise StartError(
+            "LocalOutlierFactor with novelty=False answers only for the rows it was fitted on; "
+            "fit it with novelty=True."
+        )
+    if look(estimator, "refit") is False and look(estimator, "best_estimator_") is None:
+        raise StartError(
+            f"This {kind} was made with refit=False, so it kept no fitted model; make it with "
+            "refit=True, or save the model that you fit with its best_params_."
+        )
+
+
+def no_method(estimator: object) -> StartError:
+    """Return the error for a model without any method that can answer."""
+    kind = type(estimator).__name__
+    if callable(look(estimator, "fit_predict")):
+        return StartError(
+            f"{kind} labels only the rows it was fitted on and has no predict for new ones; save a "
+            "model that has, such as KMeans, or a classifier fitted on its labels."
+        )
+    return StartError(
+        f"{kind} has no method that can answer requests, such as predict; save a fitted model, "
+        f"{_SCRIPT}."
+    )
+
+
+def check_fitted(estimator: object, ask: Callable[[Any], Any], example: Any) -> None:
+    """Raise StartError where the model itself says that it was never fitted.
+
+    `ask` is the method that is going to answer, and `example` an X for it. It is called only where
+    no attribute shows a fit: a model without state is complete without one. A class of the user's
+    own is not asked, because what it does when it is asked is not known.
+    """
+    last = estimator
+    while steps := fitted_steps(last):
+        last = steps[-1]
+    if type(last).__module__.partition(".")[0] not in _LIBRARIES:
+        return
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        pass
+    except Exception:  # not one of scikit-learn's own kind, or too old a pickle to be asked
+        return
+    else:
+        return
+    try:
+        ask(example)
+    except NotFittedError:
+        raise StartError(
+            f"The {type(estimator).__name__} in the model file was saved before it was fitted; "
+            "call fit, then save it again."
+        ) from None
+    except Exception:  # its own affair: the example is made up
+        return
