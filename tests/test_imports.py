@@ -25,7 +25,7 @@ PACKAGES = {
 }
 DOORS = {
     "flask": {"serving.app", "serving.multi_model_api"},
-    "werkzeug": {"serving.app"},
+    "werkzeug": {"serving.app", "serving.body"},
     "gunicorn": {"serving.arbiter", "serving.body", "serving.server", "serving.worker"},
     "joblib": {"inference.artifact", "multi_model.zygote"},
     "skops": {"inference.artifact"},

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gunicorn.http.errors import ParseException
+from werkzeug.wsgi import get_content_length
 
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
@@ -32,7 +33,7 @@ class Incoming:
                 f"Content-Encoding {encoding} is not read here.", "Send gzip, or the body as it is."
             )
         self._packed = encoding in compression.GZIP  # then it is read whole
-        self.length, self.seen = _length(environ), 0
+        self.length, self.seen = get_content_length(environ), 0
         self._source = environ["wsgi.input"]
         self._limit = limit = config.max_body
         self._most = config.max_whole
@@ -105,16 +106,6 @@ class Incoming:
         if self.seen > self._limit:
             raise _too_large(f"more than {self._limit:,}", self._limit)
         return part
-
-
-def _length(environ: Environ) -> int | None:
-    """Return the Content-Length, None where the body comes in chunks or has none."""
-    if environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower() == "chunked":
-        return None
-    try:
-        return max(0, int(environ.get("CONTENT_LENGTH") or ""))
-    except ValueError:
-        return None
 
 
 def _too_large(size: str, limit: int) -> TooLarge:
