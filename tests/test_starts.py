@@ -121,6 +121,12 @@ REFUSED: list[tuple[Any, str]] = [
         "LocalOutlierFactor with novelty=False answers only for the rows it was fitted on; fit it "
         "with novelty=True.",
     ),
+    (
+        make_pipeline(StandardScaler(), LocalOutlierFactor()).fit(X),
+        "LocalOutlierFactor with novelty=False answers only for the rows it was fitted on; fit it "
+        "with novelty=True.",
+    ),
+    (make_pipeline(StandardScaler(), DBSCAN()).fit(X), f"DBSCAN {CLUSTERS}"),
     (DBSCAN().fit(X), f"DBSCAN {CLUSTERS}"),
     (AgglomerativeClustering().fit(X), f"AgglomerativeClustering {CLUSTERS}"),
     (
@@ -170,3 +176,9 @@ def test_what_is_fitted_or_needs_no_fit_starts(tmp_path, saved):
     joblib.dump(saved, tmp_path / "model.joblib")
 
     assert Model.load(tmp_path, Config()).handler.method
+
+
+def test_the_neighbours_of_an_outlier_factor_are_served_by_name(tmp_path):
+    joblib.dump(LocalOutlierFactor(n_neighbors=3).fit(X), tmp_path / "model.joblib")
+
+    assert Model.load(tmp_path, Config(method="kneighbors")).handler.method == "kneighbors"

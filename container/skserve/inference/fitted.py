@@ -32,7 +32,7 @@ def check_model(estimator: object) -> None:
             f"model (a Pipeline joins several steps), {_SCRIPT}."
         )
     library = type(estimator).__module__.partition(".")[0]
-    if library in ("builtins", "numpy", "pandas") or hasattr(estimator, "tocsr"):
+    if library in ("builtins", "numpy", "pandas") or look(estimator, "tocsr"):
         raise StartError(
             f"The model file holds data (a {kind}), not a fitted model; save what fit returned."
         )
@@ -48,24 +48,31 @@ def _members(container: Any) -> str:
     return ", ".join(told[:_MOST]) + more
 
 
+def _last_step(estimator: object) -> object:
+    """Follow pipelines to the step that answers."""
+    while steps := fitted_steps(estimator):
+        estimator = steps[-1]
+    return estimator
+
+
 def check_new_rows(estimator: object) -> None:
     """Raise StartError for a model that has an answer only for the rows it was fitted on."""
-    kind = type(estimator).__name__
-    if kind == "LocalOutlierFactor" and look(estimator, "novelty") is False:
+    last = _last_step(estimator)
+    if type(last).__name__ == "LocalOutlierFactor" and look(last, "novelty") is False:
         raise StartError(
             "LocalOutlierFactor with novelty=False answers only for the rows it was fitted on; "
             "fit it with novelty=True."
         )
-    if look(estimator, "refit") is False and look(estimator, "best_estimator_") is None:
+    if look(last, "refit") is False and look(last, "best_estimator_") is None:
         raise StartError(
-            f"This {kind} was made with refit=False, so it kept no fitted model; make it with "
-            "refit=True, or save the model that you fit with its best_params_."
+            f"This {type(last).__name__} was made with refit=False, so it kept no fitted model; make "
+            "it with refit=True, or save the model that you fit with its best_params_."
         )
 
 
 def no_method(estimator: object) -> StartError:
     """Return the error for a model without any method that can answer."""
-    kind = type(estimator).__name__
+    kind = type(_last_step(estimator)).__name__
     if callable(look(estimator, "fit_predict")):
         return StartError(
             f"{kind} labels only the rows it was fitted on and has no predict for new ones; save a "
@@ -84,10 +91,7 @@ def check_fitted(estimator: object, ask: Callable[[Any], Any], example: Any) -> 
     no attribute shows a fit: a model without state is complete without one. A class of the user's
     own is not asked, because what it does when it is asked is not known.
     """
-    last = estimator
-    while steps := fitted_steps(last):
-        last = steps[-1]
-    if type(last).__module__.partition(".")[0] not in _LIBRARIES:
+    if type(_last_step(estimator)).__module__.partition(".")[0] not in _LIBRARIES:
         return
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
