@@ -23,6 +23,7 @@ from skserve.estimators.columns import NUMBER, TEXT
 from skserve.estimators.schema import Schema
 from skserve.formats import recordio
 from skserve.formats.answer import Answer
+from skserve.formats.conform import Table, conform
 from skserve.formats.encoders import ENCODERS
 from skserve.formats.media_types import JSON, LIBSVM, NPY, NPZ, RECORDIO
 from skserve.inference import calls
@@ -510,3 +511,5 @@ def test_numbers_are_no_texts(rows):
     np.save(stream, rows)
     with pytest.raises(BadRequest, match="expected (a|one) text"):
         decoded(stream.getvalue(), NPY, Schema(text=True))
+    with pytest.raises(BadRequest, match="expected (a|one) text"):
+        conform(Table(rows), Schema(text=True))  # as recordio reads them

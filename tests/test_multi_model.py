@@ -39,7 +39,7 @@ IRIS = "5.1,3.5,1.4,0.2"
 
 
 @dataclass
-class ModelClient:
+class ManyModels:
     """A running multi-model server, and the folder that its models are in."""
 
     server: Server | Container
@@ -106,7 +106,7 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def fleet(root: Path, log: Path, **settings: str) -> Iterator[ModelClient]:
+def fleet(root: Path, log: Path, **settings: str) -> Iterator[ManyModels]:
     settings = {
         "SAGEMAKER_MULTI_MODEL": "true",
         "SKSERVE_MODEL_ROOT": str(root),
@@ -114,11 +114,11 @@ def fleet(root: Path, log: Path, **settings: str) -> Iterator[ModelClient]:
         **settings,
     }
     with serving(root / "none", log, **settings) as server:
-        yield ModelClient(server, root)
+        yield ManyModels(server, root)
 
 
 @pytest.fixture(scope="module")
-def running(add, tmp_path_factory) -> Iterator[ModelClient]:
+def running(add, tmp_path_factory) -> Iterator[ManyModels]:
     root = tmp_path_factory.mktemp("models")
     add(root, "iris")
     add(root, "one", model="one")
@@ -129,7 +129,7 @@ def running(add, tmp_path_factory) -> Iterator[ModelClient]:
 
 
 @pytest.fixture
-def shared(running) -> Iterator[ModelClient]:
+def shared(running) -> Iterator[ManyModels]:
     """Return a server that several tests use, without a model loaded."""
     yield running
     for name in running.names():
@@ -488,7 +488,7 @@ def predict_fn(data, model):
 
 
 @pytest.fixture
-def hostile(shared, add) -> ModelClient:
+def hostile(shared, add) -> ManyModels:
     if not (shared.root / "hostile").exists():
         add(shared.root, "hostile", HOSTILE)
     shared.load("hostile")
@@ -721,7 +721,7 @@ def test_nothing_leaks_over_many_loads(shared):
 
 
 @pytest.fixture
-def three(shared) -> ModelClient:
+def three(shared) -> ManyModels:
     for name in ("a", "b", "c"):
         assert shared.load(name, shared.root / "iris").status_code == 200
     return shared
@@ -919,10 +919,9 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
 
 
 def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(monkeypatch):
-    monkeypatch.setattr(
-        skserve.multi_model.supervisor.subreaper, "adopt", lambda: None
-    )  # not in this process
-    keeper = skserve.multi_model.supervisor.Supervisor(Config(), None)
+    supervisor = skserve.multi_model.supervisor
+    monkeypatch.setattr(supervisor.subreaper, "adopt", lambda: None)  # not in this process
+    keeper = supervisor.Supervisor(Config(), None)
     gone = subprocess.Popen(["true"])
     gone.wait()
     monkeypatch.setattr(keeper, "_alive", lambda: True)

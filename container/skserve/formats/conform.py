@@ -223,12 +223,12 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
             values.append(convert(row[at], column, table.spelled))
         except Ambiguous:
             raise BadRequest(
-                f"Row {number}, column {_place(schema, at)}: {_kind(row[at])} can be a text or "
-                "another value; the model learned both.",
+                f"Row {number}, column {_place(schema.names, at)}: {_kind(row[at])} can be a "
+                "text or another value; the model learned both.",
                 "Send JSON, where a text is quoted and a number, true or false is not.",
             ) from None
         except (ValueError, TypeError, OverflowError):
-            where = _place(schema, at)
+            where = _place(schema.names, at)
             raise BadRequest(
                 f"Row {number}, column {where}: expected a {column.kind}, got {_kind(row[at])}.",
                 _hint(row[at], column, table, number, schema),
@@ -236,8 +236,8 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
     return values
 
 
-def _place(schema: Schema, at: int) -> str:
-    return repr(schema.names[at]) if schema.names else str(at + 1)
+def _place(names: Sequence[str] | None, at: int) -> str:
+    return repr(names[at]) if names else str(at + 1)
 
 
 def _number(cell: Any, column: Column, spelled: bool) -> float:
@@ -322,6 +322,6 @@ def missing_values(X: Any, names: Sequence[str] | None) -> str:
     if len(bad) == 0:
         return ""
     row, at = (int(place) for place in bad[0])
-    column = repr(names[at]) if names else str(at + 1)
+    column = _place(names, at)
     kind = "missing" if np.isnan(values[row, at]) else "infinite"
     return f"Row {row + 1}, column {column} is {kind}. "

@@ -222,12 +222,7 @@ def _pip(wanted: Path, held: Path, target: Path, where: list[str]) -> str | None
     keeps the options for the indexes' passwords and for what builds a source distribution.
     """
     quiet = ["--no-input", "--disable-pip-version-check", "--no-cache-dir"]
-    brief = [
-        "--retries",
-        "0",
-        "--timeout",
-        "4",
-    ]  # fail within the time that a person watches a start
+    brief = ["--retries", "0", "--timeout", "4"]  # fail while the start is still watched
     options = [*quiet, *brief, *where]
     report = target / "report.json"
     # Where it may not write the image, pip would take the user site and refuse to replace anything.

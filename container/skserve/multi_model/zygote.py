@@ -567,9 +567,8 @@ class _Zygote:
                 self._selector.unregister(file)
         process.channel.close()
         process.output.close()
-        for left in Path(tempfile.gettempdir()).glob(
-            model_process.folder_prefix(process.pid) + "*"
-        ):
+        prefix = model_process.folder_prefix(process.pid)
+        for left in Path(tempfile.gettempdir()).glob(prefix + "*"):
             self._remove(left)
 
     def _remove(self, folder: Path) -> None:

@@ -166,9 +166,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self._keeper = keeper
         self._registry: LocalModel | None = None
         self._fleet: ModelClient | None = None
-        self.balancer = Balancer(
-            2 * plan.workers + 8
-        )  # twice: a reload starts the new beside the old
+        self.balancer = Balancer(2 * plan.workers + 8)  # twice: a reload starts new beside old
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
 
