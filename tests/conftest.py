@@ -21,7 +21,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 START_LIMIT = 60  # seconds
-IMAGE = "skserve-test:1.9"
+IMAGE = os.environ.get("SKSERVE_TEST_IMAGE", "skserve-test:1.9")
 
 # A busy machine is no defect; what must be fast is timed where that is claimed.
 settings.register_profile("busy", deadline=None)
