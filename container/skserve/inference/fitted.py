@@ -65,8 +65,8 @@ def check_new_rows(estimator: object) -> None:
         )
     if look(last, "refit") is False and look(last, "best_estimator_") is None:
         raise StartError(
-            f"This {type(last).__name__} was made with refit=False, so it kept no fitted model; make "
-            "it with refit=True, or save the model that you fit with its best_params_."
+            f"This {type(last).__name__} was made with refit=False, so it kept no fitted model; "
+            "make it with refit=True, or save the model that you fit with its best_params_."
         )
 
 
