@@ -21,6 +21,7 @@ from skserve.estimators.columns import NUMBER
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
+from skserve.formats.negotiation import answer_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Request
 
@@ -98,7 +99,7 @@ def _one_row() -> None:
 
         def many(call: Call = call) -> None:
             for _ in range(1000):
-                accept = calls.answer_type(call.accept, JSON)
+                accept = answer_type(call.accept, JSON)
                 calls.encode(Answer.of(y, "predict"), calls.decode(call, schema, accept))
 
         (seconds,) = _in_turn({"": many}).values()

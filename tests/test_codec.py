@@ -23,8 +23,8 @@ from skserve.config import Config
 from skserve.errors import ModelFault, NotAcceptable, ServeError, TooLarge
 from skserve.estimators.schema import Column, Schema
 from skserve.formats.answer import Answer
-from skserve.formats.catalogue import DECODERS
-from skserve.formats.encoders import ENCODERS, dumps_anyway
+from skserve.formats.catalogue import DECODERS, ENCODERS
+from skserve.formats.json_text import dumps_anyway
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.inference import calls
 from skserve.inference.calls import Call, Request
@@ -225,7 +225,7 @@ def matrices(draw) -> str:
 def test_the_fast_reading_of_json_equals_the_careful_one(body):
     def outcome(schema: Schema, block: int) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("skserve.formats.catalogue.BLOCK", block)
+            patch.setattr("skserve.formats.json_tables.BLOCK", block)
             try:
                 X = calls.decode(Call(body.encode(), JSON), schema, JSON).X
             except ServeError as error:

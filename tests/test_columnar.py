@@ -25,8 +25,9 @@ from skserve.estimators.columns import NUMBER, TEXT, UNUSED, Column
 from skserve.estimators.schema import Schema
 from skserve.formats import arrow
 from skserve.formats.answer import Answer
-from skserve.formats.encoders import ENCODERS
+from skserve.formats.catalogue import ENCODERS
 from skserve.formats.media_types import ARROW_FILE, ARROW_STREAM, JSON, PARQUET, X_PARQUET
+from skserve.formats.negotiation import answer_type
 from skserve.inference import calls
 from skserve.inference.calls import Call
 
@@ -295,13 +296,13 @@ def test_an_image_without_pyarrow_says_how_to_build_one(monkeypatch):
     for form in FORMS:
         monkeypatch.delitem(calls.DECODERS, form)
         monkeypatch.delitem(calls.ENCODERS, form)
-    calls.answer_type.cache_clear()
+    answer_type.cache_clear()
 
     with pytest.raises(UnsupportedMediaType) as raised:
         decoded(b"", PARQUET)
     assert "--build-arg FORMATS=parquet" in raised.value.hint
     with pytest.raises(NotAcceptable) as refused:
-        calls.answer_type(ARROW_STREAM, JSON)
+        answer_type(ARROW_STREAM, JSON)
     assert "--build-arg FORMATS=parquet" in refused.value.hint
 
 

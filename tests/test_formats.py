@@ -23,8 +23,8 @@ from skserve.estimators.columns import NUMBER, TEXT
 from skserve.estimators.schema import Schema
 from skserve.formats import recordio
 from skserve.formats.answer import Answer
+from skserve.formats.catalogue import ENCODERS
 from skserve.formats.conform import Table, conform
-from skserve.formats.encoders import ENCODERS
 from skserve.formats.media_types import JSON, LIBSVM, NPY, NPZ, RECORDIO
 from skserve.inference import calls
 from skserve.inference.calls import Call

@@ -32,10 +32,7 @@ DOORS = {
     "boto3": {"inference.source"},
     "botocore": {"inference.source"},
     "orjson": {
-        "formats.arrow",
-        "formats.catalogue",
-        "formats.csv_tables",
-        "formats.encoders",
+        "formats.json_text",
         "formats.sandbox",
         "multi_model.protocol",
     },

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from skserve.errors import BadRequest, UnsupportedMediaType
-from skserve.formats.media_types import MediaType, negotiate, preferences, text_of
+from skserve.formats.charsets import text_of
+from skserve.formats.media_types import MediaType, negotiate, preferences
 
 BAD = ["nan", "-1", "1.001", "inf", "-inf"]
 OFFERED = ["application/json", "text/csv", "application/x-npy"]

@@ -9,8 +9,7 @@ import pytest
 
 from skserve.config import settings
 from skserve.estimators.methods import METHODS
-from skserve.formats.catalogue import DECODERS
-from skserve.formats.encoders import ENCODERS
+from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.inference.hooks import HOOKS
 from tests.conftest import ROOT
 

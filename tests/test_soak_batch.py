@@ -39,7 +39,7 @@ print(int(v2.read_text().split()[1]) / 1e6 if v2.exists() else
 BARE = """
 import sys, time, joblib, pandas
 from skserve.formats.answer import Answer
-from skserve.formats.encoders import ENCODERS
+from skserve.formats.catalogue import ENCODERS
 model = joblib.load("/opt/ml/model/model.joblib")
 began = time.process_time()
 y = model.predict(pandas.read_csv("/data/rows.csv", header=None).to_numpy())

@@ -11,12 +11,12 @@ import io
 from typing import Any
 
 import numpy as np
-import orjson
 
 from skserve.errors import BadRequest, ModelFault, TooLarge
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.conform import Decoded, Table
+from skserve.formats.json_text import dumps
 from skserve.formats.limits import expanded_limit
 from skserve.formats.media_types import ARROW_FILE, ARROW_STREAM, PARQUET, X_PARQUET, MediaType
 from skserve.formats.sandbox import Helper, HelperError, Job, Work
@@ -70,9 +70,7 @@ def write_columns(answer: Answer, media_type: str) -> bytes:
     facts = {"do": "write", "form": FORMS[media_type], "rows": answer.n_rows, "heads": heads}
     body = b"".join(buffers)
     try:
-        done, written = _helper.ask(
-            facts, body, _MEMORY + 8 * (len(body) + len(orjson.dumps(facts)))
-        )
+        done, written = _helper.ask(facts, body, _MEMORY + 8 * (len(body) + len(dumps(facts))))
     except HelperError as error:
         raise ModelFault(f"The answer cannot be written: {error}.", "Ask for JSON.") from error
     if "error" in done:

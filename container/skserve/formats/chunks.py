@@ -7,7 +7,6 @@ Both are tables: a format that is in neither is read and written whole.
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -17,8 +16,9 @@ import numpy as np
 
 from skserve.config import MIB
 from skserve.errors import BadRequest, ModelFault, TooLarge
-from skserve.formats.media_types import CSV, JSON, JSON_LINES, NDJSON, NPY, MediaType, codec_of
-from skserve.formats.npy import npy_header
+from skserve.formats.charsets import codec_of
+from skserve.formats.media_types import CSV, JSON, JSON_LINES, NDJSON, NPY, MediaType
+from skserve.formats.npy import npy_head, npy_header
 from skserve.formats.spool import Spool
 
 T = TypeVar("T")
@@ -142,15 +142,6 @@ def _rest(read: Read, most: int) -> bytes:
             "Save it in the order of its rows: np.save(file, np.ascontiguousarray(X)).",
         )
     return rest
-
-
-def npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return what stands before the values of an array in rows."""
-    stream = io.BytesIO()
-    described = np.lib.format.dtype_to_descr(dtype)
-    head = {"descr": described, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, head)
-    return stream.getvalue()
 
 
 # Parquet belongs here too: its row groups are portions, once the file is on the disk.

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from skserve.errors import BadRequest
 from skserve.estimators.schema import Schema
 from skserve.formats.conform import Table, conform, quoted
-from skserve.formats.csv_tables import is_header
 from skserve.formats.media_types import MediaType
 
 
@@ -71,3 +70,16 @@ def _check_order(names: tuple[str, ...], schema: Schema) -> None:
             "part of a file has it: the others would be read in the wrong order.",
             f"Write the columns of the file in this order: {quoted(schema.names)}.",
         )
+
+
+def is_header(cells: list[str], schema: Schema) -> bool:
+    """Whether a first line names the fitted columns, all of them or at least half of its cells.
+
+    Half is enough to call a wrong header by its name instead of reading it as data; a row of data
+    that holds that many column names does not occur.
+    """
+    if not schema.names or not cells:
+        return False
+    fitted = set(schema.names)  # a tuple would be searched once for each cell
+    named = sum(cell in fitted for cell in cells)
+    return named > 0 and named * 2 >= len(cells)

@@ -9,26 +9,26 @@ from __future__ import annotations
 import csv
 import io
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
+from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from skserve.errors import BadRequest
+from skserve.errors import BadRequest, ModelFault
 from skserve.estimators.schema import Schema
+from skserve.formats.answer import Answer
+from skserve.formats.charsets import encoded, utf8_of
 from skserve.formats.conform import Decoded, Table, joined
-from skserve.formats.media_types import MediaType, utf8_of
+from skserve.formats.csv_header import is_header
+from skserve.formats.json_text import BLOCK, JSONError, dumps, loads, rectangle
+from skserve.formats.media_types import MediaType
 
 csv.field_size_limit(1 << 31)  # the body has a limit of its own; a long text is not an error
 
 Names = tuple[str, ...] | None
-
-# Bytes of plain numbers, or else cells, that are Python objects at one time. With more of them
-# parsing is slower, because the objects no longer fit into the processor's cache.
-BLOCK = 1 << 17
 
 
 def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
@@ -65,19 +65,6 @@ def _opened(data: bytes, header: str, schema: Schema) -> tuple[int, Names]:
 
     first = next(csv.reader(lines(), strict=True), [])
     return (taken, tuple(first)) if header or is_header(first, schema) else (0, None)
-
-
-def is_header(cells: list[str], schema: Schema) -> bool:
-    """Whether a first line names the fitted columns, all of them or at least half of its cells.
-
-    Half is enough to call a wrong header by its name instead of reading it as data; a row of data
-    that holds that many column names does not occur.
-    """
-    if not schema.names or not cells:
-        return False
-    fitted = set(schema.names)  # a tuple would be searched once for each cell
-    named = sum(cell in fitted for cell in cells)
-    return named > 0 and named * 2 >= len(cells)
 
 
 def _blocks(data: bytes, start: int, names: Names, schema: Schema) -> Iterator[Table]:
@@ -132,29 +119,6 @@ def _as_json(block: bytes, width: int) -> NDArray[np.float64] | None:
     return None if numbers is None else _signed(numbers, block)
 
 
-def rectangle(text: bytes, between: bytes, width: int) -> NDArray[np.float64] | None:
-    """Parse JSON numbers and nulls, in rows with `between` between them, to (n_rows, width).
-
-    None where there is anything else. A text without quotes holds no string, so an empty one tells
-    where each row ends, and nothing but numbers can stand for the rest.
-    """
-    if b'"' in text:
-        return None
-    try:
-        values = orjson.loads(b'[%b,""]' % text.replace(between, b',"",'))
-        ends = values[width :: width + 1]
-        del values[width :: width + 1]
-        if ends.count("") != len(ends):
-            return None
-        try:
-            packed = struct.Struct(f"{len(values)}d").pack(*values)  # twice as fast as numpy
-            return np.frombuffer(bytearray(packed)).reshape(-1, width)
-        except struct.error:  # there is a null
-            return np.fromiter(values, np.float64, len(values)).reshape(-1, width)
-    except (ValueError, TypeError):
-        return None
-
-
 _ZERO = re.compile(rb"-0[ \t]*[,\n]")
 
 
@@ -177,12 +141,12 @@ def _as_numerals(block: bytes, width: int) -> NDArray[np.float64] | None:
         return None
     cells = _filled(block.replace(b"\n", b","))
     if quotes:  # tight around whole cells, or it is no JSON, or fewer cells
-        if len(orjson.loads(b"[%b]" % cells)) != n_rows * width:
+        if len(loads(b"[%b]" % cells)) != n_rows * width:
             return None
         block = block.replace(b'"', b"")
         cells = _filled(block.replace(b"\n", b","))
-    with suppress(orjson.JSONDecodeError):
-        values = orjson.loads(b"[%b]" % cells)
+    with suppress(JSONError):
+        values = loads(b"[%b]" % cells)
         numbers = np.fromiter(values, np.float64, n_rows * width).reshape(n_rows, width)
         if _signed(numbers, block) is not None:
             return numbers
@@ -223,3 +187,38 @@ def _cut(records: Iterator[list[str]], names: Names, row: int) -> Iterator[Table
             block, cells = [], 0
     if block:
         yield Table(block, names, spelled=True, first=row)
+
+
+def write_csv(answer: Answer, enveloped: bool) -> bytes:
+    """Write one line a row; the shortest numbers that read back equal."""
+    if answer.n_rows and all(part.dtype.kind in "iuf" for part in answer.parts):
+        parts = [_number_lines(part) for part in answer.parts]
+        return b"".join(b",".join(row) + b"\n" for row in zip(*parts, strict=True))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([_cell(value) for value in row] for row in answer.cells())
+    return encoded(text.getvalue())
+
+
+def _number_lines(part: NDArray[Any]) -> list[bytes]:
+    """Write numbers, one line a row, without making a Python object of each."""
+    values = part.reshape(len(part), -1)
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64, copy=False)
+    text = dumps(np.ascontiguousarray(values))[2:-2]
+    odd = values[~np.isfinite(values)].tolist()
+    if odd:  # each is a null so far
+        words = [*(repr(value).encode() for value in odd), b""]
+        text = b"".join(chain.from_iterable(zip(text.split(b"null"), words, strict=True)))
+    return text.split(b"],[")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return float.__repr__(value)  # numpy's own float64 would say its name
+    if isinstance(value, dict | list | tuple | set | np.ndarray):
+        raise ModelFault(
+            f"The answer cannot be written as CSV: a cell holds a {type(value).__name__}.",
+            "Ask for JSON.",
+        )
+    return "nan" if value is None else value

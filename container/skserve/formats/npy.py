@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest, TooLarge
 from skserve.estimators.schema import Schema
 from skserve.formats import sparse
+from skserve.formats.answer import Answer
 from skserve.formats.conform import Decoded, Table, quoted
 from skserve.formats.limits import expanded_limit
 from skserve.formats.media_types import MediaType
@@ -171,3 +172,24 @@ def _sparse(arrays: dict[str, NDArray[Any]], limit: int) -> Any:
             raise BadRequest(f"The sparse table says {width} columns and holds others.")
         other = sparse.spread(other, values.size)
     return sparse.rows_of_places(values, one, other, (n_rows, width))
+
+
+def write_npy(answer: Answer, enveloped: bool) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, answer.array(), allow_pickle=False)
+    return stream.getvalue()
+
+
+def write_npz(answer: Answer, enveloped: bool) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **answer.arrays())  # type: ignore[arg-type]  # the names are not its options
+    return stream.getvalue()
+
+
+def npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return what stands before the values of an array in rows."""
+    stream = io.BytesIO()
+    described = np.lib.format.dtype_to_descr(dtype)
+    head = {"descr": described, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, head)
+    return stream.getvalue()

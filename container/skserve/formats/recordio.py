@@ -27,15 +27,14 @@ from skserve.estimators.schema import Schema
 from skserve.formats import sparse
 from skserve.formats.conform import Decoded, Table, quoted
 from skserve.formats.media_types import MediaType
+from skserve.formats.protobuf import BYTES, VARINT, fields, varints, write_field, write_varint
 
 _MAGIC = 0xCED7230A
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # protobuf's wire types
 _TENSORS: dict[int, np.dtype[Any]] = {
     2: np.dtype("<f4"),
     3: np.dtype("<f8"),
     7: np.dtype("<i4"),
 }  # fields of Value
-_MOST_FIELDS = 100_000  # in one message: with values one by one, as many columns
 _HINT = "Send records as sagemaker.amazon.common writes them."
 
 Tensor = tuple[NDArray[Any], NDArray[np.uint64], tuple[int, ...]]  # values, keys, shape
@@ -83,7 +82,7 @@ def _alike(body: bytes) -> NDArray[np.float64] | None:
         return None  # they are not in one piece
     records = every.reshape(-1, size)
     differing = np.zeros(size, bool)
-    skipped = [part for field, wire, part in _fields(first) if field != 1 and wire == _BYTES]
+    skipped = [part for field, wire, part in fields(first) if field != 1 and wire == BYTES]
     for piece in [values, *(np.frombuffer(part, np.uint8) for part in skipped if len(part))]:
         start = piece.ctypes.data - every.ctypes.data
         differing[start : start + piece.nbytes] = True
@@ -136,18 +135,18 @@ def _records(body: bytes) -> Iterator[memoryview]:
 def _features(record: memoryview) -> Tensor:
     """Return the one tensor of features. Raises ValueError."""
     found: dict[str, memoryview] = {}
-    for field, wire, value in _fields(record):
-        if (field, wire) != (1, _BYTES):
+    for field, wire, value in fields(record):
+        if (field, wire) != (1, BYTES):
             continue
-        entry = {inner: part for inner, kind, part in _fields(value) if kind == _BYTES}
+        entry = {inner: part for inner, kind, part in fields(value) if kind == BYTES}
         found[str(entry.get(1, b""), "utf-8")] = entry.get(2, memoryview(b""))
     if len(found) > 1 and "values" not in found:
         raise ValueError(f"it has the features {quoted(sorted(found))}, expected 'values'")
     if not found:
         raise ValueError("it has no features")
     value = found["values"] if "values" in found else next(iter(found.values()))
-    for field, wire, tensor in _fields(value):
-        if field in _TENSORS and wire == _BYTES:
+    for field, wire, tensor in fields(value):
+        if field in _TENSORS and wire == BYTES:
             return _tensor(tensor, _TENSORS[field])
     raise ValueError("its features are not numbers")
 
@@ -158,14 +157,14 @@ def _tensor(tensor: memoryview, dtype: np.dtype[Any]) -> Tensor:
     values: list[NDArray[Any]] = []
     keys: list[NDArray[np.uint64]] = []
     shape: list[NDArray[np.uint64]] = []
-    for field, wire, part in _fields(tensor):
+    for field, wire, part in fields(tensor):
         if field == 1 and not integers:
-            packed = wire == _BYTES and len(part) % dtype.itemsize == 0
-            if not packed and (wire == _VARINT or len(part) != dtype.itemsize):
+            packed = wire == BYTES and len(part) % dtype.itemsize == 0
+            if not packed and (wire == VARINT or len(part) != dtype.itemsize):
                 raise ValueError("its values are cut")
             values.append(np.frombuffer(part, dtype))
-        elif field in (1, 2, 3) and wire in (_BYTES, _VARINT):
-            (values, keys, shape)[field - 1].append(_varints(part))
+        elif field in (1, 2, 3) and wire in (BYTES, VARINT):
+            (values, keys, shape)[field - 1].append(varints(part))
     numbers = values[0] if len(values) == 1 else np.concatenate([np.empty(0, dtype), *values])
     if integers:  # a negative one is written as 64 bits
         numbers = numbers.astype(np.uint64).astype(np.int64).astype(np.int32)
@@ -180,60 +179,6 @@ def _tensor(tensor: memoryview, dtype: np.dtype[Any]) -> Tensor:
     if not len(places) and sizes and len(numbers) not in (0, sizes[-1]):
         raise ValueError(f"its shape is {sizes}, and it has {len(numbers)} values")
     return numbers, places, sizes
-
-
-def _varints(part: memoryview) -> NDArray[np.uint64]:
-    """Read packed varints: seven bits a byte, the lowest first, the last byte below 128."""
-    octets = np.frombuffer(part, np.uint8)
-    if not len(octets):
-        return np.empty(0, np.uint64)
-    if octets[-1] > 127:
-        raise ValueError("a number in it is cut")
-    ends = np.flatnonzero(octets < 128)
-    starts = np.append(0, ends[:-1] + 1)
-    lengths = ends - starts + 1
-    if lengths.max() > 10:
-        raise ValueError("a number in it is too long")
-    shifts = 7 * (np.arange(len(octets)) - np.repeat(starts, lengths)).astype(np.uint64)
-    return np.add.reduceat((octets & 127).astype(np.uint64) << shifts, starts)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Cut a protobuf message: the number, wire type and bytes of each field. Raises ValueError."""
-    at = number = 0
-    while at < len(message):
-        number += 1
-        if number > _MOST_FIELDS:
-            raise ValueError("it is made of too many fields")
-        key, after = _varint(message, at)
-        wire = key & 7
-        if wire == _VARINT:
-            end = _varint(message, after)[1]
-        elif wire == _BYTES:
-            length, after = _varint(message, after)
-            end = after + length
-        elif wire in (_FOUR, _EIGHT):
-            end = after + (4 if wire == _FOUR else 8)
-        else:
-            raise ValueError("it is not protobuf")
-        if end > len(message):
-            raise ValueError("a field in it is longer than the record")
-        yield key >> 3, wire, message[after:end]
-        at = end
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read one varint; return it and where the next byte is. Raises ValueError."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise ValueError("a number in it is cut")
-        octet = message[at]
-        at += 1
-        value |= (octet & 127) << shift
-        if octet < 128:
-            return value, at
-    raise ValueError("a number in it is too long")
 
 
 # ------------------------------------------------------------------------------------------- out
@@ -255,24 +200,11 @@ def _written(name: str, part: NDArray[Any]) -> Iterator[bytes]:
     rows = part.reshape(len(part), -1)
     # Whole numbers as doubles too: int32 would not hold every label.
     field = 2 if rows.dtype.kind == "f" and rows.dtype.itemsize == 4 else 3
-    key = _field(1, name.encode())
-    shape = _field(3, b"".join(map(_spelled, part.shape[1:] or (1,))))
+    key = write_field(1, name.encode())
+    shape = write_field(3, b"".join(map(write_varint, part.shape[1:] or (1,))))
     for row in rows.astype(_TENSORS[field]):
-        tensor = _field(1, row.tobytes()) + shape
-        yield _field(1, key + _field(2, _field(field, tensor)))
-
-
-def _field(number: int, contents: bytes) -> bytes:
-    return _spelled(number << 3 | _BYTES) + _spelled(len(contents)) + contents
-
-
-def _spelled(value: int) -> bytes:
-    spelled = bytearray()
-    while value > 127:
-        spelled.append(value & 127 | 128)
-        value >>= 7
-    spelled.append(value)
-    return bytes(spelled)
+        tensor = write_field(1, row.tobytes()) + shape
+        yield write_field(1, key + write_field(2, write_field(field, tensor)))
 
 
 def _framed(record: bytes) -> bytes:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from skserve.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from skserve.errors import BadRequest, UnsupportedMediaType
 from skserve.estimators.schema import Schema
 from skserve.formats import arrow, media_types
 from skserve.formats.answer import Answer
-from skserve.formats.catalogue import DECODERS
+from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.formats.conform import conform
-from skserve.formats.encoders import ENCODERS
 from skserve.formats.media_types import CSV, FORM, JSON
 from skserve.telemetry import note
 
@@ -99,34 +97,10 @@ def content_type(call: Call) -> media_types.MediaType:
         ) from None
 
 
-@lru_cache(256)  # callers say few different things, and all of them every time
-def answer_type(accept: str, default: str) -> str:
-    """Choose the format of the answer. Raises NotAcceptable where none fits."""
-    chosen = media_types.negotiate(accept, ENCODERS, default)
-    if chosen not in ENCODERS:
-        missing = any(form in accept for form in arrow.FORMS)
-        raise NotAcceptable(
-            f"Accept {accept or default!r} names no format that is written here.",
-            arrow.WAY_OUT if missing else f"Ask for one of {', '.join(ENCODERS)}.",
-        )
-    return chosen
-
-
-def wanted_type(accept: str, default: str) -> str:
-    """Return the format a script is asked to write, which may be one that only it knows."""
-    wanted = media_types.preferences(accept)
-    return media_types.negotiate(accept, ENCODERS, default) or (wanted[0] if wanted else default)
-
-
 def family(call: Call) -> str:
     """Return the format of an answer to be read beside its input: the input's own, or its kin."""
     name = content_type(call).name
     return name if name in ENCODERS else CSV if name.startswith("text/") else JSON
-
-
-def hook_body(body: bytes, kind: media_types.MediaType) -> str | bytes:
-    """Return a body as scripts for AWS's image expect it: text for JSON and CSV, else bytes."""
-    return media_types.text_of(body, kind) if kind.name in (JSON, CSV) else body
 
 
 def check_method(method: str | None, schema: Schema) -> None:

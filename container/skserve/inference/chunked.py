@@ -32,7 +32,7 @@ from skserve.formats.chunks import (
     transcoded,
 )
 from skserve.formats.csv_header import Header
-from skserve.formats.encoders import dumps
+from skserve.formats.json_text import dumps
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.formats.spool import Spool
 from skserve.inference import calls

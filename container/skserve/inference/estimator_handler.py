@@ -18,8 +18,9 @@ from skserve.estimators.accelerate import accelerate
 from skserve.estimators.methods import METHODS, find, fitted_steps, look, named
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
+from skserve.formats.catalogue import ENCODERS
 from skserve.formats.conform import missing_values
-from skserve.formats.encoders import ENCODERS
+from skserve.formats.negotiation import answer_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.fitted import check_fitted, check_model, check_new_rows, no_method
@@ -88,7 +89,7 @@ class EstimatorHandler:
         return calls.encode(y, request)
 
     def answer_type(self, call: Call) -> str:
-        return calls.answer_type(call.accept, self._accept or calls.family(call))
+        return answer_type(call.accept, self._accept or calls.family(call))
 
     def takes_portions(self, lined: bool) -> bool:
         """Whether a body can be cut, which changes nothing here: a row's answer is its own."""

@@ -16,8 +16,8 @@ from typing import Any
 
 from skserve.config import Config
 from skserve.estimators.accelerate.jobs import limit_jobs
-from skserve.formats.catalogue import DECODERS
-from skserve.formats.encoders import ENCODERS, dumps
+from skserve.formats.catalogue import DECODERS, ENCODERS
+from skserve.formats.json_text import dumps
 from skserve.formats.media_types import JSON
 from skserve.inference import artifact, hooks, source
 from skserve.inference.calls import Call, Reply, Request

@@ -17,10 +17,13 @@ from skserve.config import Config
 from skserve.errors import ModelFault, ServeError
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
+from skserve.formats.catalogue import ENCODERS
+from skserve.formats.charsets import encoded, text_of, utf8_of
 from skserve.formats.chunks import FRAMES, resumed
 from skserve.formats.csv_header import Header
-from skserve.formats.encoders import ENCODERS, dumps, encoded
-from skserve.formats.media_types import CSV, JSON, utf8_of
+from skserve.formats.json_text import dumps
+from skserve.formats.media_types import CSV, JSON, MediaType
+from skserve.formats.negotiation import answer_type, wanted_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.estimator_handler import EstimatorHandler
@@ -55,7 +58,7 @@ class ScriptHandler:
             call = _settled(call, self.schema) if self._batch else call
             return calls.decode(call, self.schema, accept)
         kind = calls.content_type(call)
-        X: Any = calls.hook_body(call.body, kind), kind.name
+        X: Any = _hook_body(call.body, kind), kind.name
         if self._script.input_fn:
             X = self._script.input_fn(*X, context=context)
         return Request(X, accept)
@@ -100,8 +103,13 @@ class ScriptHandler:
     def answer_type(self, call: Call) -> str:
         """Ours can be refused here; what an output_fn can write only the script knows."""
         if self._script.output_fn or self._script.transform_fn:
-            return calls.wanted_type(call.accept, self._accept or calls.family(call))
-        return calls.answer_type(call.accept, self._accept or calls.family(call))
+            return wanted_type(call.accept, self._accept or calls.family(call))
+        return answer_type(call.accept, self._accept or calls.family(call))
+
+
+def _hook_body(body: bytes, kind: MediaType) -> str | bytes:
+    """Return a body as scripts for AWS's image expect it: text for JSON and CSV, else bytes."""
+    return text_of(body, kind) if kind.name in (JSON, CSV) else body
 
 
 def finish(result: Any, accept: str, context: Context, hook: str) -> Reply:

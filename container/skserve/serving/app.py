@@ -27,7 +27,7 @@ from skserve.errors import (
     ServeError,
     TooLarge,
 )
-from skserve.formats.encoders import dumps_anyway
+from skserve.formats.json_text import dumps_anyway
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Call, Reply, attribute
 from skserve.scheduling.local_model import Invocable, Registry
