@@ -20,7 +20,7 @@ from skserve.errors import HookError, ModelFault, ServeError, StartError
 from skserve.inference import hooks
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
-from skserve.inference.script_handler import finish
+from skserve.inference.script_reply import finish
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]

@@ -27,7 +27,7 @@ DOORS = {
     "flask": {"serving.app", "serving.multi_model_api"},
     "werkzeug": {"serving.app", "serving.body"},
     "gunicorn": {"serving.arbiter", "serving.body", "serving.server", "serving.worker"},
-    "joblib": {"inference.artifact", "multi_model.zygote"},
+    "joblib": {"inference.artifact", "inference.mapped", "multi_model.zygote"},
     "skops": {"inference.artifact"},
     "boto3": {"inference.source"},
     "botocore": {"inference.source"},

@@ -23,7 +23,7 @@ from moto.server import ThreadedMotoServer
 
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.inference import source
+from skserve.inference import requirements, source
 from tests.test_artifact import as_nobody, reachable
 
 SCRIPT = "def predict_fn(data, model): return [42]\n"
@@ -228,12 +228,12 @@ def test_packages_of_the_image_are_replaced_by_a_user_who_may_not_write_it(
         command = [sys.executable, "-c", PIP_OF_NOBODY, *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 
-    monkeypatch.setattr(source, "_run_pip", run)
+    monkeypatch.setattr(requirements, "_run_pip", run)
     wheel(code / "wheels", "urllib3", "WORD = 'ours'", version="2.0.1")
     wheel(code / "wheels", "greeting", "", requires="urllib3==2.0.1")
     (code / "requirements.txt").write_text(lines)
 
-    library = source.install(code)
+    library = requirements.install(code)
 
     assert {path.parent.name for path in library.glob("*/__init__.py")} == brought
 
@@ -335,7 +335,7 @@ def test_a_pinned_hash_holds_for_what_is_installed(tmp_path, code, monkeypatch):
 
 def test_folders_and_clones_are_asked_for_as_they_are():
     def pinned(**origin: object) -> str:
-        return source._pinned({"metadata": {"name": "x"}, "download_info": origin})
+        return requirements._pinned({"metadata": {"name": "x"}, "download_info": origin})
 
     assert pinned(url="file:///a%20b", dir_info={}) == "x @ file:///a%20b"
     git = {"vcs": "git", "commit_id": "c0ffee"}
@@ -364,4 +364,4 @@ def test_compiled_code_where_nothing_may_be_executed_is_refused(tmp_path, code):
 
 def test_pip_is_that_of_this_interpreter():
     assert shutil.which(sys.executable)
-    assert source._run_pip(["--version"], Path("/")).returncode == 0
+    assert requirements._run_pip(["--version"], Path("/")).returncode == 0

@@ -7,14 +7,8 @@ names the version to build the image with. All errors are `StartError`.
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
-import math
 import os
-import pickle
-import re
-import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,19 +19,12 @@ from typing import Any
 from skserve import archive
 from skserve.config import Config
 from skserve.errors import NoRoom, StartError
-
-log = logging.getLogger("skserve")
+from skserve.inference import mapped
+from skserve.inference.load_errors import explained
+from skserve.inference.versions import check_version, installed
 
 SAVED_AS = "model.joblib"
 
-# Bytes of an uncompressed joblib file, and of an array in it, from which arrays are mapped.
-_MAPPED_FILE, _MAPPED_ARRAY = 64 * 2**20, 16 * 2**20
-
-# How Python says that `__main__` lacks a name; started by `-m`, it prints as `skserve.__main__`.
-_MAIN_CLASS = re.compile(
-    r"attribute '(\w+)' on <module '(?:\w+\.)*__main__'"
-    r"|module '(?:\w+\.)*__main__' has no attribute '(\w+)'"
-)
 
 Lookup = Callable[[str], Any]  # finds a class by name in the user's code, or raises AttributeError
 
@@ -71,7 +58,7 @@ def load(directory: Path, config: Config) -> tuple[Any, str | None]:
         except MemoryError:
             raise NoRoom(f"{path.name} does not fit into this container's memory.") from None
         except Exception as error:
-            raise StartError(_explained(path, saved, error)) from error
+            raise StartError(explained(path, saved, error)) from error
     return estimator, saved
 
 
@@ -147,32 +134,6 @@ def choose(directory: Path, chosen: str | None) -> Path:
     )
 
 
-def check_version(path: Path, saved: str | None, policy: str) -> None:
-    """Compare the scikit-learn that saved the model with the one here, as the policy says."""
-    here = installed("scikit-learn")
-    if policy == "off" or saved is None or _minor(saved) == _minor(here):
-        return
-    message = (
-        f"{path.name} was saved by scikit-learn {saved} and this image has {here}; "
-        f"build the image with --build-arg SKLEARN={_minor(saved)}, or save the model again."
-    )
-    if policy == "error":
-        raise StartError(message + " (SKSERVE_VERSION_POLICY=error)")
-    log.warning("%s Its answers may differ.", message)
-
-
-@functools.cache
-def installed(distribution: str) -> str:
-    """Return the version of an installed distribution without importing it."""
-    from importlib.metadata import version
-
-    return version(distribution)
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
 def import_scikit_learn() -> None:
     """Import scikit-learn without pandas, which 1.9 imports, but uses only where X is a frame.
 
@@ -195,52 +156,11 @@ def _load_joblib(path: Path, config: Config) -> Any:
         raise StartError(
             f"{path.name} is a Git LFS pointer, not a model; fetch it with `git lfs pull`."
         )
-    if head.startswith(pickle.PROTO) and path.stat().st_size >= _MAPPED_FILE and _stays(path):
-        return _load_mapped(path)
+    if mapped.possible(path, head):
+        return mapped.load(path)
     import joblib
 
     return joblib.load(path)
-
-
-def _stays(path: Path) -> bool:
-    """Whether nothing in this container can write to `path`, as where SageMaker mounts a model.
-
-    A file written over while it is mapped changes the model in memory, and one cut short ends the
-    process.
-    """
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-
-
-def _load_mapped(path: Path) -> Any:
-    """Load an uncompressed joblib file, its large arrays as private maps of the file.
-
-    They are read when they are used, held once for all processes, and may be written to like any
-    other: what is written stays in the process. joblib can only map all arrays or none; each map
-    holds a file open, and a forest has thousands.
-    """
-    from joblib import numpy_pickle
-
-    class Array(numpy_pickle.NumpyArrayWrapper):  # type: ignore[misc]
-        allow_mmap: bool
-
-        def read(self, unpickler: Any, ensure_native_byte_order: bool) -> Any:
-            self.allow_mmap = (
-                self.allow_mmap
-                and math.prod(self.shape) * self.dtype.itemsize >= _MAPPED_ARRAY
-                and self.subclass is unpickler.np.ndarray
-                and self.dtype.isnative
-                and self.safe_get_numpy_array_alignment_bytes() is not None  # joblib before 1.2
-            )
-            array = super().read(unpickler, not self.allow_mmap)
-            return array.view(unpickler.np.ndarray) if self.allow_mmap else array
-
-    class Unpickler(numpy_pickle.NumpyUnpickler):  # type: ignore[misc]
-        def find_class(self, module: str, name: str) -> Any:
-            found = super().find_class(module, name)
-            return Array if found is numpy_pickle.NumpyArrayWrapper else found
-
-    with path.open("rb") as file:
-        return Unpickler(str(path), file, ensure_native_byte_order=False, mmap_mode="c").load()
 
 
 def _load_skops(path: Path, config: Config) -> Any:
@@ -275,34 +195,3 @@ def main_classes(lookup: Lookup | None) -> Iterator[None]:
         yield
     finally:
         del main["__getattr__"]
-
-
-def _explained(path: Path, saved: str | None, error: Exception) -> str:
-    """Tell an unpickling failure as one sentence with a way out."""
-    text = " ".join(str(error).split())[:300]
-    here = installed("scikit-learn")
-    main = _MAIN_CLASS.search(text)
-    if main:
-        return (
-            f"{path.name} holds {main[1] or main[2]!r}, which was defined in __main__, the "
-            "notebook or script that saved it; put its definition into code/inference.py beside "
-            "the model, or save the model again with it in a module of its own below code/."
-        )
-    moved = re.search(r"No module named '([^']+)'", text)
-    if moved and not moved[1].startswith(("sklearn", "numpy", "scipy", "joblib", "_")):
-        return (
-            f"{path.name} needs the Python module {moved[1]!r}; add it to code/requirements.txt, "
-            "or its file to code/."
-        )
-    if isinstance(error, EOFError | pickle.UnpicklingError | struct.error):
-        return f"{path.name} is not a whole joblib or pickle file ({text or 'it ends too early'})."
-    origin = f"scikit-learn {saved}" if saved else "another version of scikit-learn or numpy"
-    way_out = (
-        f"build the image with --build-arg SKLEARN={_minor(saved)}"
-        if saved and _minor(saved) != _minor(here)
-        else "build the image with the versions that saved it"
-    )
-    return (
-        f"{path.name} cannot be loaded: it was saved by {origin} and this image has scikit-learn "
-        f"{here} ({type(error).__name__}: {text}); {way_out}, or save the model again."
-    )

@@ -24,8 +24,10 @@ from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.chunked import ChunkedBody
 from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.hooks import Context, Hooks
-from skserve.inference.script_handler import ScriptHandler, finish
+from skserve.inference.script_handler import ScriptHandler
+from skserve.inference.script_reply import finish
 from skserve.inference.source import Source
+from skserve.inference.versions import installed
 from skserve.telemetry import stage
 
 Predict = Callable[[Request, Context], Any]
@@ -122,8 +124,8 @@ class Model:
             "accept": list(ENCODERS),
             "versions": {
                 "python": sys.version.split()[0],
-                "scikit-learn": artifact.installed("scikit-learn"),
-                "numpy": artifact.installed("numpy"),
+                "scikit-learn": installed("scikit-learn"),
+                "numpy": installed("numpy"),
                 "saved_with_scikit-learn": self.saved_with,
             },
         }

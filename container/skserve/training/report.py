@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skserve.inference import artifact
+from skserve.inference.versions import installed
 from skserve.training import channel, plots
 from skserve.training.channel import Table
 from skserve.training.evaluation import Evaluation, last_step
@@ -93,7 +93,7 @@ def _facts(train: Table) -> Iterator[tuple[str, str]]:
 
 def _versions() -> Iterator[tuple[str, str]]:
     for name in ("scikit-learn", "numpy", "scipy", "joblib"):
-        yield name, artifact.installed(name)
+        yield name, installed(name)
     yield "Python", platform.python_version()
 
 

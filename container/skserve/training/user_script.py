@@ -25,6 +25,7 @@ from skserve.config import Config
 from skserve.errors import StartError
 from skserve.inference import source
 from skserve.inference.hooks import HOOKS, defines
+from skserve.inference.requirements import install
 from skserve.training.job import Job
 
 log = logging.getLogger("skserve")
@@ -71,7 +72,7 @@ def prepare(job: Job, config: Config, environ: Mapping[str, str]) -> Script:
     location = str(job.control.get(SUBMIT) or config.submit_directory or job.code)
     folder = _placed(location, job, config)
     program = _found(program, folder)
-    library = source.install(folder)
+    library = install(folder)
     paths = [str(folder), str(library or ""), environ.get("PYTHONPATH", "")]
     added = {
         **job.variables(program, location, FRAMEWORK),
