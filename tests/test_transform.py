@@ -1,4 +1,4 @@
-"""Large bodies in portions, and batch transform: one line out for each line in."""
+"""Large bodies in chunks, and batch transform: one line out for each line in."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def loaded(models) -> Callable[..., Model]:
 def answer(
     model: Model, body: bytes | str, kind: str = CSV, accept: str = "", **more: Any
 ) -> Reply:
-    """Answer a body in portions, as the server does."""
+    """Answer a body in chunks, as the server does."""
     data = io.BytesIO(body.encode() if isinstance(body, str) else body)
     work = model.transform(Call(b"", kind, accept, more.get("attributes", "")))
     assert work is not None
@@ -74,7 +74,7 @@ def content(reply: Reply) -> bytes:
     return reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
 
 
-# ------------------------------------------------------------------------------- portions
+# ------------------------------------------------------------------------------- chunks
 
 ROWS = np.random.default_rng(0).normal(size=(100, 3)).round(3)
 NAMED_CSV = "c,a,b\n" + "".join(",".join(map(str, row)) + "\n" for row in ROWS[:, [2, 0, 1]])
@@ -98,8 +98,8 @@ def npy(array: Any) -> bytes:
 @pytest.mark.parametrize("kind", [*BODIES, NPY, NPY + ";by=columns"])
 @pytest.mark.parametrize("accept", [JSON, CSV, JSON_LINES, NPY])
 @pytest.mark.parametrize("size", [500, 1 << 20])
-def test_an_answer_in_portions_is_the_answer(loaded, monkeypatch, kind, accept, size):
-    monkeypatch.setattr(chunks, "PORTION", size)
+def test_an_answer_in_chunks_is_the_answer(loaded, monkeypatch, kind, accept, size):
+    monkeypatch.setattr(chunks, "CHUNK", size)
     array = np.asfortranarray(ROWS) if kind.endswith("columns") else ROWS
     body = npy(array) if kind.startswith(NPY) else BODIES[kind]
     model = loaded("named", Config())
@@ -127,7 +127,7 @@ def test_an_answer_in_portions_is_the_answer(loaded, monkeypatch, kind, accept, 
 @pytest.mark.parametrize("size", [1, 1 << 20])
 def test_labels_of_any_width_make_one_array(models, monkeypatch, size, tmp_path):
     model = Model.load(models("text"), Config())
-    monkeypatch.setattr(chunks, "PORTION", size)
+    monkeypatch.setattr(chunks, "CHUNK", size)
     lengths = iter([1, 3, 2])
     monkeypatch.setitem(
         model.handler._methods,
@@ -157,7 +157,7 @@ def test_csv_is_cut_at_its_records_alone(rows, end, final, size):
     body = stream.getvalue().encode()
     body = body if final else body.removesuffix(end.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "PORTION", size)
+        patch.setattr(chunks, "CHUNK", size)
         parts = list(chunks.CHUNKERS[CSV](io.BytesIO(body).read, 1 << 20))
 
     assert b"".join(parts) == body
@@ -188,14 +188,14 @@ def test_csv_is_cut_at_its_records_alone(rows, end, final, size):
 def test_what_is_wrong_is_said_with_its_place_in_the_whole(
     loaded, monkeypatch, kind, body, sentence
 ):
-    monkeypatch.setattr(chunks, "PORTION", 48)
+    monkeypatch.setattr(chunks, "CHUNK", 48)
 
     with pytest.raises(BadRequest, match=sentence):
         answer(loaded("named", Config()), body, kind, CSV)
 
 
 def test_a_record_without_end_is_too_large(loaded, monkeypatch):
-    monkeypatch.setattr(chunks, "PORTION", 1 << 10)
+    monkeypatch.setattr(chunks, "CHUNK", 1 << 10)
     config = Config(max_payload_mb=1)
 
     for body in ("1" * (2 << 20), '"' + "1,2\n" * (1 << 19)):
@@ -204,7 +204,7 @@ def test_a_record_without_end_is_too_large(loaded, monkeypatch):
 
 
 def test_an_array_by_columns_is_read_whole_or_refused(loaded, monkeypatch):
-    monkeypatch.setattr(chunks, "PORTION", 1 << 10)
+    monkeypatch.setattr(chunks, "CHUNK", 1 << 10)
     body = npy(np.asfortranarray(np.zeros((50_000, 3))))
 
     with pytest.raises(TooLarge, match="order of its columns"):
@@ -212,7 +212,7 @@ def test_an_array_by_columns_is_read_whole_or_refused(loaded, monkeypatch):
 
 
 def test_an_answer_over_the_limit_of_the_spool_is_refused(loaded, monkeypatch):
-    monkeypatch.setattr(chunks, "PORTION", 1 << 14)
+    monkeypatch.setattr(chunks, "CHUNK", 1 << 14)
     config = Config(spool_mb=1)
 
     with pytest.raises(TooLarge, match="more than 1 MiB, the limit of what is kept in /tmp"):
@@ -225,15 +225,15 @@ def test_a_full_disk_refuses_no_answer_that_fits_in_memory(loaded, monkeypatch):
     assert text(answer(loaded("named"), "1,2,3\n")) == "321.0\n"
 
 
-def test_the_work_of_all_portions_is_timed_together(loaded, monkeypatch):
-    monkeypatch.setattr(chunks, "PORTION", 48)
+def test_the_work_of_all_chunks_is_timed_together(loaded, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 48)
 
     with pytest.raises(TimedOut, match="took longer than 1e-09 s"):
         answer(loaded("named", Config()), "1,2,3\n" * 20, CSV, CSV, timeout=1e-9)
 
 
 def test_a_duplex_stream_answers_while_it_reads(loaded, monkeypatch):
-    monkeypatch.setattr(chunks, "PORTION", 12)
+    monkeypatch.setattr(chunks, "CHUNK", 12)
     sent: list[int] = []
     data = io.BytesIO(b"1,2,3\n" * 6 + b"x,y,z\n")
 
@@ -323,7 +323,7 @@ def test_lines_out_are_records_in_whatever_they_hold(loaded, name, accept, data)
     if model.handler.schema.names and data.draw(st.booleans()):
         lines.insert(0, ",".join(model.handler.schema.names) + end)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "PORTION", data.draw(st.integers(1, 200)))
+        patch.setattr(chunks, "CHUNK", data.draw(st.integers(1, 200)))
         whole = text(answer(model, "".join(lines).removesuffix(end), CSV, accept))
         parts = [text(answer(model, "".join(part), CSV, accept)) for part in splits(lines, data)]
 
@@ -347,7 +347,7 @@ def test_json_lines_out_are_json_lines_in_whatever_they_hold(loaded, data):
     )
     lines = [one + "\n" for one in data.draw(st.lists(row, min_size=1, max_size=8))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "PORTION", data.draw(st.integers(1, 100)))
+        patch.setattr(chunks, "CHUNK", data.draw(st.integers(1, 100)))
         for accept in (CSV, JSON_LINES):
             whole = text(answer(model, "".join(lines), JSON_LINES, accept))
             assert whole.count("\n") == len(lines)
@@ -564,7 +564,7 @@ def test_limits_rise_in_batch_unless_they_are_given():
 
 def test_a_large_body_is_answered_with_its_true_status_and_length(loaded, monkeypatch):
     monkeypatch.setattr("skserve.serving.app.LARGE", 1 << 16)
-    monkeypatch.setattr(chunks, "PORTION", 1 << 15)
+    monkeypatch.setattr(chunks, "CHUNK", 1 << 15)
     config = Config(max_payload_mb=0)
     server = client(loaded("named", config), config)
     body = b"1,2,3.0000000\n" * 120_000

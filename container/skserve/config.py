@@ -430,7 +430,7 @@ class Config:
 
     @property
     def max_whole(self) -> int:
-        """Bytes in the largest body that is held whole, because it cannot be cut into portions."""
+        """Bytes in the largest body that is held whole, because it cannot be cut into chunks."""
         return (self.max_payload_mb or _BATCH_PAYLOAD) * MIB
 
 

@@ -1,6 +1,6 @@
-"""Bodies cut into portions of whole records, and answers put together from those of portions.
+"""Bodies cut into chunks of whole records, and answers put together from those of chunks.
 
-A portion is a body of its own, so it is decoded and encoded by the same functions as a small one.
+A chunk is a body of its own, so it is decoded and encoded by the same functions as a small one.
 Both are tables: a format that is in neither is read and written whole.
 """
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # Bytes of a body that are worked on at once: enough rows to make a call of the model worth it, and
 # few enough for what they become to stay in the processor's cache.
-PORTION = 1 * MIB
+CHUNK = 1 * MIB
 
 Read = Callable[[int], bytes]  # bytes at most -> so many, fewer only at the end of the body
 
@@ -64,7 +64,7 @@ def transcoded(read: Read, kind: MediaType) -> Read:
 def _at_records(read: Read, most: int, end_of: Callable[[bytes], int]) -> Iterator[bytes]:
     """Cut where `end_of` says that the last whole record of a piece ends; 0 is nowhere."""
     held = b""
-    while piece := read(max(PORTION, len(held))):  # twice as much where there was no end
+    while piece := read(max(CHUNK, len(held))):  # twice as much where there was no end
         held += piece
         end = end_of(held)
         if end:
@@ -109,15 +109,15 @@ _NPY_HEAD = 1 << 14  # bytes, more than numpy reads of one
 
 
 def _chunk_npy(read: Read, most: int) -> Iterator[bytes]:
-    """Cut an array by rows; each portion gets a header of its own."""
-    held = read(_NPY_HEAD + PORTION)
+    """Cut an array by rows; each chunk gets a header of its own."""
+    held = read(_NPY_HEAD + CHUNK)
     shape, fortran, dtype, start = npy_header(held)
     width = math.prod((dtype.itemsize, *shape[1:]))
-    if (fortran and len(shape) > 1) or not 0 < width <= PORTION or not 1 <= len(shape) <= 2:
+    if (fortran and len(shape) > 1) or not 0 < width <= CHUNK or not 1 <= len(shape) <= 2:
         yield held + _rest(read, most - len(held))  # its rows do not lie one after the other
         return
     expected, held = width * shape[0], held[start:]
-    seen, step = len(held), PORTION // width * width
+    seen, step = len(held), CHUNK // width * width
     while seen <= expected:
         if len(held) < step:
             more = read(step - len(held))
@@ -144,7 +144,7 @@ def _rest(read: Read, most: int) -> bytes:
     return rest
 
 
-# Parquet belongs here too: its row groups are portions, once the file is on the disk.
+# Parquet belongs here too: its row groups are chunks, once the file is on the disk.
 CHUNKERS: dict[str, Chunker] = {
     CSV: _chunk_csv,
     JSON_LINES: _chunk_lines,

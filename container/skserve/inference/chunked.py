@@ -1,17 +1,13 @@
-"""A body in, portion by portion, and its answer out: for large bodies, and for batch transform.
+"""A body in, chunk by chunk, and its answer out: for large bodies, and for batch transform.
 
-Each portion takes its turn in a slot like a request of its own, so a large body holds neither much
+Each chunk takes its turn in a slot like a request of its own, so a large body holds neither much
 memory nor, while its client is slow, a slot. The answer is kept until the whole body has been read,
 because a status that has left cannot be taken back, and because most clients write all before they
 read; a caller who can do both at once asks for `stream=duplex`.
-
-In batch the lines of an answer stand beside those of the body, so there is exactly one for each.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +16,6 @@ from typing import Any
 
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, ModelFault, NotAcceptable, TimedOut
-from skserve.estimators.methods import METHODS
 from skserve.formats.chunks import (
     CHUNKERS,
     FRAMES,
@@ -36,6 +31,7 @@ from skserve.formats.json_text import dumps
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.formats.spool import Spool
 from skserve.inference import calls
+from skserve.inference.batch_lines import BatchLines, placed
 from skserve.inference.calls import Call, Reply
 from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.script_handler import ScriptHandler
@@ -43,11 +39,7 @@ from skserve.telemetry import note, stage
 
 Run = Callable[[Callable[[], bytes]], bytes]  # does some work in a slot
 
-_MEND = "Mend the record, or set SKSERVE_BATCH_BAD_RECORD=placeholder to go on without it."
-
 _LINE_END = re.compile(rb"[\r\n]")
-
-PLACEHOLDER = "ERROR"  # in each cell of CSV, where a record was bad
 
 
 class ChunkedBody:
@@ -61,25 +53,30 @@ class ChunkedBody:
         self._handler, self._call, self._context, self._config = handler, call, context, config
         self._kind, self._accept = calls.content_type(call), handler.answer_type(call)
         # Where a record and its answer have a line each, batch transform counts on it.
-        self._lined = config.batch and self._kind.name in RECORDS and self._accept in RECORDS
+        self._lines: BatchLines | None = None
+        if config.batch and self._kind.name in RECORDS and self._accept in RECORDS:
+            method = calls.attribute(call, "method") or handler.method or ""
+            self._lines = BatchLines(
+                self._predict, self._example, method, self._accept, config.bad_record
+            )
         self._header: Header | None = None
-        self._rows = self._bad = 0  # so far
+        self._rows = 0  # answered so far
 
     @property
     def possible(self) -> bool:
         """Whether the formats can be cut, and the script, if any, need not see the body whole."""
         formats = self._kind.name in CHUNKERS and self._accept in (*FRAMES, NPY)
-        return formats and self._handler.takes_portions(self._lined)
+        return formats and self._handler.takes_chunks(self._lines is not None)
 
     def answer(self, read: Read, run: Run, timeout: float, duplex: bool) -> Reply:
-        """Read the body and answer it; the work on each portion is given to `run`.
+        """Read the body and answer it; the work on each chunk is given to `run`.
 
         Raises TimedOut where all of it together takes longer than `timeout` (seconds).
         """
         answers = self._answers(read, _within(timeout, run))
         if self._accept != NPY:
             parts = joined(answers, FRAMES[self._accept])
-            if duplex:  # what is wrong with the first portion can still be said
+            if duplex:  # what is wrong with the first chunk can still be said
                 return Reply(resumed(next(parts), parts), self._accept)
         elif duplex:
             raise NotAcceptable(
@@ -103,46 +100,49 @@ class ChunkedBody:
         return Reply(b"".join(body) if length <= MIB else body, self._accept, length=length)
 
     def _answers(self, read: Read, run: Run) -> Iterator[bytes]:
-        """Answer the portions one by one, each in the format of the whole answer."""
-        portions = CHUNKERS[self._kind.name](transcoded(read, self._kind), self._config.max_whole)
-        first = next(portions, b"")
-        yield run(lambda: self._first(first))
-        for portion in portions:
-            yield run(lambda portion=portion: self._answered(portion))  # type: ignore[misc]
-        note(rows=self._rows)
-        if self._bad:
-            note(bad_records=self._bad)
+        """Answer the chunks one by one, each in the format of the whole answer."""
+        chunks = CHUNKERS[self._kind.name](transcoded(read, self._kind), self._config.max_whole)
+        first = next(chunks, b"")
+        yield run(lambda: self._answer_first(first))
+        for chunk in chunks:
+            yield run(lambda chunk=chunk: self._answer(chunk))  # type: ignore[misc]
+        note(rows=self._seen)
+        if self._lines and self._lines.bad:
+            note(bad_records=self._lines.bad)
 
-    def _first(self, portion: bytes) -> bytes:
-        """Answer the first portion, which may begin with a header."""
+    @property
+    def _seen(self) -> int:
+        """The records so far, bad ones included."""
+        return self._rows + (self._lines.bad if self._lines else 0)
+
+    def _answer_first(self, chunk: bytes) -> bytes:
+        """Answer the first chunk, which may begin with a header."""
         if self._kind.name != CSV:
-            return self._answered(portion)
-        self._header = Header.of(portion, self._kind, self._handler.schema, self._config.batch)
-        if self._header is None:
-            return self._answered(portion, first=True)
-        rest = portion[len(self._header.line) :]
-        if not self._lined:
-            return self._answered(rest, first=True)
-        if rest:
-            answer = self._answered(rest, first=True)
-            return self._titles(answer) + answer
-        return self._titles(self._example())  # SINGLE_RECORD sends a header by itself
+            return self._answer(chunk)
+        self._header = Header.of(chunk, self._kind, self._handler.schema, self._config.batch)
+        rest = chunk[len(self._header.line) :] if self._header else chunk
+        if self._header is None or self._lines is None:
+            return self._answer(rest, first=True)
+        if not rest:
+            return self._lines.titles()  # SINGLE_RECORD sends a header by itself
+        answer = self._answer(rest, first=True)
+        return self._lines.titles(answer) + answer
 
-    def _answered(self, portion: bytes, first: bool = False) -> bytes:
+    def _answer(self, chunk: bytes, first: bool = False) -> bytes:
         """Answer whole records; what is wrong with one is said by its place in the body."""
-        before = self._rows
+        before = self._seen
         try:
-            return self._asked(portion, first)
+            return self._predict(chunk, first)
         except BadRequest as error:
-            if self._lined:
-                records = RECORDS[self._kind.name](portion)
-                return self._filled(self._each(records, before + bool(self._header) + 1, error))
+            if self._lines:
+                line = before + bool(self._header) + 1
+                return self._lines.recover(RECORDS[self._kind.name](chunk), line, error)
             number = re.match(r"(Row|Line) (\d+)", error.message)
             place = number and f"{number[1]} {before + int(number[2])}"
-            raise _placed(error, place or "") from None
+            raise placed(error, place or "") from None
 
-    def _asked(self, records: bytes, alone: bool = False) -> bytes:
-        """Answer some records as a body of their own; `alone` where they may be all there are."""
+    def _predict(self, records: bytes, first: bool = False) -> bytes:
+        """Answer records as a body of their own; the `first` ones may be all there are."""
         call = replace(self._call, body=records, content_type=self._kind.name)  # it is UTF-8 by now
         if self._kind.name == CSV:
             named = self._header is not None and self._handler.schema.names
@@ -152,17 +152,16 @@ class ChunkedBody:
         with stage("decode"):
             request = self._handler.decode(call, self._context)
         rows = request.n_rows or 0
-        alone = alone and not self._config.batch
-        if self._kind.name == CSV and not alone and rows > 1 and not _LINE_END.search(records[:-2]):
+        several = self._kind.name == CSV and rows > 1 and (self._config.batch or not first)
+        if several and not _LINE_END.search(records[:-2]):
             # To a model of one column a single line is a column, but not among others.
             raise BadRequest(f"Row 1 has {rows} values, expected 1.", "Send one value a line.")
         with stage("predict"):
             y = self._handler.predict(request, self._context)
         with stage("encode"):
-            reply = self._handler.encode(y, request, self._context)
-        answer = reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
+            answer = _whole(self._handler.encode(y, request, self._context))
         lines = answer.count(b"\n")
-        if self._lined and lines != rows:
+        if self._lines and lines != rows:
             raise ModelFault(
                 f"The answer to {rows} records has {lines} lines.",
                 "Batch transform needs one for each: return a row for each record, and where their "
@@ -171,52 +170,6 @@ class ChunkedBody:
         self._rows += rows
         return answer
 
-    # ------------------------------------------------------------------------ batch: line by line
-
-    def _each(self, records: list[bytes], line: int, error: BadRequest) -> list[bytes | BadRequest]:
-        """Answer `records`, the first of which is that `line`, after they failed together.
-
-        Halves are tried until the bad ones are alone, so a few of them cost little.
-        """
-        if len(records) == 1:
-            if self._config.bad_record == "fail":
-                raise _placed(error, f"Line {line}", "" if line == 1 else _MEND) from None
-            self._bad += 1
-            self._rows += 1
-            return [_placed(error, "The record")]  # its place says which
-        pieces: list[bytes | BadRequest] = []
-        middle = len(records) // 2
-        for half, start in ((records[:middle], line), (records[middle:], line + middle)):
-            try:
-                pieces.append(self._asked(b"".join(half)))
-            except BadRequest as error:
-                pieces += self._each(half, start, error)
-        return pieces
-
-    def _filled(self, pieces: list[bytes | BadRequest]) -> bytes:
-        """Put answers together, with a placeholder where there is none."""
-        cells: list[str] = []
-        if self._accept == CSV and any(isinstance(piece, BadRequest) for piece in pieces):
-            good = next((piece for piece in pieces if isinstance(piece, bytes)), None)
-            cells = [PLACEHOLDER] * _width(self._example() if good is None else good)
-        return b"".join(
-            piece if isinstance(piece, bytes) else self._line_of(cells or {"error": piece.message})
-            for piece in pieces
-        )
-
-    def _titles(self, answer: bytes) -> bytes:
-        """Name the columns of the answer in one line, which stands beside that of the header."""
-        method = calls.attribute(self._call, "method") or self._handler.method or ""
-        names = METHODS.get(method) or ("prediction" if method == "predict" else method,)
-        each = _width(answer) // len(names) if self._accept == CSV else 1
-        if each > 1:
-            names = tuple(f"{name}_{at}" for name in names for at in range(each))
-        return self._line_of(list(names))
-
-    def _line_of(self, value: Any) -> bytes:
-        """Write a line of ours in the format of the answer."""
-        return ",".join(value).encode() + b"\n" if self._accept == CSV else dumps(value) + b"\n"
-
     def _example(self) -> bytes:
         """Answer a row that fits, to learn how many columns an answer has."""
         example = self._handler.schema.describe()["example"]
@@ -224,22 +177,13 @@ class ChunkedBody:
         try:
             request = self._handler.decode(call, self._context)
             y = self._handler.predict(request, self._context)
-            body = self._handler.encode(y, request, self._context).body
+            return _whole(self._handler.encode(y, request, self._context))
         except BadRequest:  # the values of an example are made up
             return b""
-        return body if isinstance(body, bytes) else b"".join(body)
 
 
-def _width(answer: bytes) -> int:
-    """Count the cells in the first line of CSV; 1 where there is none."""
-    return len(next(csv.reader(io.StringIO(answer.decode())), "1"))
-
-
-def _placed(error: BadRequest, place: str, hint: str = "") -> BadRequest:
-    """Say where in the whole body it was: a decoder counts only the rows that it was given."""
-    message, found = re.subn(r"^(Row|Line) \d+", place, error.message)
-    message = message if found or not place else f"{place}: {message}"
-    return BadRequest(message, hint or error.hint)
+def _whole(reply: Reply) -> bytes:
+    return reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
 
 
 def _within(timeout: float, run: Run) -> Run:

@@ -91,7 +91,7 @@ class EstimatorHandler:
     def answer_type(self, call: Call) -> str:
         return answer_type(call.accept, self._accept or calls.family(call))
 
-    def takes_portions(self, lined: bool) -> bool:
+    def takes_chunks(self, lined: bool) -> bool:
         """Whether a body can be cut, which changes nothing here: a row's answer is its own."""
         return True
 

@@ -89,7 +89,7 @@ class Model:
             return self.handler.encode(y, request, context)
 
     def transform(self, call: Call) -> ChunkedBody | None:
-        """Take on a call whose body is still to come, if it can be answered in portions."""
+        """Take on a call whose body is still to come, if it can be answered in chunks."""
         context = Context(str(self.directory), dict(call.headers))
         work = ChunkedBody(self.handler, call, context, self.config)
         return work if work.possible else None

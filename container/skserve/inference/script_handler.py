@@ -87,7 +87,7 @@ class ScriptHandler:
         media_type = context.media_type or request.accept
         return Reply(body, media_type, context.status or 200, dict(context.reply_headers))
 
-    def takes_portions(self, lined: bool) -> bool:
+    def takes_chunks(self, lined: bool) -> bool:
         """Whether a body can be cut: by us, and not behind a function that may look at all rows.
 
         Where there is a line for each line, batch transform cuts where it likes anyway.
