@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from skserve.config import Config, Machine, settings
+from skserve.config import Config, settings
 from skserve.errors import StartError
+from skserve.machine import Machine
 
 
 def test_an_empty_string_means_unset():

@@ -423,7 +423,7 @@ def test_what_a_model_says_of_its_load_is_only_data(shared, add, said):
     assert "\n2026-01-01" not in shared.log
 
 
-LAST = "import skserve.config\nskserve.config.Machine.left = lambda *_: 15 << 20\n"
+LAST = "import skserve.machine\nskserve.machine.Machine.left = lambda *_: 15 << 20\n"
 
 
 def test_a_load_that_takes_the_last_memory_is_a_507(shared, add):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import subprocess
+from itertools import pairwise
 
 import pytest
 
-from skserve.config import settings
+from skserve import config
 from skserve.estimators.methods import METHODS
 from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.inference.hooks import HOOKS
@@ -16,15 +19,24 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 
 
-def row(setting) -> str:
-    name, shown, says = (setting.metadata[key] for key in ("name", "shown", "says"))
-    return f"| `{name}` | {shown} | {says} |"
+def explained() -> dict[str, str]:
+    """Return the text that stands under each field of a class in the module of settings."""
+    texts = {}
+    for group in ast.parse(inspect.getsource(config)).body:
+        for one, below in pairwise(getattr(group, "body", [])):
+            if isinstance(one, ast.AnnAssign) and isinstance(below, ast.Expr):
+                texts[one.target.id] = " ".join(ast.literal_eval(below.value).split())
+    return texts
 
 
 def test_the_table_of_settings_is_the_codes():
     listed = [line for line in README.splitlines() if re.match(r"\| `[A-Z][A-Z0-9_]+` \|", line)]
+    texts = explained()
 
-    assert listed == [row(setting) for setting in settings()]
+    assert listed == [
+        f"| `{one.metadata['name']}` | {one.metadata['shown']} | {texts[one.name]} |"
+        for one in config.settings()
+    ]
 
 
 @pytest.mark.parametrize("name", [*DECODERS, *ENCODERS, *HOOKS, *METHODS])

@@ -17,13 +17,13 @@ from urllib.parse import unquote
 
 import numpy
 
-from skserve.config import Config
+from skserve.config import ModelSettings
 from skserve.errors import StartError
 
 log = logging.getLogger("skserve")
 
 
-def give_up_root(config: Config) -> None:
+def give_up_root(config: ModelSettings) -> None:
     """Become SKSERVE_USER if started as root, and if they can read the model and the program."""
     if os.geteuid() != 0 or config.user == "root":
         return
@@ -39,7 +39,7 @@ def give_up_root(config: Config) -> None:
     _become(user)
 
 
-def _local_code(config: Config) -> list[Path]:
+def _local_code(config: ModelSettings) -> list[Path]:
     """Return what SAGEMAKER_SUBMIT_DIRECTORY names here, if it does not name something in S3."""
     where = config.submit_directory or "s3://"
     path = Path(unquote(where.removeprefix("file://")))

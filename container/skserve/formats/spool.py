@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from skserve.config import MIB, Config
+from skserve.config import MIB, BatchSettings
 from skserve.errors import Overloaded, TooLarge
 
 _IN_MEMORY = 4 * MIB
@@ -21,7 +21,7 @@ _BLOCK = MIB  # bytes read back at a time
 class Spool:
     """Bytes in the order in which they were written, at most `limit` of them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: BatchSettings) -> None:
         given = config.spool_mb
         self._limit = given * MIB if given else max(_room(config), _IN_MEMORY)
         self._folder = config.spool_dir
@@ -60,7 +60,7 @@ class Spool:
         self._file.close()
 
 
-def _room(config: Config) -> int:
+def _room(config: BatchSettings) -> int:
     """Return the bytes that one answer may take by itself."""
     found = os.statvfs(config.spool_dir)
     room = found.f_bavail * found.f_frsize // 2

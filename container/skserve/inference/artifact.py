@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from skserve import archive
-from skserve.config import Config
+from skserve.config import ModelSettings
 from skserve.errors import NoRoom, StartError
 from skserve.inference import mapped
 from skserve.inference.load_errors import explained
@@ -42,7 +42,7 @@ def readable() -> Iterator[None]:
 
 
 @readable()
-def load(directory: Path, config: Config) -> tuple[Any, str | None]:
+def load(directory: Path, config: ModelSettings) -> tuple[Any, str | None]:
     """Return the model in `directory`, and the scikit-learn that saved it where it says so."""
     path = choose(directory, config.model_file)
     saved = archive.pickled_with(path)
@@ -149,7 +149,7 @@ def import_scikit_learn() -> None:
         del sys.modules["pandas"]
 
 
-def _load_joblib(path: Path, config: Config) -> Any:
+def _load_joblib(path: Path, config: ModelSettings) -> Any:
     with path.open("rb") as file:
         head = file.read(23)
     if head == b"version https://git-lfs":
@@ -163,7 +163,7 @@ def _load_joblib(path: Path, config: Config) -> Any:
     return joblib.load(path)
 
 
-def _load_skops(path: Path, config: Config) -> Any:
+def _load_skops(path: Path, config: ModelSettings) -> Any:
     """Load a .skops file, trusting only what skops itself trusts and what the deployer named.
 
     The list of trusted types never comes from the archive: it would vouch for itself.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skserve.config import Config
+from skserve.config import ModelSettings
 from skserve.errors import BadRequest, ModelFault, ServeError, StartError
 from skserve.estimators.accelerate import accelerate
 from skserve.estimators.methods import METHODS, find, fitted_steps, look, named
@@ -29,7 +29,7 @@ from skserve.inference.fitted import check_fitted, check_model, check_new_rows, 
 class EstimatorHandler:
     """Decode a table, ask one method of the estimator, encode its answer."""
 
-    def __init__(self, estimator: object, config: Config) -> None:
+    def __init__(self, estimator: object, config: ModelSettings) -> None:
         self.schema = schema = Schema.of(estimator)
         if schema.names is not None or _writes_frames(estimator):
             import pandas  # noqa: F401  # the workers share what is imported now
@@ -44,7 +44,7 @@ class EstimatorHandler:
         self._accept = config.accept
 
     @classmethod
-    def of(cls, estimator: object, script: object, config: Config) -> EstimatorHandler:
+    def of(cls, estimator: object, script: object, config: ModelSettings) -> EstimatorHandler:
         """Make the handler of a model without a script. Raises StartError if it cannot answer."""
         handler = cls(estimator, config)
         handler.check_method(estimator)

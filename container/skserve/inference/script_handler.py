@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skserve.config import Config
+from skserve.config import ModelSettings
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.charsets import text_of, utf8_of
@@ -30,7 +30,7 @@ class ScriptHandler:
     """Decode, predict and encode by the functions of `script`, and else by those of `own`."""
 
     def __init__(
-        self, estimator: Any, script: Hooks, own: EstimatorHandler, config: Config
+        self, estimator: Any, script: Hooks, own: EstimatorHandler, config: ModelSettings
     ) -> None:
         self.schema = own.schema
         self.method = "transform_fn" if script.transform_fn else own.method
@@ -38,7 +38,7 @@ class ScriptHandler:
         self._accept, self._batch = config.accept, config.batch
 
     @classmethod
-    def of(cls, estimator: Any, script: Hooks, config: Config) -> ScriptHandler:
+    def of(cls, estimator: Any, script: Hooks, config: ModelSettings) -> ScriptHandler:
         """Make the handler of a model with a script. Raises StartError if it cannot answer."""
         own = EstimatorHandler(estimator, config)
         if not (script.predict_fn or script.transform_fn):

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from skserve import archive, privileges
-from skserve.config import Config
+from skserve.config import ModelSettings
 from skserve.errors import StartError
 from skserve.inference.artifact import readable
 from skserve.inference.requirements import install
@@ -36,7 +36,7 @@ class Source:
 
 
 @readable()
-def fetch(directory: Path, config: Config) -> Source | None:
+def fetch(directory: Path, config: ModelSettings) -> Source | None:
     """Find the user's code for the model in `directory`, bring it here, install what it needs.
 
     Returns None where there is no code, which is fine unless SAGEMAKER_PROGRAM names some.
@@ -56,7 +56,7 @@ def fetch(directory: Path, config: Config) -> Source | None:
     return None
 
 
-def beside(directory: Path, config: Config) -> Source | None:
+def beside(directory: Path, config: ModelSettings) -> Source | None:
     """Return the code that the model in `directory` brings itself, wherever others' code is.
 
     For many models in one container, where SAGEMAKER_SUBMIT_DIRECTORY is for those without any.
@@ -69,7 +69,7 @@ def beside(directory: Path, config: Config) -> Source | None:
     return None
 
 
-def shared(config: Config) -> Source | None:
+def shared(config: ModelSettings) -> Source | None:
     """Fetch, once for all models, the code of those that bring none. Raises StartError.
 
     A process of its own does it without root: to install a package may be to run it.
@@ -104,7 +104,7 @@ def shared(config: Config) -> Source | None:
     return Source(Path(folder), program, Path(library) if library else None)
 
 
-def _program(config: Config) -> str:
+def _program(config: ModelSettings) -> str:
     return (config.program or DEFAULT_PROGRAM).removesuffix(".py") + ".py"
 
 
@@ -119,13 +119,13 @@ def _mention_unused(code: Path) -> None:
     )
 
 
-def _candidates(directory: Path, config: Config) -> list[Path]:
+def _candidates(directory: Path, config: ModelSettings) -> list[Path]:
     if config.submit_directory:
         return [bring(config.submit_directory, config)]
     return [directory / archive.CODE_FOLDER, directory]
 
 
-def bring(location: str, config: Config, named: str = "SAGEMAKER_SUBMIT_DIRECTORY") -> Path:
+def bring(location: str, config: ModelSettings, named: str = "SAGEMAKER_SUBMIT_DIRECTORY") -> Path:
     """Return a local folder with the code at `location`; an archive is unpacked.
 
     `named` is the setting that gave the location, for the sentence of a StartError.
@@ -150,7 +150,7 @@ def bring(location: str, config: Config, named: str = "SAGEMAKER_SUBMIT_DIRECTOR
     return target
 
 
-def _download(uri: str, config: Config, named: str) -> Path:
+def _download(uri: str, config: ModelSettings, named: str) -> Path:
     """Bring one S3 object here, in seconds or with a reason."""
     import boto3  # a third of a second: only where the code is in S3
     from botocore.config import Config as BotoConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 
-from skserve.config import Config
+from skserve.config import TrainingSettings
 from skserve.training.child import Ended, clock
 from skserve.training.job import Job
 
@@ -49,7 +49,7 @@ _WAYS_OUT = (
 
 
 def explain(
-    program: str, ended: Ended, job: Job, config: Config, scripted: bool
+    program: str, ended: Ended, job: Job, config: TrainingSettings, scripted: bool
 ) -> tuple[str, str]:
     """Return the sentence, and the details that follow it: a traceback, or the last lines.
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from skserve import telemetry
-from skserve.config import Config
+from skserve.config import TrainingSettings
 from skserve.errors import StartError
 from skserve.estimators import columns
 from skserve.inference import artifact
@@ -36,7 +36,7 @@ TRAIN, VALIDATION = "train", "validation"
 _MUTE = "sklearn.svm."
 
 
-def fit(config: Config) -> int:
+def fit(config: TrainingSettings) -> int:
     """Run the job that the hyperparameters describe; return the exit status."""
     job = Job.read(config)
     telemetry.configure(job.log_level, config.log_format)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from skserve.config import Config
+from skserve.config import TrainingSettings
 from skserve.errors import StartError
 
 log = logging.getLogger("skserve")
@@ -48,7 +48,7 @@ class Job:
     cpus: int
 
     @classmethod
-    def read(cls, config: Config) -> Job:
+    def read(cls, config: TrainingSettings) -> Job:
         """Read the job's files. Raises StartError, naming the file."""
         base = config.base_dir
         folder = base / "input" / "config"
@@ -71,7 +71,7 @@ class Job:
         )
 
     @classmethod
-    def nowhere(cls, config: Config) -> Job:
+    def nowhere(cls, config: TrainingSettings) -> Job:
         """Return the job of files that cannot be read: enough to say so."""
         return cls(config.base_dir, config.model_dir, {}, {}, {}, {}, config.log_level, 1)
 
@@ -273,7 +273,7 @@ def _inputs(base: Path, folder: Path) -> dict[str, dict[str, Any]]:
     return {one.name: {} for one in sorted(data.glob("*")) if one.is_dir()}
 
 
-def _level(control: Mapping[str, Any], config: Config) -> int:
+def _level(control: Mapping[str, Any], config: TrainingSettings) -> int:
     level = control.get("sagemaker_container_log_level", config.log_level)
     if isinstance(level, int):
         return level

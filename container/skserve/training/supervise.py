@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from skserve import telemetry
-from skserve.config import NATIVE_THREADS, Config
+from skserve.config import NATIVE_THREADS, TrainingSettings
 from skserve.errors import StartError
 from skserve.training import child, failure, user_script
 from skserve.training.job import Job
@@ -42,7 +42,7 @@ class _Stop(BaseException):
     """SIGTERM came before the training had begun; no Exception, which logging would swallow."""
 
 
-def train(config: Config, environ: Mapping[str, str]) -> int:
+def train(config: TrainingSettings, environ: Mapping[str, str]) -> int:
     """Run the job and return the exit status: 0, 1, or 143 if it was stopped without a model."""
     for number in (signal.SIGTERM, signal.SIGINT):  # process 1 would ignore them
         signal.signal(number, _stop)
@@ -68,23 +68,23 @@ def train(config: Config, environ: Mapping[str, str]) -> int:
 
 def refuse(message: str) -> int:
     """Fail for a setting that could not even be read; SageMaker's own layout is assumed."""
-    job = Job.nowhere(Config())
+    job = Job.nowhere(TrainingSettings())
     with contextlib.suppress(StartError):
         job.forget()
-    return _failed(job, Config(), message)
+    return _failed(job, TrainingSettings(), message)
 
 
 def _stop(*_: object) -> NoReturn:
     raise _Stop
 
 
-def _failed(job: Job | None, config: Config, message: str, details: str = "") -> int:
+def _failed(job: Job | None, config: TrainingSettings, message: str, details: str = "") -> int:
     """Write the failure file, also where the job's own files could not be read."""
     (job or Job.nowhere(config)).fail(message, details)
     return 1
 
 
-def _prepared(job: Job, config: Config, environ: Mapping[str, str]) -> _Work | None:
+def _prepared(job: Job, config: TrainingSettings, environ: Mapping[str, str]) -> _Work | None:
     """Choose the way; None where this host has nothing to do."""
     # Libraries would take the CPUs of the machine for those of this container.
     threads = str(config.native_threads or job.cpus)
@@ -107,7 +107,7 @@ def _prepared(job: Job, config: Config, environ: Mapping[str, str]) -> _Work | N
     return _Work("The training", user_script.Script("", job.base, command, dict(environ)), False)
 
 
-def _supervised(work: _Work, job: Job, config: Config) -> int:
+def _supervised(work: _Work, job: Job, config: TrainingSettings) -> int:
     before = _models(job)
     try:
         ended = child.run(work.run.command, work.run.environ, work.run.folder)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skserve import archive
-from skserve.config import Config
+from skserve.config import TrainingSettings
 from skserve.errors import StartError
 from skserve.inference import source
 from skserve.inference.hooks import HOOKS, defines
@@ -55,13 +55,13 @@ class Script:
     environ: dict[str, str]
 
 
-def program_of(job: Job, config: Config) -> str | None:
+def program_of(job: Job, config: TrainingSettings) -> str | None:
     """Return the script's name, if the job has one. The environment comes before the job."""
     named = config.program or job.control.get(PROGRAM)
     return None if named is None else str(named)
 
 
-def prepare(job: Job, config: Config, environ: Mapping[str, str]) -> Script:
+def prepare(job: Job, config: TrainingSettings, environ: Mapping[str, str]) -> Script:
     """Bring the code here, install what it needs, and say how it is run. Raises StartError."""
     program = program_of(job, config) or ""
     if not _PLAIN.fullmatch(program):
@@ -85,7 +85,7 @@ def prepare(job: Job, config: Config, environ: Mapping[str, str]) -> Script:
     return Script(program, folder, _command(program, folder, job), {**environ, **added})
 
 
-def _placed(location: str, job: Job, config: Config) -> Path:
+def _placed(location: str, job: Job, config: TrainingSettings) -> Path:
     """Return /opt/ml/code with the code of `location` in it; what lies there already is kept."""
     if location == str(job.code) and not job.code.is_dir():
         raise StartError(
