@@ -41,7 +41,9 @@ DOORS = {
         "estimators.methods",
         "formats.conform",
         "inference.estimator_handler",
+        "training.cells",
         "training.channel",
+        "training.parquet_files",
     },
     "threadpoolctl": {"scheduling.slots"},
     "sklearn": {

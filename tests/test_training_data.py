@@ -14,7 +14,7 @@ import pytest
 
 from skserve.errors import StartError
 from skserve.training import channel as channel_module
-from skserve.training.channel import Source
+from skserve.training.dataset import Channel
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def channel(tmp_path: Path):
             else:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return channel_module.read(
-            Source("train", tmp_path / "train", content_type, header), target
+            Channel("train", tmp_path / "train", content_type, header), target
         )
 
     return read
@@ -269,7 +269,7 @@ def test_reading_takes_little_more_memory_than_the_data(channel, tmp_path, kind,
     channel(**files)
     tracemalloc.start()
     try:
-        channel_module.read(Source("train", tmp_path / "train"), 3)
+        channel_module.read(Channel("train", tmp_path / "train"), 3)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

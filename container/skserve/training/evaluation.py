@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.training.channel import Table
+from skserve.training.dataset import Dataset
 
 log = logging.getLogger("skserve")
 
@@ -62,7 +62,7 @@ def last_step(estimator: Any) -> Any:
 
 
 def evaluate(
-    unfitted: Any, fitted: Any, train: Table, validation: Table | None, folds: int
+    unfitted: Any, fitted: Any, train: Dataset, validation: Dataset | None, folds: int
 ) -> Evaluation:
     """Measure `fitted`; `unfitted` is a copy to be fitted on parts of `train`."""
     kind = kind_of(fitted)
@@ -75,14 +75,14 @@ def evaluate(
     return _by_folds(kind, unfitted, train, folds)
 
 
-def _by_channel(kind: str, fitted: Any, validation: Table) -> Evaluation:
+def _by_channel(kind: str, fitted: Any, validation: Dataset) -> Evaluation:
     metrics, predicted, score = _measured(kind, fitted, validation.X, validation.y)
     metrics = {f"validation_{name}": value for name, value in metrics.items()}
     how = f"the validation channel, {len(predicted):,} rows"
     return Evaluation(kind, how, metrics, validation.y, predicted, score)
 
 
-def _by_folds(kind: str, unfitted: Any, train: Table, folds: int) -> Evaluation:
+def _by_folds(kind: str, unfitted: Any, train: Dataset, folds: int) -> Evaluation:
     from sklearn.base import clone
 
     assert train.y is not None
@@ -115,7 +115,7 @@ def _by_folds(kind: str, unfitted: Any, train: Table, folds: int) -> Evaluation:
     )
 
 
-def _splits(kind: str, train: Table, folds: int) -> Iterator[tuple[Any, Any]]:
+def _splits(kind: str, train: Dataset, folds: int) -> Iterator[tuple[Any, Any]]:
     """Split the rows; fewer folds, or none, where the data does not have enough rows of a class."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -223,7 +223,7 @@ _METRICS: dict[str, dict[str, Callable[..., Any]]] = {
 # ---- without a target
 
 
-def _by_itself(kind: str, fitted: Any, train: Table) -> Evaluation:
+def _by_itself(kind: str, fitted: Any, train: Dataset) -> Evaluation:
     """Describe a model that has nothing to compare with, by the data it was fitted on."""
     metrics, measured = _OWN.get(kind, _of_other)(fitted, train)
     how = "the training data itself" if metrics else ""
@@ -243,7 +243,7 @@ def _reach(fitted: Any, X: Any) -> Any:
     return fitted[:-1].transform(X) if hasattr(fitted, "steps") and len(fitted.steps) > 1 else X
 
 
-def _of_neighbours(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[Any] | None]:
+def _of_neighbours(fitted: Any, train: Dataset) -> tuple[dict[str, float], NDArray[Any] | None]:
     if len(train.X) < 2:
         return {}, None
     sample = _reach(fitted, _sampled(train.X))
@@ -252,7 +252,7 @@ def _of_neighbours(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray
     return found | {"nearest_distance_median": float(np.median(nearest))}, nearest
 
 
-def _of_clusters(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[Any] | None]:
+def _of_clusters(fitted: Any, train: Dataset) -> tuple[dict[str, float], NDArray[Any] | None]:
     from sklearn.metrics import silhouette_score
 
     labels = getattr(last_step(fitted), "labels_", None)
@@ -267,14 +267,14 @@ def _of_clusters(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[A
     return found, labels
 
 
-def _of_outliers(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[Any] | None]:
+def _of_outliers(fitted: Any, train: Dataset) -> tuple[dict[str, float], NDArray[Any] | None]:
     predicted = _asked(fitted, "predict", _sampled(train.X))
     if predicted is None:
         return {}, None
     return {"outliers": float(np.mean(predicted == -1))}, predicted
 
 
-def _of_other(fitted: Any, train: Table) -> tuple[dict[str, float], NDArray[Any] | None]:
+def _of_other(fitted: Any, train: Dataset) -> tuple[dict[str, float], NDArray[Any] | None]:
     explained = getattr(last_step(fitted), "explained_variance_ratio_", None)
     if explained is None:
         return {}, None

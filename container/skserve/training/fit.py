@@ -24,7 +24,7 @@ from skserve.errors import StartError
 from skserve.estimators import columns
 from skserve.inference import artifact
 from skserve.training import channel, evaluation, recipe, report
-from skserve.training.channel import Source, Table
+from skserve.training.dataset import Channel, Dataset
 from skserve.training.evaluation import Evaluation
 from skserve.training.job import Job
 
@@ -43,11 +43,11 @@ def fit(config: TrainingSettings) -> int:
     try:
         _run(job)
     except StartError as error:
-        job.fail(str(error), _cause(error))
+        job.write_failure(str(error), _cause(error))
         return 1
     except MemoryError:
         memory = f"{config.machine.memory / 2**30:.1f} GiB"
-        job.fail(
+        job.write_failure(
             f"The memory, {memory}, is too small for this data: take a larger instance, or fewer "
             "rows.",
             traceback.format_exc(),
@@ -93,7 +93,7 @@ def _folds(job: Job) -> int:
     raise StartError(f"folds={folds}; expected a whole number from 2, or 0 for none.")
 
 
-def _read(job: Job, name: str, estimator: Any, kind: str) -> Table:
+def _read(job: Job, name: str, estimator: Any, kind: str) -> Dataset:
     """Read a channel, and check it against what the estimator takes."""
     settings = job.inputs.get(name, {})
     if settings.get("TrainingInputMode") == "Pipe":
@@ -107,18 +107,18 @@ def _read(job: Job, name: str, estimator: Any, kind: str) -> Table:
         )
     content_type = str(settings.get("ContentType") or "")
     header = str(job.hyperparameters.get("header", "auto"))
-    source = Source(name, job.channel(name), content_type, header)
-    table = channel.read(source, target)
+    source = Channel(name, job.channel(name), content_type, header)
+    data = channel.read(source, target)
     if supervised:
-        table = replace(table, y=_targets(table, kind, name))
+        data = replace(data, y=_targets(data, kind, name))
     if columns.is_vectorizer(columns.first_step(estimator)):
-        return channel.documents(table, source)
-    return table
+        return channel.documents(data, source)
+    return data
 
 
-def _targets(table: Table, kind: str, channel: str) -> Any:
+def _targets(data: Dataset, kind: str, channel: str) -> Any:
     """Check y: complete, numbers for a regressor, two classes or more for a classifier."""
-    y, name = table.y, table.target
+    y, name = data.y, data.target
     assert y is not None
     empty = np.array([one != one for one in y.tolist()])
     if empty.any():
@@ -146,7 +146,7 @@ def _targets(table: Table, kind: str, channel: str) -> Any:
     return y
 
 
-def _aligned(validation: Table, train: Table) -> Table:
+def _aligned(validation: Dataset, train: Dataset) -> Dataset:
     """Put the columns of the validation channel into the order of the train channel."""
     if isinstance(train.X, list):
         return validation
@@ -162,7 +162,7 @@ def _aligned(validation: Table, train: Table) -> Table:
     return validation
 
 
-def _fitted(estimator: Any, train: Table) -> Any:
+def _fitted(estimator: Any, train: Dataset) -> Any:
     """Fit a copy, with scikit-learn's own progress lines where it has them."""
     from sklearn.base import clone
 
@@ -199,7 +199,7 @@ def _talkative(estimator: Any) -> Iterator[None]:
         estimator.set_params(**quiet)
 
 
-def _explained(estimator: Any, train: Table, error: Exception) -> str:
+def _explained(estimator: Any, train: Dataset, error: Exception) -> str:
     """Say why a fit failed: scikit-learn's own sentence, and the way out of the commonest ones."""
     name = type(estimator).__name__
     said = " ".join(str(error).split())[:500].rstrip(".")
@@ -223,7 +223,7 @@ def _explained(estimator: Any, train: Table, error: Exception) -> str:
     return f"{name} could not be fitted: {said}. {hint}"
 
 
-def _sample(train: Table) -> Any:
+def _sample(train: Dataset) -> Any:
     """Return the first row as JSON spells it."""
     if isinstance(train.X, list):
         return train.X[:1]
@@ -232,7 +232,7 @@ def _sample(train: Table) -> Any:
 
 
 def _evaluated(
-    estimator: Any, fitted: Any, train: Table, validation: Table | None, folds: int
+    estimator: Any, fitted: Any, train: Dataset, validation: Dataset | None, folds: int
 ) -> Evaluation:
     """Evaluate; the model is saved already, so what goes wrong here is said and no failure."""
     try:
@@ -244,7 +244,7 @@ def _evaluated(
         return Evaluation(evaluation.kind_of(fitted))
 
 
-def _report(job: Job, fitted: Any, train: Table, found: Evaluation) -> None:
+def _report(job: Job, fitted: Any, train: Dataset, found: Evaluation) -> None:
     path = job.output / "report.html"
     try:
         path.write_text(report.render(fitted, train, found, job.hyperparameters), "utf-8")

@@ -1,8 +1,4 @@
-"""The training job: as SageMaker mounts it below /opt/ml, and as AWS's toolkit tells a script.
-
-All of SageMaker's files are read here, and `variables` and `arguments` spell them the way that
-scripts written for AWS's images expect, oddities included.
-"""
+"""The training job as SageMaker mounts it below /opt/ml, whose files are all read here."""
 
 from __future__ import annotations
 
@@ -71,7 +67,7 @@ class Job:
         )
 
     @classmethod
-    def nowhere(cls, config: TrainingSettings) -> Job:
+    def placeholder(cls, config: TrainingSettings) -> Job:
         """Return the job of files that cannot be read: enough to say so."""
         return cls(config.base_dir, config.model_dir, {}, {}, {}, {}, config.log_level, 1)
 
@@ -122,7 +118,7 @@ class Job:
                 f"writable for user {os.geteuid()}."
             ) from error
 
-    def forget(self) -> None:
+    def clear_failure(self) -> None:
         """Take an earlier run's failure away: what says why comes first, and it would stay."""
         try:
             self.failure.unlink(missing_ok=True)
@@ -131,7 +127,7 @@ class Job:
                 f"{self.failure} cannot be removed ({error.strerror}); it is an earlier run's."
             ) from error
 
-    def fail(self, message: str, details: str = "") -> None:
+    def write_failure(self, message: str, details: str = "") -> None:
         """Say why the job failed: on stderr, and in the failure file unless a script wrote it."""
         said = " ".join(message.split())
         said = said if len(said) <= MESSAGE_LIMIT else said[: MESSAGE_LIMIT - 3] + "..."
@@ -144,85 +140,6 @@ class Job:
             self.failure.write_text(text, "utf-8", errors="replace")
         except OSError as error:
             log.warning("%s cannot be written: %s", self.failure, error.strerror)
-
-    def arguments(self) -> list[str]:
-        """Return `--name value` for each hyperparameter, sorted by name."""
-        words = []
-        for name, value in sorted(self.hyperparameters.items()):
-            words += [f"--{name}" if len(name) > 1 else f"-{name}", _argument(value)]
-        return words
-
-    def variables(self, program: str, module_dir: str, framework: str) -> dict[str, str]:
-        """Return the SM_* variables for the script `program`, whose source was `module_dir`."""
-        values = self._values(program, module_dir, framework)
-        return {f"SM_{name.upper()}": _value(value) for name, value in values.items()}
-
-    def _values(self, program: str, module_dir: str, framework: str) -> dict[str, Any]:
-        resources, hyperparameters = self.resources, dict(self.hyperparameters)
-        channels = {name: str(self.channel(name)) for name in self.inputs}
-        groups = resources.get("instance_groups", [])
-        own = resources.get("current_group_name", "homogeneousCluster")
-        mine = [group["hosts"] for group in groups if group.get("instance_group_name") == own]
-        common: dict[str, Any] = {
-            "hosts": self.hosts,
-            "current_host": self.host,
-            "network_interface_name": resources.get("network_interface_name", "eth0"),
-            "current_instance_type": resources.get("current_instance_type", "local"),
-            "current_instance_group": own,
-            "current_instance_group_hosts": mine[0] if mine else self.hosts,
-            "instance_groups": [group["instance_group_name"] for group in groups],
-            "instance_groups_dict": {group["instance_group_name"]: group for group in groups},
-            "distribution_instance_groups": [],
-            "is_hetero": len(groups) > 1,
-            "input_dir": str(self.base / "input"),
-            "input_config_dir": str(self.base / "input" / "config"),
-            "output_dir": str(self.base / "output"),
-            "output_data_dir": str(self.output),
-            "output_intermediate_dir": str(self.base / "output" / "intermediate"),
-            "model_dir": str(self.model_dir),
-            "module_dir": module_dir,
-            "module_name": program.removesuffix(".py"),
-            "user_entry_point": program,
-            "framework_module": framework,
-            "log_level": self.log_level,
-            "num_cpus": self.cpus,
-            "num_gpus": 0,
-            "num_neurons": 0,
-            "input_data_config": dict(self.inputs),
-            "resource_config": dict(resources),
-        }
-        extra = {name: value for name, value in self.control.items() if name not in _TOOLKITS}
-        told = common | {
-            "hyperparameters": hyperparameters,
-            "channel_input_dirs": channels,
-            "additional_framework_parameters": extra,
-            "job_name": self.control.get("sagemaker_job_name"),
-            "is_master": self.first,
-            "master_hostname": self.hosts[0],
-        }
-        values = common | {
-            "channels": sorted(channels),
-            "hps": hyperparameters,
-            "user_args": self.arguments(),
-            "framework_params": extra,
-            "training_env": told,
-        }
-        values |= {f"channel_{name}": path for name, path in channels.items()}
-        return values | {f"hp_{name}": value for name, value in hyperparameters.items()}
-
-
-# Control values that AWS's toolkit keeps to itself; other sagemaker_* ones are for the framework.
-_TOOLKITS = (
-    "sagemaker_program",
-    "sagemaker_submit_directory",
-    "sagemaker_container_log_level",
-    "sagemaker_job_name",
-    "sagemaker_region",
-    "sagemaker_enable_cloudwatch_metrics",
-    "sagemaker_s3_output",
-    "_tuning_objective_metric",
-    "default_user_module_name",
-)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -281,17 +198,3 @@ def _level(control: Mapping[str, Any], config: TrainingSettings) -> int:
         f"The hyperparameter sagemaker_container_log_level is {level!r}; expected a number, "
         "20 for information."
     )
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _argument(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ",".join(f"{key}={item}" for key, item in sorted(value.items()))
-    return str(value)

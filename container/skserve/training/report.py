@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from skserve.inference.versions import installed
-from skserve.training import channel, plots
-from skserve.training.channel import Table
+from skserve.training import plots
+from skserve.training.dataset import Dataset, missing
 from skserve.training.evaluation import Evaluation, last_step
 
 _MOST_CLASSES = 20
@@ -37,7 +37,9 @@ svg { width: 100%; font: 11px system-ui, sans-serif; } svg text { fill: var(--in
 """
 
 
-def render(fitted: Any, train: Table, found: Evaluation, hyperparameters: Mapping[str, Any]) -> str:
+def render(
+    fitted: Any, train: Dataset, found: Evaluation, hyperparameters: Mapping[str, Any]
+) -> str:
     """Return the page as HTML."""
     from sklearn.utils import estimator_html_repr
 
@@ -73,13 +75,13 @@ def _table(rows: Any) -> str:
     return f"<table>{cells}</table>" if cells else ""
 
 
-def _facts(train: Table) -> Iterator[tuple[str, str]]:
+def _facts(train: Dataset) -> Iterator[tuple[str, str]]:
     yield "rows", f"{len(train.X):,}"
     if isinstance(train.X, list):
         yield "columns", "one, of text"
     else:
         yield "columns", f"{train.X.shape[1]:,}"
-        yield "missing cells", f"{channel.missing(train.X):,}"
+        yield "missing cells", f"{missing(train.X):,}"
     if train.y is None:
         return
     yield "target", train.target or ""
@@ -97,7 +99,7 @@ def _versions() -> Iterator[tuple[str, str]]:
     yield "Python", platform.python_version()
 
 
-def _plots(fitted: Any, train: Table, found: Evaluation) -> Iterator[str]:
+def _plots(fitted: Any, train: Dataset, found: Evaluation) -> Iterator[str]:
     yield from _of_kind(found)
     names, weights = _importances(fitted, train)
     if names:
@@ -152,7 +154,7 @@ def _roc(truth: Any, score: Any) -> str:
     return plots.curve("ROC", wrong, right, ("false positives", "true positives"), note)
 
 
-def _importances(fitted: Any, train: Table) -> tuple[list[str], Any]:
+def _importances(fitted: Any, train: Dataset) -> tuple[list[str], Any]:
     """Return names and weights of the columns, where the model has one weight for each."""
     last = last_step(fitted)
     weights = getattr(last, "feature_importances_", None)

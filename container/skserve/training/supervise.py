@@ -50,7 +50,7 @@ def train(config: TrainingSettings, environ: Mapping[str, str]) -> int:
     job = None
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-        Job.nowhere(config).forget()
+        Job.placeholder(config).clear_failure()
         job = Job.read(config)
         telemetry.configure(job.log_level, config.log_format)
         job.prepare()
@@ -68,9 +68,9 @@ def train(config: TrainingSettings, environ: Mapping[str, str]) -> int:
 
 def refuse(message: str) -> int:
     """Fail for a setting that could not even be read; SageMaker's own layout is assumed."""
-    job = Job.nowhere(TrainingSettings())
+    job = Job.placeholder(TrainingSettings())
     with contextlib.suppress(StartError):
-        job.forget()
+        job.clear_failure()
     return _failed(job, TrainingSettings(), message)
 
 
@@ -80,7 +80,7 @@ def _stop(*_: object) -> NoReturn:
 
 def _failed(job: Job | None, config: TrainingSettings, message: str, details: str = "") -> int:
     """Write the failure file, also where the job's own files could not be read."""
-    (job or Job.nowhere(config)).fail(message, details)
+    (job or Job.placeholder(config)).write_failure(message, details)
     return 1
 
 

@@ -27,6 +27,7 @@ from skserve.inference import source
 from skserve.inference.hooks import HOOKS, defines
 from skserve.inference.requirements import install
 from skserve.training.job import Job
+from skserve.training.toolkit_env import arguments, variables
 
 log = logging.getLogger("skserve")
 
@@ -75,7 +76,7 @@ def prepare(job: Job, config: TrainingSettings, environ: Mapping[str, str]) -> S
     library = install(folder)
     paths = [str(folder), str(library or ""), environ.get("PYTHONPATH", "")]
     added = {
-        **job.variables(program, location, FRAMEWORK),
+        **variables(job, program, location, FRAMEWORK),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "SAGEMAKER_JOB_NAME": str(job.control.get("sagemaker_job_name", "")),
         "CURRENT_HOST": job.host,
@@ -122,10 +123,10 @@ def _found(program: str, folder: Path) -> str:
 def _command(program: str, folder: Path, job: Job) -> list[str]:
     """A Python file is run by Python, anything else by a shell, without a word being quoted."""
     if program.endswith(".py"):
-        return [sys.executable, program, *job.arguments()]
+        return [sys.executable, program, *arguments(job)]
     with contextlib.suppress(OSError):  # a read-only folder: it may be executable already
         (folder / program).chmod(0o777)
-    return ["/bin/sh", "-c", 'exec "$0" "$@"', f"./{program}", *job.arguments()]
+    return ["/bin/sh", "-c", 'exec "$0" "$@"', f"./{program}", *arguments(job)]
 
 
 def await_hosts(job: Job, limit: float = _NAMES_SECONDS) -> None:
