@@ -8,7 +8,6 @@ Every fault of the input is a `Refused` with the way out.
 
 from __future__ import annotations
 
-import ast
 import gzip
 import io
 import json
@@ -137,7 +136,7 @@ def _model_of(
         raise Refused(f"{where} holds no {choice!r}", f"it holds {', '.join(names[:10])}")
     if len(models) == 1:
         return models[0]
-    if any(_defines_model_fn(read(name)) for name in names if _is_code(name)):
+    if any(archive.binds(read(name), "model_fn") for name in names if _is_code(name)):
         return None
     found = ", ".join(models) if models else f"none; it holds {', '.join(names[:10]) or 'nothing'}"
     raise Refused(
@@ -148,22 +147,6 @@ def _model_of(
 
 def _is_code(name: str) -> bool:
     return name.endswith(".py") and str(PurePosixPath(name).parent) in (".", archive.CODE_FOLDER)
-
-
-def _defines_model_fn(source: bytes) -> bool:
-    """Say whether this Python source binds `model_fn` at its top level; it is not run."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == "model_fn":
-            return True
-        if isinstance(node, ast.ImportFrom) and any(
-            (alias.asname or alias.name) == "model_fn" for alias in node.names
-        ):
-            return True
-    return False
 
 
 def write(target: Path, files: Mapping[str, Path], texts: Mapping[str, bytes]) -> None:

@@ -137,3 +137,27 @@ def test_what_is_no_archive_is_said(tmp_path, content):
 
     with pytest.raises(ValueError, match="cannot be unpacked"):
         archive.extract(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("source", "bound", "defined"),
+    [
+        ("def model_fn(folder): ...", True, True),
+        ("async def model_fn(folder): ...", True, True),
+        ("class model_fn: ...", True, True),
+        ("model_fn = functools.partial(load, 1)", True, True),
+        ("load, model_fn = make()", True, True),
+        ("try:\n    import fast\nexcept ImportError:\n    def model_fn(folder): ...", True, True),
+        ("from serving import model_fn", True, False),
+        ("from serving import load as model_fn", True, False),
+        ("from serving import model_fn as load", False, False),
+        ("def load():\n    def model_fn(folder): ...", False, False),
+        ("class Loader:\n    def model_fn(self): ...", False, False),
+        ("model_fn(1)", False, False),
+        ("def model_fn(:", False, False),
+        ("\0", False, False),
+    ],
+)
+def test_whether_a_script_binds_a_function_is_told_by_its_text(source, bound, defined):
+    assert archive.binds(source.encode(), "model_fn") == bound
+    assert archive.binds(source.encode(), "model_fn", imported=False) == defined

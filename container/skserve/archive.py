@@ -8,6 +8,7 @@ opcodes and a disassembler stops there.
 
 from __future__ import annotations
 
+import ast
 import bz2
 import gzip
 import hashlib
@@ -51,6 +52,41 @@ _COMPRESSED = (
     (b"\xfd7zXZ", lzma.open),
     (b"\x5d\x00\x00", lzma.open),
 )
+
+
+def binds(source: bytes, name: str, imported: bool = True) -> bool:
+    """Whether Python source binds `name` at its top: by def, class or `=`, or by an import.
+
+    It is parsed, not run; what is no Python binds nothing. `imported` lets imports count.
+    """
+    try:
+        top = _at_top(ast.parse(source).body)
+    except (SyntaxError, ValueError):
+        return False
+    return any(name in _names(node, imported) for node in top)
+
+
+def _at_top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, those inside of `if`, `try` and `with` too."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            inner = [getattr(node, part, []) for part in ("body", "orelse", "finalbody")]
+            inner += [handler.body for handler in getattr(node, "handlers", [])]
+            for block in inner:
+                yield from _at_top(block)
+
+
+def _names(node: ast.stmt, imported: bool) -> set[str]:
+    """Return the names that one statement binds."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return {one.id for target in targets for one in ast.walk(target) if type(one) is ast.Name}
+    if isinstance(node, ast.Import | ast.ImportFrom) and imported:
+        return {alias.asname or alias.name for alias in node.names}
+    return set()
 
 
 def find_models(directory: Path) -> list[Path]:

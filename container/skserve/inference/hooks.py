@@ -8,7 +8,6 @@ any other is a `ModelFault`.
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import inspect
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from skserve import archive
 from skserve.errors import HookError, ModelFault, NoRoom, ServeError, StartError
 from skserve.inference.source import Source
 
@@ -157,7 +157,7 @@ class Hooks:
         if self.module is not None and hasattr(self.module, name):
             return getattr(self.module, name)
         for path in sorted(self.folder.glob("*.py")) if self.folder else []:
-            if defines(path, name):
+            if _defines(path, name):
                 return getattr(importlib.import_module(path.stem), name)
         raise AttributeError(f"Can't get attribute '{name}' on <module '__main__'>")
 
@@ -267,10 +267,9 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
-def defines(path: Path, name: str) -> bool:
-    """Whether a Python file binds `name` to a function or class at its top; it is not run."""
+def _defines(path: Path, name: str) -> bool:
+    """Whether a Python file defines `name` itself, at its top; it is not run."""
     try:
-        body = ast.parse(path.read_bytes()).body
-    except (SyntaxError, ValueError, OSError):
+        return archive.binds(path.read_bytes(), name, imported=False)
+    except OSError:
         return False
-    return any(getattr(node, "name", None) == name for node in body)

@@ -24,7 +24,7 @@ from skserve import archive
 from skserve.config import TrainingSettings
 from skserve.errors import StartError
 from skserve.inference import source
-from skserve.inference.hooks import HOOKS, defines
+from skserve.inference.hooks import HOOKS
 from skserve.inference.requirements import install
 from skserve.training.job import Job
 from skserve.training.toolkit_env import arguments, variables
@@ -184,4 +184,4 @@ def keep_code(script: Script, job: Job, saved: Collection[Path]) -> None:
 
 
 def _serves(path: Path) -> bool:
-    return path.suffix == ".py" and any(defines(path, name) for name in HOOKS)
+    return path.suffix == ".py" and any(archive.binds(path.read_bytes(), name) for name in HOOKS)
