@@ -20,7 +20,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,13 +45,14 @@ _SKOPS_VERSION = re.compile(
 _CHUNK = 1 << 20
 _TAIL = 64  # bytes that a key and its version can span, carried from one chunk to the next
 
-# How joblib compresses, by the first bytes of the file (lz4 needs a library of its own: no scan).
-_COMPRESSED = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ", lzma.open),
-    (b"\x5d\x00\x00", lzma.open),
-)
+# How joblib compresses, by the first bytes of the file.
+_ZLIB, _LZ4 = b"\x78", b"\x04\x22\x4d\x18"
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"\x5d\x00\x00": lzma.open,
+}
 
 
 def binds(source: bytes, name: str, imported: bool = True) -> bool:
@@ -116,17 +117,26 @@ def pickled_with(path: Path) -> str | None:
     The outermost estimator's version is the last one in the file, so that is the one returned.
     Nothing in the file is executed.
     """
-    with path.open("rb") as file:
-        head = file.read(6)
+    head = _head(path)
     if head.startswith(b"PK"):
         return _skops_version(path)
-    if head[:1] == b"\x78":
+    if head.startswith(_ZLIB):
         return _last_version(_inflate(path))
-    for magic, opener in _COMPRESSED:
+    for magic, opener in _OPENERS.items():
         if head.startswith(magic):
             with opener(path, "rb") as stream:
                 return _last_version(iter(lambda: stream.read(_CHUNK), b""))
     return _mapped_version(path) if head else None
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether joblib compressed the file, so that more comes out of it than its size."""
+    return _head(path).startswith((_ZLIB, _LZ4, *_OPENERS))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
 
 
 def manifest(files: Mapping[str, Path], chosen: str | None) -> dict[str, Any]:

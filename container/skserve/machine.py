@@ -1,4 +1,4 @@
-"""What the kernel lets this container use: CPUs, memory, and what of it is left."""
+"""What the kernel says of this container: CPUs, memory, what is left, what a process holds."""
 
 from __future__ import annotations
 
@@ -70,3 +70,27 @@ def _numbers(path: Path) -> list[int]:
     except OSError:
         return []
     return [int(word) for word in words] if "max" not in words else []
+
+
+def resident(process: int | str = "self") -> int:
+    """Return the bytes of memory that a process holds; 0 where it is gone."""
+    return _pages(process, 1) * os.sysconf("SC_PAGE_SIZE")
+
+
+def addressed() -> int:
+    """Return the bytes of this process's address space."""
+    return _pages("self", 0) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _pages(process: int | str, place: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[place])
+    except (OSError, IndexError):
+        return 0
+
+
+def in_memory(folder: Path) -> bool:
+    """Whether a folder is on a tmpfs, whose files count as memory of the container."""
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    below = [(len(at), kind) for at, kind in mounts if folder.resolve().is_relative_to(at)]
+    return max(below, default=(0, ""))[1] == "tmpfs"

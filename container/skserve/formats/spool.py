@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from skserve.config import MIB, BatchSettings
 from skserve.errors import Overloaded, TooLarge
+from skserve.machine import in_memory
 
 _IN_MEMORY = 4 * MIB
 _BLOCK = MIB  # bytes read back at a time
@@ -64,11 +64,4 @@ def _room(config: BatchSettings) -> int:
     """Return the bytes that one answer may take by itself."""
     found = os.statvfs(config.spool_dir)
     room = found.f_bavail * found.f_frsize // 2
-    return min(room, config.machine.memory // 8) if _in_memory(config.spool_dir) else room
-
-
-def _in_memory(folder: Path) -> bool:
-    """Whether a folder is on a tmpfs, whose files count as memory of the container."""
-    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    below = [(len(at), kind) for at, kind in mounts if folder.resolve().is_relative_to(at)]
-    return max(below, default=(0, ""))[1] == "tmpfs"
+    return min(room, config.machine.memory // 8) if in_memory(config.spool_dir) else room

@@ -35,6 +35,7 @@ from skserve.inference import source
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.inference.source import Source
+from skserve.machine import resident
 from skserve.multi_model import protocol
 from skserve.multi_model.protocol import Message
 from skserve.scheduling.local_model import LocalModel
@@ -51,9 +52,6 @@ REST = 16 * MIB
 # How many times the size of its file a compressed model takes in memory, at the least. Too low a
 # guess costs a load that ends for want of memory; too high a one would evict others for nothing.
 EXPANSION = 2
-
-# The first bytes of what joblib's compressors write: zlib, gzip, bz2, xz, lzma, lz4.
-_COMPRESSED = (b"x", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"]\x00", b"\x04\x22\x4d\x18")
 
 # Characters that the process of a model may use to say why it could not load.
 WORDS_LIMIT = 4096
@@ -127,8 +125,7 @@ def _first_to_go(memory: int) -> Iterator[None]:
         return
     try:
         yield
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        share = pages * os.sysconf("SC_PAGE_SIZE") * 1000 // memory
+        share = resident() * 1000 // memory
         with suppress(OSError):  # the container's runtime may have raised its minimum
             os.write(file, b"%d" % max(0, _STANDING - share))
     finally:
@@ -190,9 +187,7 @@ def _check_rest(config: Config) -> None:
 
 
 def _in_memory(path: Path) -> int:
-    with path.open("rb") as file:
-        compressed = file.read(8).startswith(_COMPRESSED)
-    return path.stat().st_size * (EXPANSION if compressed else 1)
+    return path.stat().st_size * (EXPANSION if archive.is_compressed(path) else 1)
 
 
 class ModelServer:

@@ -31,6 +31,7 @@ from skserve.errors import StartError
 from skserve.inference import source
 from skserve.inference.model import Model
 from skserve.inference.source import Source
+from skserve.machine import resident
 from skserve.multi_model import zygote
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.supervisor import Supervisor
@@ -96,7 +97,7 @@ def serve(config: Config) -> NoReturn:
     with _failures_said(config):
         code = source.fetch(config.model_dir, config)
     model = _preloaded(config, code)
-    plan = Plan.make(config, code is not None, _resident())
+    plan = Plan.make(config, code is not None, resident())
     log.info(
         "skserve %s: %s, %d workers x %d threads x %d native on %.1f CPUs and %.1f GiB",
         __version__,
@@ -324,12 +325,3 @@ def _descriptors() -> int:
     """Return how many files a process may have open, connections included."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
-
-
-def _resident() -> int:
-    """Return the bytes of memory that this process holds."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

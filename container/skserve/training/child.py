@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skserve.machine import resident
+
 log = logging.getLogger("skserve")
 
 # SIGTERM comes 120 seconds before SIGKILL (contract 6.1); the rest is for the failure file.
@@ -140,15 +142,14 @@ def _say_alive(child: int, seconds: float) -> None:
     """Say how long the child has run, the CPU time it took, and the memory it holds."""
     try:
         stat = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-        pages = int(Path(f"/proc/{child}/statm").read_text().split()[1])
-    except (OSError, IndexError):
+    except OSError:
         return  # it has ended meanwhile
     ticks = sum(int(field) for field in stat[11:15])  # its own and its children's
     log.info(
         "still training after %s: %.0f s of CPU, %.0f MiB",
         clock(seconds),
         ticks / os.sysconf("SC_CLK_TCK"),
-        pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+        resident(child) / 2**20,
     )
 
 
