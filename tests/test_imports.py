@@ -32,9 +32,8 @@ DOORS = {
     "boto3": {"inference.source"},
     "botocore": {"inference.source"},
     "orjson": {
+        "formats.frames",
         "formats.json_text",
-        "formats.sandbox",
-        "multi_model.protocol",
     },
     "pyarrow": {"formats.arrow"},
     "pandas": {

@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import struct
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import orjson
+from skserve.formats.frames import receive_frame, send_frame
+from skserve.machine import addressed, resident
 
 Job = tuple[dict[str, Any], bytes]
 Work = Callable[[dict[str, Any], bytes], Job]
 
-_HEAD = struct.Struct("<QQ")
+# Bytes in the facts of a job, of which columns of text are a part.
+_FACTS_LIMIT = 1 << 40
 
 # Bytes of memory with which a child is not kept for the next job.
 _TIRED = 512 << 20
@@ -52,23 +54,22 @@ class Helper:
         self._timeout = timeout  # seconds
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        self._end: socket.socket | None = None  # what we say goes in here, what it says comes out
         self._owner = 0
 
     def ask(self, facts: dict[str, Any], body: bytes, memory: int) -> Job:
         """Have a job done within `memory` bytes more than an idle child has. Raises HelperError."""
         with self._lock:
-            child = self._ready()
-            assert child.stdin is not None
-            assert child.stdout is not None
+            child, end = self._ready()
             timer = threading.Timer(self._timeout, child.kill)
             timer.daemon = True
             timer.start()
             try:
-                _send(child.stdin, {**facts, "memory": memory}, body)
-                done, result = _received(child.stdout)
+                send_frame(end, {**facts, "memory": memory}, body)
+                done, result = _received(end)
                 if done.pop("last"):
                     self._child = None
-                    child.communicate()
+                    child.wait()
                 return done, result
             except (OSError, EOFError) as error:
                 child.kill()
@@ -82,29 +83,39 @@ class Helper:
         """The child's process id, if there is a child."""
         return self._child.pid if self._child else None
 
-    def _ready(self) -> subprocess.Popen[bytes]:
-        """Return the child, a new one if there is none that lives, or it is another process's."""
-        if self._child is None or self._owner != os.getpid() or self._child.poll() is not None:
-            self._child = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the server; the pipe then ends
-            )
-            self._owner = os.getpid()
-        return self._child
+    def _ready(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """Return the child and our end of its socket.
+
+        A new one if there is none that lives, or it is another process's.
+        """
+        child, end, ours = self._child, self._end, self._owner == os.getpid()
+        if child is None or end is None or not ours or child.poll() is not None:
+            if end is not None:
+                end.close()
+            end, other = socket.socketpair()
+            with other:
+                child = subprocess.Popen(
+                    self._command,
+                    stdin=other.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for the server; the socket then ends
+                )
+            self._child, self._end, self._owner = child, end, os.getpid()
+        return child, end
 
 
 def main(work: Work) -> None:
-    """Do jobs from stdin until it ends. Whatever `work` raises goes back as `{"error": ...}`."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # a library that prints must not speak in between
+    """Do jobs from the socket that is stdin until it ends.
+
+    Whatever `work` raises goes back as `{"error": ...}`.
+    """
+    end = socket.socket(fileno=os.dup(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(EOFError):
         last = False
         while not last:
-            facts, body = _received(source)
+            facts, body = _received(end)
             _limit(facts["memory"])
             try:
                 done, result = work(facts, body)
@@ -113,8 +124,8 @@ def main(work: Work) -> None:
             except Exception as error:
                 done, result = {"error": f"{type(error).__name__}: {error}"[:300]}, b""
             _limit(None)
-            last = _pages()[1] * resource.getpagesize() > _TIRED
-            _send(sink, {**done, "last": last}, result)
+            last = resident() > _TIRED
+            send_frame(end, {**done, "last": last}, result)
 
 
 def _limit(more: int | None) -> None:
@@ -122,32 +133,13 @@ def _limit(more: int | None) -> None:
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = hard
     if more is not None:
-        soft = _pages()[0] * resource.getpagesize() + more
+        soft = addressed() + more
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _pages() -> list[int]:
-    """Return in pages what this process has of addresses, of memory, and other sizes."""
-    return [int(word) for word in Path("/proc/self/statm").read_text().split()]
-
-
-def _send(pipe: BinaryIO | Any, facts: dict[str, Any], body: bytes) -> None:
-    head = orjson.dumps(facts)
-    pipe.write(_HEAD.pack(len(head), len(body)))
-    pipe.write(head)
-    pipe.write(body)
-    pipe.flush()
-
-
-def _received(pipe: BinaryIO | Any) -> Job:
-    """Read one job, or the answer to it. Raises EOFError."""
-    sizes = _HEAD.unpack(_exactly(pipe, _HEAD.size))
-    head, body = (_exactly(pipe, size) for size in sizes)
-    return orjson.loads(head), body
-
-
-def _exactly(pipe: BinaryIO | Any, size: int) -> bytes:
-    data = pipe.read(size)
-    if len(data) < size:
+def _received(end: socket.socket) -> Job:
+    """Receive one job, or the answer to it. Raises EOFError."""
+    frame = receive_frame(end, head_limit=_FACTS_LIMIT)
+    if frame is None:
         raise EOFError
-    return bytes(data)
+    return frame

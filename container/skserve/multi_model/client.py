@@ -20,6 +20,7 @@ from typing import Any
 from skserve import telemetry
 from skserve.config import MIB, Config
 from skserve.errors import ModelFault, OutOfMemory, Overloaded, Refused, ServeError, TimedOut
+from skserve.formats import frames
 from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
 from skserve.multi_model import protocol
@@ -164,7 +165,7 @@ class ModelClient:
             line = self._line(name)
             head["headers"] = dict(call.headers) if line.scripted else {}
             try:
-                protocol.send_frame(line.end, head, call.body)
+                frames.send_frame(line.end, head, call.body)
             except (BrokenPipeError, ConnectionResetError):
                 self._let_go(
                     name, line
@@ -180,7 +181,7 @@ class ModelClient:
         """Wait for the answer to a call of `size` bytes."""
         began = time.perf_counter()
         try:
-            frame = protocol.receive_frame(line.end, self._largest)
+            frame = frames.receive_frame(line.end, self._largest)
         except BlockingIOError:
             raise self._hung(name, line) from None
         except (EOFError, ConnectionResetError):
@@ -208,7 +209,7 @@ class ModelClient:
     def _parts(self, name: str, line: _Line) -> Iterator[bytes]:
         """Yield a body in parts as they come. Raises ModelFault where they break off."""
         try:
-            yield from protocol.receive_parts(line.end, self._largest)
+            yield from frames.receive_parts(line.end, self._largest)
         except BaseException as error:
             line.end.close()
             if isinstance(error, EOFError | OSError):

@@ -31,6 +31,7 @@ from skserve.errors import (
     StartError,
     TimedOut,
 )
+from skserve.formats import frames
 from skserve.inference import source
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
@@ -228,7 +229,7 @@ class ModelServer:
     def _serve(self, line: socket.socket) -> None:
         """Answer the calls of one line until it ends."""
         try:
-            while (frame := protocol.receive_frame(line)) is not None:
+            while (frame := frames.receive_frame(line)) is not None:
                 self._answer(line, *frame)
         except (OSError, EOFError, ValueError):
             pass  # the worker is gone, and who asked with it
@@ -246,7 +247,7 @@ class ModelServer:
                 cheap = self._single.cheap(len(body))
                 reply = self._single.invoke(Call(body, **head), cheap)
             except BaseException as error:
-                protocol.send_frame(line, {"error": self._failed(error, record.request_id)}, b"")
+                frames.send_frame(line, {"error": self._failed(error, record.request_id)}, b"")
                 return
             self._send(line, reply, record, self._single.cheap(len(body)))
 
@@ -264,12 +265,12 @@ class ModelServer:
             "facts": record.facts,
         }
         if isinstance(reply.body, bytes):
-            protocol.send_frame(line, answer, reply.body)
+            frames.send_frame(line, answer, reply.body)
             return
         with closing(reply.body) as parts:  # type: ignore[type-var]
-            protocol.send_frame(line, answer, b"")
+            frames.send_frame(line, answer, b"")
             try:
-                protocol.send_parts(line, parts)
+                frames.send_parts(line, parts)
             except OSError:
                 raise
             except Exception as error:
