@@ -8,13 +8,52 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from skserve.errors import BadRequest
+from skserve.estimators.columns import TRUTH
 from skserve.estimators.schema import Schema
 from skserve.formats.conform import Table, conform, quoted
 from skserve.formats.media_types import MediaType
+
+csv.field_size_limit(1 << 31)  # the body has a limit of its own; a long text is not an error
+
+SAID = ("present", "absent")  # by header= in the type of the content
+
+
+def names_fitted(cells: Sequence[str], fitted: Sequence[str] | None) -> bool:
+    """Whether a first line names the fitted columns, all of them or at least half of its cells.
+
+    Half is enough to call a wrong header by its name instead of reading it as data; a row of data
+    that holds that many column names does not occur.
+    """
+    known = set(fitted or ())  # a tuple would be searched once for each cell
+    named = sum(cell in known for cell in cells)
+    return named > 0 and named * 2 >= len(cells)
+
+
+def names_anything(cells: Sequence[str]) -> bool:
+    """Whether a first line can name columns that are not known yet: no cell is empty or number."""
+    return all(cells) and not any(map(_is_number, cells))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def number(cell: str) -> float:
+    """Read a cell as a number; an empty one is missing. Raises ValueError for a text."""
+    if not cell.strip():
+        return math.nan
+    if "_" in cell:
+        raise ValueError  # Python reads 1_000, no file format does
+    return float(TRUTH.get(cell.strip(), cell))
 
 
 @dataclass(frozen=True)
@@ -25,10 +64,10 @@ class Header:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, body: bytes, kind: MediaType, schema: Schema, batch: bool) -> Header | None:
+    def of(cls, body: bytes, kind: MediaType, schema: Schema, batch: bool = False) -> Header | None:
         """Find the header of a body, if it has one. Raises BadRequest for a wrong one in batch."""
         said = kind.parameters.get("header", "").lower()
-        if said not in ("", "present", "absent"):
+        if said not in ("", *SAID):
             raise BadRequest(
                 f"header={said} is not known.", "Send header=present or header=absent."
             )
@@ -53,7 +92,7 @@ class Header:
         except csv.Error:
             return None  # the decoder says what is wrong
         # Each part of a file is said to have a header in batch, but it is only known by its names.
-        if not is_header(list(names), schema) and (batch or said != "present"):
+        if not names_fitted(names, schema.names) and (batch or said != "present"):
             return None
         if batch:
             _check_order(names, schema)
@@ -70,16 +109,3 @@ def _check_order(names: tuple[str, ...], schema: Schema) -> None:
             "part of a file has it: the others would be read in the wrong order.",
             f"Write the columns of the file in this order: {quoted(schema.names)}.",
         )
-
-
-def is_header(cells: list[str], schema: Schema) -> bool:
-    """Whether a first line names the fitted columns, all of them or at least half of its cells.
-
-    Half is enough to call a wrong header by its name instead of reading it as data; a row of data
-    that holds that many column names does not occur.
-    """
-    if not schema.names or not cells:
-        return False
-    fitted = set(schema.names)  # a tuple would be searched once for each cell
-    named = sum(cell in fitted for cell in cells)
-    return named > 0 and named * 2 >= len(cells)

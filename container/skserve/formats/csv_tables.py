@@ -22,11 +22,9 @@ from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.charsets import encoded, utf8_of
 from skserve.formats.conform import Decoded, Table, joined
-from skserve.formats.csv_header import is_header
+from skserve.formats.csv_header import Header
 from skserve.formats.json_text import BLOCK, JSONError, dumps, loads, rectangle
 from skserve.formats.media_types import MediaType
-
-csv.field_size_limit(1 << 31)  # the body has a limit of its own; a long text is not an error
 
 Names = tuple[str, ...] | None
 
@@ -34,11 +32,9 @@ Names = tuple[str, ...] | None
 def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     """Read a table of any cells, with a header where there is one."""
     data = utf8_of(body, kind)
-    header = kind.parameters.get("header", "").lower()
-    if header not in ("", "present", "absent"):
-        raise BadRequest(f"header={header} is not known.", "Send header=present or header=absent.")
+    header = Header.of(data, kind, schema)
+    start, names = (len(header.line), header.names) if header else (0, None)
     try:
-        start, names = _opened(data, header, schema)
         kept = names if schema.names else None  # a model without names skips the header
         if schema.numeric:
             table = joined(_blocks(data, start, kept, schema), schema)
@@ -49,22 +45,6 @@ def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     if names is None and len(table.rows) == 1 and not schema.text:
         table = table._replace(rows=table.rows[0], flat=True)
     return Decoded(table)
-
-
-def _opened(data: bytes, header: str, schema: Schema) -> tuple[int, Names]:
-    """Return where the data starts, and the cells of the header where there is one."""
-    if header != "present" and (header or not schema.names):
-        return 0, None
-    taken = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal taken
-        for line in io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""):
-            taken += len(line.encode())
-            yield line
-
-    first = next(csv.reader(lines(), strict=True), [])
-    return (taken, tuple(first)) if header or is_header(first, schema) else (0, None)
 
 
 def _blocks(data: bytes, start: int, names: Names, schema: Schema) -> Iterator[Table]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.errors import StartError
-from skserve.estimators.columns import TRUTH
+from skserve.formats.csv_header import SAID, names_anything, number
 from skserve.training.cells import Rows, gathered
 from skserve.training.dataset import Channel
 
 log = logging.getLogger("skserve")
 
-csv.field_size_limit(1 << 31)
-
-
-_HEADERS = ("auto", "present", "absent")
+_HEADERS = ("auto", *SAID)
 
 
 def read_csv(paths: list[Path], channel: Channel, target: Any) -> tuple[Any, list[str] | None]:
@@ -32,7 +28,7 @@ def read_csv(paths: list[Path], channel: Channel, target: Any) -> tuple[Any, lis
     try:
         return _plain_numbers(paths, header), header
     except ValueError:  # text, a missing cell, or a row that does not fit: look at each cell
-        return gathered(lambda: _csv_rows(paths, header), header, _spelled)
+        return gathered(lambda: _csv_rows(paths, header), header, number)
 
 
 def _header(path: Path, channel: Channel, target: Any) -> list[str] | None:
@@ -52,7 +48,7 @@ def _header(path: Path, channel: Channel, target: Any) -> list[str] | None:
             "cells, and points in numbers."
         )
     named = isinstance(target, str) and target in first
-    if told == "absent" or not (told == "present" or named or _is_header(first)):
+    if told == "absent" or not (told == "present" or named or names_anything(first)):
         log.info("%s: the first line is data (header=present says otherwise)", path.name)
         return None
     shown = ", ".join(first[:10]) + (", ..." if len(first) > 10 else "")
@@ -64,18 +60,6 @@ def _names(file: TextIO) -> list[str]:
     """Return the cells of the first line that is not empty."""
     first = next(filter(None, csv.reader(file)), [])
     return [cell.strip() for cell in first]
-
-
-def _is_header(cells: list[str]) -> bool:
-    return all(cells) and not any(_is_number(cell) for cell in cells)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        _spelled(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _lines(path: Path, header: list[str] | None) -> Iterator[str]:
@@ -116,12 +100,3 @@ def _csv_rows(paths: list[Path], header: list[str] | None) -> Rows:
                 f"{path.name}, line {reader.line_num} is not CSV: {error}. Close every double "
                 "quote."
             ) from error
-
-
-def _spelled(cell: str) -> float:
-    """Read a cell of CSV as a number, as `serve` does; an empty one is missing."""
-    if not cell.strip():
-        return math.nan
-    if "_" in cell:
-        raise ValueError  # Python reads 1_000, no file format does
-    return float(TRUTH.get(cell.strip(), cell))
