@@ -15,7 +15,7 @@ BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORK
 export PYTHONPATH := $(CURDIR)/container
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check soak bench bench-peers image clean
+.PHONY: help demo serve test check house soak bench bench-peers image clean
 
 help:  ## list the words
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -31,6 +31,9 @@ check: $(VENV)/dev  ## format, lint, types, shell scripts
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
+
+house: $(VENV)/dev  ## lengths of modules, classes and functions, comments, the graph of packages
+	@$(RUN) tests/house.py
 
 test: check  ## check, then every test that takes seconds; with Docker the image too
 	$(RUN) -m pytest -m "not soak" --numprocesses 2 --dist loadfile

@@ -39,13 +39,13 @@ def variables(job: Job, program: str, module_dir: str, framework: str) -> dict[s
     return {f"SM_{name.upper()}": _value(value) for name, value in values.items()}
 
 
-def _values(job: Job, program: str, module_dir: str, framework: str) -> dict[str, Any]:
-    resources, hyperparameters = job.resources, dict(job.hyperparameters)
-    channels = {name: str(job.channel(name)) for name in job.inputs}
+def _common(job: Job, program: str, module_dir: str, framework: str) -> dict[str, Any]:
+    """Return what stands both in variables of its own and inside of SM_TRAINING_ENV."""
+    resources = job.resources
     groups = resources.get("instance_groups", [])
     own = resources.get("current_group_name", "homogeneousCluster")
     mine = [group["hosts"] for group in groups if group.get("instance_group_name") == own]
-    common: dict[str, Any] = {
+    return {
         "hosts": job.hosts,
         "current_host": job.host,
         "network_interface_name": resources.get("network_interface_name", "eth0"),
@@ -73,6 +73,12 @@ def _values(job: Job, program: str, module_dir: str, framework: str) -> dict[str
         "input_data_config": dict(job.inputs),
         "resource_config": dict(resources),
     }
+
+
+def _values(job: Job, program: str, module_dir: str, framework: str) -> dict[str, Any]:
+    common = _common(job, program, module_dir, framework)
+    hyperparameters = dict(job.hyperparameters)
+    channels = {name: str(job.channel(name)) for name in job.inputs}
     extra = {name: value for name, value in job.control.items() if name not in _TOOLKITS}
     told = common | {
         "hyperparameters": hyperparameters,
