@@ -10,7 +10,8 @@ RUN := $(VENV)/bin/python
 
 # For bench and bench-peers: where models and peers are kept, a smoke run, a choice of each.
 CACHE ?= build
-BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORKS),--works $(WORKS))
+BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORKS),--works $(WORKS)) \
+  $(if $(OLDER),--older $(OLDER))
 
 export PYTHONPATH := $(CURDIR)/container
 
@@ -41,7 +42,7 @@ test: check  ## check, then every test that takes seconds; with Docker the image
 soak: $(VENV)/dev  ## the tests that take minutes
 	$(RUN) -m pytest -m soak
 
-bench: $(VENV)/serve  ## how fast we answer, beside floors, into build/bench.json (QUICK=1, WORKS=)
+bench: $(VENV)/serve  ## how fast we answer, into build/bench.json (QUICK=1, WORKS=, OLDER=a commit beside today's)
 	$(BENCH) --out build/bench.json
 
 bench-peers: $(VENV)/bench  ## the same beside other servers, with a picture (QUICK=1, PEERS=, WORKS=)

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load, report
+from benchmarks import load, older, report
 from benchmarks.bench import Bench
 from benchmarks.peers import PEERS, install
 from benchmarks.servers import ROOT, Failed
@@ -33,7 +34,8 @@ PACKAGES = ("scikit-learn", "numpy", "scipy", "flask", "gunicorn", "orjson", "pa
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--peers", default="", help=f"some of {','.join(PEERS)}; or all")
-    parser.add_argument("--works", default=",".join(WORKS), help="some of %(default)s")
+    parser.add_argument("--works", default="", help=f"some of {','.join(WORKS)}")
+    parser.add_argument("--older", default="", help="a commit, to run beside today's server")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--cache", type=Path, default=Path("build"), help="models, peers, logs")
     parser.add_argument("--rounds", type=int, default=2)
@@ -41,27 +43,40 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one round of a second: no figures")
     given = parser.parse_args(arguments)
     peers = _names(parser, ",".join(PEERS) if given.peers == "all" else given.peers, PEERS)
-    works = _names(parser, given.works, WORKS)
+    every = dict.fromkeys(older.WORKS) if given.older else WORKS
+    works = _names(parser, given.works or ",".join(every), every)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended
     rounds = 1 if given.quick else given.rounds
     bench = Bench(
         given.cache.resolve(), seconds=min(1, given.seconds) if given.quick else given.seconds
     )
     bench.quick = given.quick
+    if lacking := _lacking(peers):
+        parser.error(lacking)
     if not load.WRK:
         print("wrk is not installed: the Python generator asks instead, less quickly.")
     bench.peers = tuple(name for name in peers if _installed(bench, name))
+    beside = older.prepare(given.older, bench.cache) if given.older else None
     figures = []
-    for number, figure in run(bench, works, rounds):
+    turns = older.run(bench, beside, works) if beside else run(bench, works, rounds)
+    for number, figure in turns:
         figures.append(asdict(figure) | {"round": number})
         print(f"  {_line(figure.server, figure.load, figure.values)}", file=sys.stderr, flush=True)
-    result = report.Result(
-        {"run": describe(bench, rounds), "figures": figures, "failures": bench.failures}
-    )
+    described = describe(bench, rounds) | ({"older": beside.server.name} if beside else {})
+    result = report.Result({"run": described, "figures": figures, "failures": bench.failures})
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result.whole, indent=1) + "\n")
     print(report.text(result))
     return int(any(one["server"] not in PEERS for one in bench.failures))
+
+
+def _lacking(peers: Sequence[str]) -> str:
+    """Say which programs of this machine the peers need and do not find; nothing if all are."""
+    needs = {name: [one for one in PEERS[name].needs if not shutil.which(one)] for name in peers}
+    lacking = [f"{' and '.join(needs[name])} (for {name})" for name in peers if needs[name]]
+    found = ",".join(name for name in peers if not needs[name])
+    way_out = f", or leave these out: PEERS={found}" if found else ""
+    return f"install {', '.join(lacking)}{way_out}" if lacking else ""
 
 
 def _names(parser: argparse.ArgumentParser, text: str, known: dict[str, Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ every server is compared with.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import sklearn
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 ROWS, COLUMNS = 180_000, 300  # of the neighbours: 432 MB of float64
 SMALL = 2_000  # rows of them where the run is only to show that all works
@@ -85,11 +88,37 @@ def _linear(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.
     return LinearRegression().fit(X, X @ rng.normal(size=TABLE[1]) + 1), X, X
 
 
+MIXED = ("age", "income", "rooms", "colour", "kind", "city")
+
+
+def _mixed(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Three columns of numbers and three of words, of which one has 200."""
+    count = 5_000
+    numbers = rng.normal(size=(count, 3))
+    words = [rng.integers(most, size=count) for most in (5, 12, 200)]
+    names = [np.array([f"{name} {at}" for at in range(200)]) for name in MIXED[3:]]
+    rows = np.empty((count, 6), object)
+    rows[:, :3] = numbers
+    for at, (name, word) in enumerate(zip(names, words, strict=True), 3):
+        rows[:, at] = name[word]
+    y = (numbers.sum(axis=1) + words[0] + rng.normal(size=count) > 2).astype(int)
+    frame = pd.DataFrame(rows, columns=MIXED).astype(dict.fromkeys(MIXED[:3], float))
+    scaled = (StandardScaler(), list(MIXED[:3])), (OneHotEncoder(), list(MIXED[3:]))
+    model = make_pipeline(make_column_transformer(*scaled), LogisticRegression(max_iter=500))
+    return model.fit(frame, y), frame, rows
+
+
+def records(rows: np.ndarray) -> bytes:
+    """Write rows of the mixed model as one JSON object each."""
+    return json.dumps([dict(zip(MIXED, row, strict=True)) for row in rows.tolist()]).encode()
+
+
 MODELS: dict[str, Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, np.ndarray]]] = {
     "iris": _iris,
     "iris pipeline": _pipeline,
     "forest": _forest,
     "boosting": _boosting,
+    "mixed": _mixed,
     "neighbours": _neighbours,
     "neighbours compressed": _neighbours,
     "linear": _linear,
@@ -108,8 +137,13 @@ def case(name: str, cache: Path, small: bool = False) -> Case:
         (folder / "model").mkdir(parents=True, exist_ok=True)
         compress = 1 if name.endswith("compressed") else 0
         joblib.dump(model, folder / "model" / "model.joblib", compress=compress)
-        np.savez(folder / "case.npz", rows=asked, answers=answers(model, asked), data=X.nbytes)
-    with np.load(folder / "case.npz") as saved:
+        np.savez(
+            folder / "case.npz",
+            rows=asked,
+            answers=answers(model, asked),
+            data=np.asarray(X).nbytes,
+        )
+    with np.load(folder / "case.npz", allow_pickle=True) as saved:  # words are objects
         return Case(name, folder, saved["rows"], saved["answers"], int(saved["data"]))
 
 
@@ -117,6 +151,8 @@ def answers(model: Any, X: np.ndarray) -> np.ndarray:
     """Return what the estimator says, as a matrix with a row per row of X."""
     if hasattr(model, "kneighbors"):
         return np.hstack(model.kneighbors(X))
+    if X.dtype == object:
+        X = pd.DataFrame(X, columns=MIXED)
     return np.asarray(model.predict(X), dtype=float).reshape(len(X), -1)
 
 

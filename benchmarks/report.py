@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 BEST_PEER = "best peer"
@@ -100,6 +101,11 @@ class Result:
         for one in whole["figures"]:
             place = one["server"], one["work"], one["load"]
             self._by_place.setdefault(place, []).append(one["values"])
+
+    @property
+    def places(self) -> list[tuple[str, str, str]]:
+        """The server, work and load of every figure."""
+        return list(self._by_place)
 
     def values(self, server: str, work: str, load: str, value: str) -> list[float]:
         """Return that figure of every round; an answerless round has no latency and no CPU."""
@@ -237,6 +243,25 @@ def targets(result: Result) -> list[list[str]]:
     return [one.row(result) for one in TARGETS if one.ours.work in measured]
 
 
+RATIOS_HEAD = ["work", "load", "value", "ours", "older", "ratio", "of the turns"]
+
+
+def ratios(result: Result) -> list[list[str]]:
+    """Return today's server beside an older commit's: medians, and the turns' own ratios."""
+    older = result.whole["run"].get("older")
+    rows = []
+    for server, work, load in result.places if older else ():
+        for value in ("cpu_us", "rps") if server == "skserve" else ():
+            ours = result.values(server, work, load, value)
+            theirs = result.values(older, work, load, value)
+            if not ours or not theirs:
+                continue
+            turns = sorted(one / other for one, other in zip(ours, theirs, strict=False))
+            cells = [shown(median(ours)), shown(median(theirs)), f"{median(turns):.3f}"]
+            rows.append([work, load, UNITS[value], *cells, f"{turns[0]:.3f} to {turns[-1]:.3f}"])
+    return rows
+
+
 VALUES = {
     "rps": "req/s",
     "p50_ms": "p50 ms",
@@ -282,6 +307,8 @@ def text(result: Result) -> str:
         table(FIGURES_HEAD, result.rows()),
         table(TARGETS_HEAD, targets(result)),
     ]
+    if beside := ratios(result):
+        parts[2] = table(RATIOS_HEAD, beside)
     failures = result.whole["failures"]
     if failures:
         lines = (f"{one['work']}, {one['server']}: {one['why']}" for one in failures)

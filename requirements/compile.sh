@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compile the .in files beside this script into locks: exact versions, with the hashes of every wheel.
+# Compile the .in files beside this script, and those of the peers of the benchmarks, into locks: exact
+# versions, with the hashes of every wheel.
 #
 # usage: compile.sh [--upgrade]
 #
@@ -26,7 +27,8 @@ declare -A pythons=(
   [deploy]="3.11 3.12 3.13 3.14"
   [bench]="3.11 3.12 3.13 3.14"
 )
-# The servers that make bench-peers measures, each in an environment of its own. They run on one
+# The servers that make bench-peers measures, each in an environment of its own, from a lock in
+# benchmarks/peers/requirements. They run on one
 # Python, and some of what they need comes as source only, so their wheels are not checked.
 peers=(aws mms mlserver mlflow bentoml litserve kserve fastapi)
 platforms=(x86_64-manylinux_2_28 aarch64-manylinux_2_28)
@@ -81,7 +83,8 @@ done
 # Each peer loads the model that ours loads, so what a model is made of has our versions.
 grep -E '^(scikit-learn|numpy|scipy|joblib|threadpoolctl)==' serve-1.9.txt | sed 's| [\]$||' \
   >"$scratch/model.txt"
-for name in "${peers[@]/#/bench-}"; do
+cd ../benchmarks/peers/requirements
+for name in "${peers[@]}"; do
   echo "$name" >&2
   pythons[$name]=3.11
   override=()

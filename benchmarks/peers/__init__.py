@@ -1,24 +1,24 @@
 """The other servers, each with the setting that serves it best here, and two workers.
 
 A peer lives in an environment of its own below the cache, installed from its lock
-`requirements/bench-NAME.txt`. Files named `*_app.py` run inside it, with this folder on their path.
+`requirements/NAME.txt` beside this file. Files named `*_app.py` run inside it, with this folder on
+their path.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.servers import ROOT, Failed, Server, Setup, free_port
+from benchmarks.environments import environment
+from benchmarks.servers import Failed, Server, Setup, free_port
 
 HERE = Path(__file__).parent
 Command = list[str | Path]
@@ -241,20 +241,4 @@ MANY = {
 
 def install(name: str, cache: Path) -> Path:
     """Return the Python of a peer's environment, installing it once. Raises Failed."""
-    lock = ROOT / "requirements" / f"bench-{name}.txt"
-    folder = cache / "peers" / name
-    python, stamp = folder / "bin" / "python", folder / "lock.sha256"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == wanted:
-        return python
-    print(f"installing {name} ...", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    # The locks name every package, so nothing is looked for: one of aws's own pins is overruled.
-    pip: Command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    venv: Command = [sys.executable, "-m", "venv", folder]
-    for command in (venv, [*pip, "--no-deps", "--require-hashes", "-r", lock]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Failed(f"could not be installed:\n{done.stderr[-1500:]}")
-    stamp.write_text(wanted)
-    return python
+    return environment(cache / "peers" / name, HERE / "requirements" / f"{name}.txt")

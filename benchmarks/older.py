@@ -1,0 +1,88 @@
+"""An older commit of ours as a server of its own, and today's beside it.
+
+Both servers of a work run at the same time and are asked in turn, so that what else the machine
+does hits both alike. What counts is the median of the turns' ratios.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import measure, models
+from benchmarks.bench import Bench, Figure, closed
+from benchmarks.environments import environment
+from benchmarks.load import Load
+from benchmarks.ours import OURS, PYTHON
+from benchmarks.servers import ROOT, Failed, Server, serving
+
+LOAD = Load(8)
+TURNS = 5
+WORKS = ("iris", "forest", "boosting", "mixed")
+
+
+@dataclass(frozen=True)
+class Older:
+    """A server of an older commit, and the Python of its environment."""
+
+    server: Server
+    python: Path
+
+
+def prepare(commit: str, cache: Path) -> Older:
+    """Unpack a commit and install what its lock names. Raises Failed."""
+    full = _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
+    if not full:
+        raise Failed(f"{commit} is no commit of this repository; a shallow clone lacks the older")
+    tree = cache / "older" / full[:12]
+    if not (tree / "complete").exists():
+        with tarfile.open(fileobj=io.BytesIO(_git("archive", full))) as packed:
+            packed.extractall(tree, filter="data")
+        (tree / "complete").touch()
+    python = environment(tree / ".venv", tree / "requirements" / "serve-1.9.txt")
+    ours = OURS["skserve"]
+    server = replace(
+        ours,
+        name=f"skserve-{commit}",
+        start=lambda setup: [setup.python, "-m", "skserve", "serve"],
+        environ=lambda setup: {**ours.environ(setup), "PYTHONPATH": str(tree / "container")},
+    )
+    return Older(server, python)
+
+
+def _git(*words: str) -> bytes:
+    command = ["git", "-C", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, check=False).stdout
+
+
+def run(bench: Bench, older: Older, works: tuple[str, ...]) -> Iterator[tuple[int, Figure]]:
+    """Measure the works on both servers, turn by turn; yield the turn and its figures."""
+    for work in works:
+        try:
+            yield from _compared(bench, older, work)
+        except (Failed, OSError, subprocess.SubprocessError) as error:
+            bench.failed(work, "skserve", error)
+
+
+def _compared(bench: Bench, older: Older, work: str) -> Iterator[tuple[int, Figure]]:
+    case = bench.case(work)
+    logs = bench.cache / "logs"
+    with ExitStack() as stack:
+        pair = []
+        for server, python in ((OURS["skserve"], PYTHON), (older.server, older.python)):
+            asked = replace(server, ask=models.records) if work == "mixed" else server
+            running = stack.enter_context(serving(asked, case, logs, python=python))
+            running.check()
+            pair.append(running)
+        for turn in range(1, (1 if bench.quick else TURNS) + 1):
+            for running in pair if turn % 2 else reversed(pair):
+                figure = Figure(work, running.server.name, str(LOAD), closed(running, LOAD, bench))
+                measure.settle(running.process.pid, 5)
+                yield turn, figure
+        for running in pair:
+            running.check()
