@@ -1,7 +1,7 @@
 """The user's script: importing it, and calling its functions the way AWS's containers do.
 
-The functions and the order of their arguments are section 3 of the contract. Arguments are passed
-by position, so their names are the user's own. A function may take one more, the request's context;
+The functions and the order of their arguments are in docs/80-contract.md, 3.1. They are passed by
+position, so their names are the user's own. A function may take one more, the request's context;
 whether it does is decided once, at load. An exception that carries a status is the script's answer,
 any other is a `ModelFault`.
 """

@@ -1,7 +1,7 @@
 """The handler of a user's script: its functions where it has them, ours where it has not.
 
-What the functions are given and may return is section 3 of the contract, as AWS's scikit-learn
-container does it, or would have if it had not answered 500.
+What the functions are given and may return is section 3 of docs/80-contract.md, as AWS's
+scikit-learn container does it, or would have if it had not answered 500.
 """
 
 from __future__ import annotations

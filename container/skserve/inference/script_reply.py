@@ -1,6 +1,6 @@
 """From what a script's functions return to a reply: bodies, pairs, Flask responses, generators.
 
-What they may return is section 3.5 of the contract.
+What they may return is section 3.5 of docs/80-contract.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from skserve.inference.hooks import Context, answer_to
 
 
 def finish(result: Any, accept: str, context: Context, hook: str) -> Reply:
-    """Make a reply of what output_fn or transform_fn returned (contract 3.5).
+    """Make a reply of what output_fn or transform_fn returned (docs/80-contract.md, 3.5).
 
     bytes and str leave as they are under the negotiated type, a `(body, content_type)` pair under
     its own, a Flask response with its own status; anything else is encoded as Accept asks. The
