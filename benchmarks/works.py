@@ -26,7 +26,7 @@ from benchmarks.servers import Failed, Running, good, post
 
 STARTS = 5  # times that a start is measured
 FEW = 16  # rows that a slow server is checked with
-SETTLE = 20  # seconds in which a server may finish what nobody waits for any more
+SETTLE = 20  # seconds in which a server may finish requests whose callers have gone
 
 # Requests a second for the picture, until a server falls behind.
 RATES = (250, 500, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 8000, 10000)

@@ -28,8 +28,8 @@ declare -A pythons=(
   [bench]="3.11 3.12 3.13 3.14"
 )
 # The servers that make bench-peers measures, each in an environment of its own, from a lock in
-# benchmarks/peers/requirements. They run on one
-# Python, and some of what they need comes as source only, so their wheels are not checked.
+# benchmarks/peers/requirements. They run on one Python, and some of what they need comes as source
+# only, so their wheels are not checked.
 peers=(aws mms mlserver mlflow bentoml litserve kserve fastapi)
 platforms=(x86_64-manylinux_2_28 aarch64-manylinux_2_28)
 

@@ -1,4 +1,4 @@
-"""Requests that travel together: who does, that nobody notices, and what happens when one fails."""
+"""Calls that one prediction answers: which do, that answers are the same, what a failure does."""
 
 from __future__ import annotations
 

@@ -217,6 +217,29 @@ def test_a_target_is_a_ratio_of_the_best_rounds(target, expected):
     assert target.row(seen) == expected
 
 
+def test_an_older_commit_is_compared_turn_by_turn():
+    turns = [(100, 200), (110, 200), (300, 300)]  # the third turn was disturbed for both
+    figures = [("skserve", "iris", "8 callers", {"cpu_us": ours}) for ours, _ in turns]
+    figures += [("skserve-abc", "iris", "8 callers", {"cpu_us": older}) for _, older in turns]
+    seen = result(*figures)
+    seen.whole["run"]["older"] = "skserve-abc"
+
+    assert report.ratios(seen) == [
+        ["iris", "8 callers", "CPU µs/request", "110", "200", "0.550", "0.500 to 1.000"]
+    ]
+
+
+def test_a_program_that_a_peer_lacks_is_named_before_anything_is_measured(capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "/no/where")
+
+    with pytest.raises(SystemExit):
+        main(["--peers", "aws,mms,fastapi"])
+
+    said = capsys.readouterr().err
+    assert "install nginx (for aws), java (for mms)" in said
+    assert "PEERS=fastapi" in said
+
+
 def test_every_target_reads_a_figure_that_some_work_makes():
     from benchmarks.works import WORKS
 

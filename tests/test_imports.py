@@ -1,4 +1,4 @@
-"""Who may know whom: the direction of imports, and one door for each foreign library."""
+"""Which package imports from which, and which modules import each foreign library."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def code(tmp_path):
 
 @pytest.fixture
 def _no_network(monkeypatch):
-    """Give pip an index that nobody answers at."""
+    """Give pip an index that does not answer."""
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

@@ -38,7 +38,7 @@ def one() -> Any:
 
 
 def mixed() -> Any:
-    """A text column with leading zeros, a number that may be missing, a column nobody uses."""
+    """A text column with leading zeros, a number that may be missing, an unused column."""
     X = pd.DataFrame(
         {
             "code": ["007", "7", "010", "10"] * 5,

@@ -62,7 +62,7 @@ def transcoded(read: Read, kind: MediaType) -> Read:
 
 
 def _at_records(read: Read, most: int, end_of: Callable[[bytes], int]) -> Iterator[bytes]:
-    """Cut where `end_of` says that the last whole record of a piece ends; 0 is nowhere."""
+    """Cut where `end_of` says that the last whole record of a piece ends; 0 where none does."""
     held = b""
     while piece := read(max(CHUNK, len(held))):  # twice as much where there was no end
         held += piece

@@ -10,7 +10,7 @@ bytes. The record is this message, of which everything else is skipped, the labe
                             repeated uint64 shape = 3; }
 
 With keys, or with fewer values than its shape says, a record is sparse. Both ways of writing what
-is repeated are read: packed, as everybody writes it, and one by one.
+is repeated are read: packed, as it is commonly written, and one by one.
 """
 
 from __future__ import annotations
