@@ -23,8 +23,9 @@ from skserve.errors import BadRequest
 from skserve.estimators.columns import Column, meaning
 from skserve.estimators.schema import Schema
 from skserve.formats import arrow
-from skserve.formats.conform import Table, conform
+from skserve.formats.conform import conform
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
+from skserve.formats.table import Table
 from skserve.inference.calls import Call
 from skserve.inference.estimator_handler import EstimatorHandler
 

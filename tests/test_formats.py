@@ -24,8 +24,9 @@ from skserve.estimators.schema import Schema
 from skserve.formats import recordio
 from skserve.formats.answer import Answer
 from skserve.formats.catalogue import ENCODERS
-from skserve.formats.conform import Table, conform
+from skserve.formats.conform import conform
 from skserve.formats.media_types import JSON, LIBSVM, NPY, NPZ, RECORDIO
+from skserve.formats.table import Table
 from skserve.inference import calls
 from skserve.inference.calls import Call
 

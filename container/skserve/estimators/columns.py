@@ -1,26 +1,21 @@
-"""What a fitted estimator learned of each column of X: a number, text, or nothing at all.
-
-A column can have several consumers: the routes of a ColumnTransformer, the parts of a FeatureUnion,
-the members of an ensemble. Each says what it learned of the columns it is given, and `_merged` puts
-that together: text before numbers, numbers before a column that no step reads.
-"""
+"""One column of X as a fitted model knows it, and what a cell of a body means in it."""
 
 from __future__ import annotations
 
 import math
+import re
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from skserve.estimators.methods import fitted_steps, look
-
 EXACT = 2**53  # above it a float64 no longer tells one whole number from the next
+
+# A number as JSON writes it.
+_LITERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 # How pandas, JSON and spreadsheets write the two values of a column of bools.
 TRUTH = {
@@ -29,22 +24,27 @@ TRUTH = {
     for word in (str(value), str(value).lower(), str(value).upper())
 }
 
-_RANK = {"unused": 0, "number": 1, "date": 2, "text": 3}
-
 
 @dataclass(frozen=True)
 class Column:
     """One column of X.
 
     `number` is float64. `text` is a column of objects: strings, or whatever `values` the model
-    learned there. `unused` never reaches an estimator. `date` is not supported and says so.
-    `missing` stands for null and NaN in a text column, `blank` for an empty cell of CSV.
+    learned there. `category` is a booster's: a pandas column of the categories `values`, or, where
+    no values are kept, whole numbers and strings; a `closed` one takes no other category. `any` is
+    a column whose type the model does not say: its cells stay as they were sent. `unused` never
+    reaches an estimator. `date` is not supported and says so; so is a column whose `refusal` tells
+    why. `missing` stands for null and NaN in a column of objects, `blank` for an empty cell of CSV.
+    `imputed` says that an imputer reads the column first.
     """
 
     kind: str = "number"
     values: tuple[Any, ...] = ()
     missing: Any = math.nan
     blank: Any = math.nan
+    imputed: bool = False
+    closed: bool = False
+    refusal: str = ""
 
     @classmethod
     def of_categories(cls, learned: NDArray[Any]) -> Column:
@@ -64,6 +64,11 @@ class Column:
     def strings(self) -> frozenset[str]:
         """The learned values that are strings."""
         return frozenset(one for one in self.values if isinstance(one, str))
+
+    @cached_property
+    def known(self) -> frozenset[Any]:
+        """The learned values."""
+        return frozenset(self.values)
 
     @cached_property
     def others(self) -> dict[Any, Any]:
@@ -104,6 +109,27 @@ class Column:
             return cell
         return means if means == means else self.missing
 
+    def as_sent(self, cell: Any, spelled: bool) -> Any:
+        """Return a cell of a column of any type: a number of CSV is one that JSON would read.
+
+        It is text where the model learned numerals as text, such as postcodes, and what it spells
+        of the other values that the model learned.
+        """
+        if not spelled or cell in self.strings:
+            return cell
+        if self.others and (found := self.others.get(meaning(cell))) is not None:
+            return found
+        if self._numerals or not _LITERAL.fullmatch(cell):
+            return cell
+        try:
+            return int(cell)
+        except ValueError:  # a fraction, or more digits than Python turns into one number
+            return float(cell)
+
+    @cached_property
+    def _numerals(self) -> bool:
+        return any(_LITERAL.fullmatch(one) for one in self.strings)
+
     @property
     def example(self) -> Any:
         """A value that fits."""
@@ -135,166 +161,4 @@ def meaning(text: str) -> Any:
     return number
 
 
-NUMBER, UNUSED, TEXT = Column(), Column("unused"), Column("text")
-Names = tuple[str, ...] | None
-
-
-def learn(estimator: object, count: int, names: Names) -> list[Column]:
-    """Return what `estimator` learned of the `count` columns it was fitted on."""
-    routes = look(estimator, "transformers_")
-    if isinstance(routes, list):
-        return _of_routes(routes, count, names)
-    steps = fitted_steps(estimator)
-    if steps:
-        return _of_steps(steps, count, names)
-    if is_vectorizer(estimator):
-        return [TEXT] * count
-    categories = look(estimator, "categories_")
-    if isinstance(categories, list) and len(categories) >= count:
-        return [Column.of_categories(np.asarray(values)) for values in categories[:count]]
-    filled = look(estimator, "statistics_")
-    if isinstance(filled, np.ndarray) and len(filled) == count:
-        return _of_imputer(filled, look(estimator, "missing_values"))
-    found = [_placed(part, places, count, names) for part, places in _parts(estimator, count)]
-    return _merged(found) if found else [NUMBER] * count
-
-
-def is_vectorizer(step: object) -> bool:
-    """Whether `step` reads raw text: the vectorizers share a method that nothing else has."""
-    return callable(look(step, "build_analyzer"))
-
-
-def first_step(estimator: object) -> object:
-    """Follow pipelines, unions and searches to the step that meets X first."""
-    for _ in range(10):  # deeper nesting than anyone has shown, and no endless loop
-        steps = [one for one in fitted_steps(estimator) if not _is_function(one)]
-        inner = [*steps, *_union(estimator), look(estimator, "best_estimator_")][0]
-        if inner is None:
-            break
-        estimator = inner
-    return estimator
-
-
-def _of_routes(routes: list[Any], count: int, names: Names) -> list[Column]:
-    """Learn from a fitted ColumnTransformer, which says what becomes of each column."""
-    found = []
-    for _, step, chosen in routes:
-        if isinstance(step, str) and step == "drop":
-            continue
-        found.append(_placed(step, places(chosen, count, names), count, names))
-    return _merged([[UNUSED] * count, *found])
-
-
-def _of_steps(steps: list[Any], count: int, names: Names) -> list[Column]:
-    """Learn from a Pipeline: its first step, and those after it that meet the same columns."""
-    columns = learn(steps[0], count, names)
-    if len(steps) == 1:
-        return columns
-    if _is_function(steps[0]) and look(steps[0], "func") is None:
-        return _of_steps(steps[1:], count, names)  # it does nothing
-    if isinstance(look(steps[0], "statistics_"), np.ndarray):
-        after = _of_steps(steps[1:], count, names)
-        return [_imputed(one, other) for one, other in zip(columns, after, strict=True)]
-    known = look(steps[1], "feature_names_in_")
-    if names is None or known is None:
-        return columns
-    kept = tuple(str(name) for name in known)
-    later = dict(zip(kept, _of_steps(steps[1:], len(kept), kept), strict=True))
-    return _merged([columns, [later.get(name, UNUSED) for name in names]])
-
-
-def _imputed(imputer: Column, later: Column) -> Column:
-    """Join what an imputer says of a column with what the steps after it learned of its values.
-
-    Only the imputer has met what was missing. A blank cell is what it fills, if that is not NaN.
-    """
-    says = not isinstance(imputer.blank, float)
-    blank = imputer.blank if says else later.blank
-    return replace(_stronger(imputer, later), missing=imputer.missing, blank=blank)
-
-
-def _of_imputer(filled: NDArray[Any], missing: Any) -> list[Column]:
-    """Learn from a SimpleImputer, whose fill values have the types of their columns."""
-    if missing is None or (isinstance(missing, str) and not missing):  # pandas.NA compares to none
-        text = Column("text", missing=missing, blank=missing)
-    else:
-        text = TEXT
-    return [text if isinstance(value, str) else NUMBER for value in filled.tolist()]
-
-
-def _placed(part: object, places: Sequence[int], count: int, names: Names) -> list[Column]:
-    """Learn from a consumer of some columns; the others it does not use."""
-    columns = [UNUSED] * count
-    chosen = tuple(names[place] for place in places) if names else None
-    passed = isinstance(part, str)  # "passthrough"
-    found = [NUMBER] * len(places) if passed else learn(part, len(places), chosen)
-    for place, column in zip(places, found, strict=True):
-        columns[place] = _stronger(columns[place], column)
-    return columns
-
-
-def _parts(estimator: object, count: int) -> list[tuple[object, Sequence[int]]]:
-    """Return the fitted estimators inside one that is made of others, with the columns of each."""
-    everything = range(count)
-    drawn = look(estimator, "estimators_features_")
-    members = look(estimator, "estimators_")
-    if isinstance(members, list) and isinstance(drawn, list) and len(drawn) == len(members):
-        return [(one, list(places)) for one, places in zip(members, drawn, strict=True)]
-    found = _union(estimator)
-    for name in ("best_estimator_", "estimator_", "regressor_", "classifier_", "_preprocessor"):
-        found.append(look(estimator, name))
-    if isinstance(members, list):
-        found += members
-    for one in look(estimator, "calibrated_classifiers_") or []:
-        found.append(look(one, "estimator"))
-    if not any(found):
-        found.append(look(estimator, "estimator"))
-    return [(one, everything) for one in found if _meets(one, count)]
-
-
-def _meets(part: object, count: int) -> bool:
-    """Whether `part` is fitted on as many columns. Trees are many, and learn nothing."""
-    return look(part, "n_features_in_") == count and look(part, "tree_") is None
-
-
-def _union(estimator: object) -> list[Any]:
-    """Return the parts of a FeatureUnion."""
-    parts = look(estimator, "transformer_list")
-    return [part for _, part in parts if not isinstance(part, str)] if parts else []
-
-
-def _is_function(step: object) -> bool:
-    return type(step).__name__ == "FunctionTransformer"
-
-
-def _merged(found: Iterable[list[Column]]) -> list[Column]:
-    """Put together what several consumers learned of the same columns."""
-    result: list[Column] = []
-    for columns in found:
-        result = [
-            _stronger(one, other) for one, other in zip(result or columns, columns, strict=True)
-        ]
-    return result
-
-
-def _stronger(one: Column, other: Column) -> Column:
-    """Choose the column that says more: its kind, then the values that were learned."""
-    ranks = _RANK[one.kind], _RANK[other.kind]
-    if ranks[0] != ranks[1]:
-        return one if ranks[0] > ranks[1] else other
-    return one if one.values or not other.values else other
-
-
-def places(chosen: Any, count: int, names: Names) -> list[int]:
-    """Resolve a ColumnTransformer's columns (names, numbers, a slice, a mask) to positions."""
-    known = list(names or ())
-    if isinstance(chosen, slice):
-        if isinstance(chosen.start, str) or isinstance(chosen.stop, str):
-            start = known.index(chosen.start) if chosen.start is not None else 0
-            stop = known.index(chosen.stop) + 1 if chosen.stop is not None else count
-            return list(range(start, stop))
-        return list(range(count))[chosen]
-    wanted: list[Any] = [chosen] if np.isscalar(chosen) else list(chosen)
-    if wanted and all(isinstance(one, bool | np.bool_) for one in wanted):
-        return [place for place, one in enumerate(wanted) if one]
-    return [known.index(one) if isinstance(one, str) else int(one) % count for one in wanted]
+NUMBER, UNUSED, TEXT, ANY = Column(), Column("unused"), Column("text"), Column("any")

@@ -6,13 +6,23 @@ Everything is learned from the fitted estimator, never from a body. Every look a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from skserve.estimators.columns import Column, first_step, is_vectorizer, learn
+from skserve.estimators import boosters
+from skserve.estimators.columns import Column
+from skserve.estimators.learn import (
+    first_step,
+    is_vectorizer,
+    learn,
+    learned_later,
+    parameters,
+    unsaid,
+)
 from skserve.estimators.methods import METHODS, find, fitted_steps, look
 
 
@@ -20,34 +30,60 @@ from skserve.estimators.methods import METHODS, find, fitted_steps, look
 class Schema:
     """What one fitted model takes and can do.
 
-    `n_features` is None where the model does not say; `text` models take a list of strings.
+    `n_features` is None where the model does not say; `text` models take a list of strings. An
+    `open` model reads X with a step that says nothing of its columns: it is given the names that a
+    body has. `reads` are the texts among the parameters of that step, such as names, and `later` is
+    what the steps behind it learned of columns, by name.
+    `ignores_extra` says that the model looks its columns up by name and ignores others.
     """
 
     n_features: int | None = None
     names: tuple[str, ...] | None = None
     columns: tuple[Column, ...] = ()
     text: bool = False
+    open: bool = False
+    reads: frozenset[str] = frozenset()
+    later: Mapping[str, Column] = field(default_factory=dict)
+    ignores_extra: bool = False
     classes: tuple[Any, ...] | None = None
     methods: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, estimator: object) -> Schema:
         """Learn the schema of a fitted estimator, or an empty one of any other object."""
-        methods = tuple(name for name in METHODS if find(estimator, name))
         labels = look(estimator, "classes_")
-        classes = tuple(labels.tolist()) if isinstance(labels, np.ndarray) else None
-        if is_vectorizer(first_step(estimator)):
-            return cls(text=True, classes=classes, methods=methods)
+        known = cls(
+            classes=tuple(labels.tolist()) if isinstance(labels, np.ndarray) else None,
+            methods=tuple(name for name in METHODS if find(estimator, name)),
+        )
+        first = first_step(estimator)
         count, names = _fitted_on(estimator)
-        if count is None:
-            return cls(classes=classes, methods=methods)
+        if count is None or is_vectorizer(first):
+            silent = unsaid(estimator)
+            reads = frozenset(text for step in silent for text in parameters(step))
+            later = learned_later(estimator)
+            return replace(
+                known, text=is_vectorizer(first), open=bool(silent), reads=reads, later=later
+            )
         columns = tuple(learn(estimator, count, names))
-        return cls(count, names, columns, classes=classes, methods=methods)
+        extra = names is not None and isinstance(look(first, "transformers_"), list)
+        return replace(known, n_features=count, names=names, columns=columns, ignores_extra=extra)
+
+    def takes_names(self, names: Collection[str]) -> bool:
+        """Whether a body's column names are handed on to the model, or matched to its own.
+
+        The one column of a text model is its text, unless a step asks for it by name.
+        """
+        if self.text:
+            return self.open and (len(names) > 1 or not self.reads.isdisjoint(names))
+        return self.open or self.names is not None
 
     @cached_property
     def numeric(self) -> bool:
         """Whether X can be a plain float64 array."""
-        return not self.text and all(one.kind in ("number", "unused") for one in self.columns)
+        return not (self.text or self.open) and all(
+            one.kind in ("number", "unused") for one in self.columns
+        )
 
     def describe(self) -> dict[str, Any]:
         """Say for people and programs what X is, with an example of it."""
@@ -80,6 +116,10 @@ def _fitted_on(estimator: object) -> tuple[int | None, tuple[str, ...] | None]:
     asked = [estimator, look(estimator, "best_estimator_"), *steps[:1]]
     asked += [step for one in asked[1:2] for step in fitted_steps(one)[:1]]
     for one in asked:
+        if found := boosters.fitted_on(one):
+            return found
+        if type(one).__name__ == "IsotonicRegression":
+            return 1, None  # it does not say so
         count = look(one, "n_features_in_")
         if isinstance(count, int | np.integer):
             names = look(one, "feature_names_in_")

@@ -15,11 +15,11 @@ import numpy as np
 from skserve.errors import BadRequest, ModelFault, TooLarge
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
-from skserve.formats.conform import Decoded, Table
 from skserve.formats.json_text import dumps
 from skserve.formats.limits import expanded_limit
 from skserve.formats.media_types import ARROW_FILE, ARROW_STREAM, PARQUET, X_PARQUET, MediaType
 from skserve.formats.sandbox import Helper, HelperError, Job, Work
+from skserve.formats.table import Decoded, Table
 
 FORMS = {PARQUET: "Parquet", X_PARQUET: "Parquet", ARROW_STREAM: "stream", ARROW_FILE: "file"}
 INSTALLED = importlib.util.find_spec("pyarrow") is not None
@@ -45,7 +45,7 @@ def read_columns(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
                 f"The file takes more than {limit:,} bytes unpacked.", "Send fewer rows at a time."
             )
         raise BadRequest(f"The file cannot be read: {found['error']}.", "Write it anew.")
-    names = tuple(found["names"]) if schema.names else None  # without names the order counts
+    names = tuple(found["names"]) if schema.takes_names(found["names"]) else None
     values = np.frombuffer(numbers, np.float64)
     if found["matrix"]:
         return Decoded(Table(values.reshape(found["rows"], len(found["names"])), names))

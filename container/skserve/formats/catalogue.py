@@ -13,7 +13,6 @@ from collections.abc import Callable
 from skserve.estimators.schema import Schema
 from skserve.formats import arrow
 from skserve.formats.answer import Answer
-from skserve.formats.conform import Decoded
 from skserve.formats.csv_tables import read_csv, write_csv
 from skserve.formats.json_tables import read_json, read_json_lines, write_json, write_json_lines
 from skserve.formats.libsvm import read_libsvm
@@ -31,6 +30,7 @@ from skserve.formats.media_types import (
 )
 from skserve.formats.npy import read_npy, read_npz, write_npy, write_npz
 from skserve.formats.recordio import read_recordio, write_recordio
+from skserve.formats.table import Decoded
 
 Decoder = Callable[[bytes, MediaType, Schema], Decoded]
 

@@ -9,41 +9,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skserve.errors import BadRequest
-from skserve.estimators.columns import NUMBER, TRUTH, Ambiguous, Column
+from skserve.estimators.columns import ANY, EXACT, NUMBER, Column
 from skserve.estimators.schema import Schema
-
-
-class Table(NamedTuple):
-    """Rows as a body spells them: lists of cells, or an array (n_rows, n_columns) of numbers, or
-    a scipy matrix of that shape, CSR.
-
-    `flat` says that the body was one single list, which is one row or one column. `spelled` says
-    that every cell is a string (CSV): an empty one is missing, and numbers are to be parsed.
-    `first` is the number of the first row, where a long body is cut into several tables.
-    """
-
-    rows: Any
-    names: tuple[str, ...] | None = None
-    flat: bool = False
-    spelled: bool = False
-    first: int = 1
-
-
-class Decoded(NamedTuple):
-    """What a decoder made of a body; `enveloped` bodies get an enveloped answer."""
-
-    table: Table
-    method: str | None = None
-    enveloped: bool = False
+from skserve.formats.cells import converted, count, kind_of, place, quoted
+from skserve.formats.table import Table
+from skserve.telemetry import log
 
 
 def conform(table: Table, schema: Schema) -> Any:
@@ -58,7 +38,7 @@ def conform(table: Table, schema: Schema) -> Any:
         raise BadRequest("The body holds no rows.", "Send at least one row.")
     if sparse:
         return _sparse(table, schema)
-    if schema.text:
+    if schema.text and table.names is None:
         return _documents(table)
     table = _fitted_order(_oriented(table, schema), schema)
     if not isinstance(table.rows, np.ndarray):
@@ -69,9 +49,12 @@ def conform(table: Table, schema: Schema) -> Any:
     return _from_cells(table._replace(rows=table.rows.tolist()), schema)
 
 
+_SPARSE = ("number", "unused", "any")  # kinds of columns that sparse rows can hold
+
+
 def _sparse(table: Table, schema: Schema) -> Any:
     """Leave sparse rows what they are, if they can be rows of this model."""
-    if not schema.numeric:
+    if schema.text or any(one.kind not in _SPARSE for one in schema.columns):
         raise BadRequest(
             "The rows are sparse numbers, but the model takes text.", "Send them as JSON or CSV."
         )
@@ -118,15 +101,32 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
         twice = sorted(name for name, count in Counter(table.names).items() if count > 1)
         raise BadRequest(f"Columns named more than once: {quoted(twice)}.")
     if schema.names is None:
+        if schema.open:
+            return table
         raise BadRequest(
             "The body names its columns, but the model was fitted without names.",
             "Send the rows alone, in the order of the columns the model was fitted on.",
         )
     if table.names == schema.names:
         return table
-    missing = [name for name in schema.names if name not in places]
-    fitted = set(schema.names)  # a tuple would be searched once for each name
-    unexpected = [name for name in table.names if name not in fitted]
+    _check_names(table.names, schema)
+    _check_lengths(table, len(table.names))
+    order = [places.get(name, -1) for name in schema.names]
+    return table._replace(rows=_reordered(table.rows, order), names=schema.names)
+
+
+def _check_names(sent: tuple[str, ...], schema: Schema) -> None:
+    """Raise BadRequest unless the body names every column that the model reads, and no other.
+
+    A column that the model drops may be missing. Others are ignored where the estimator does so.
+    """
+    assert schema.names is not None
+    columns = schema.columns or (NUMBER,) * len(schema.names)
+    dropped = {n for n, one in zip(schema.names, columns, strict=True) if one.kind == "unused"}
+    known, fitted = set(sent), set(schema.names)  # a tuple would be searched once for each name
+    missing = [name for name in schema.names if name not in known and name not in dropped]
+    extra = [name for name in sent if name not in fitted]
+    unexpected = [] if schema.ignores_extra else extra
     if missing or unexpected:
         raise BadRequest(
             "The columns are not those the model was fitted with."
@@ -134,15 +134,38 @@ def _fitted_order(table: Table, schema: Schema) -> Table:
             + (f" Unexpected: {quoted(unexpected)}." if unexpected else ""),
             f"The model expects {quoted(schema.names)}.",
         )
-    order = [places[name] for name in schema.names]
+    if filled := [name for name in schema.names if name not in known]:
+        _say_once(
+            f"Bodies leave out columns that the model drops ({quoted(filled)}); served without."
+        )
+    if extra:
+        _say_once("Bodies have columns that the model was not fitted on; those are ignored.")
+
+
+@lru_cache(64)
+def _say_once(sentence: str) -> None:
+    log.info(sentence)
+
+
+def _reordered(rows: Any, order: list[int]) -> Any:
+    """Take the columns of `rows` at the places `order`; at -1 all values are missing."""
+    if isinstance(rows, np.ndarray):
+        taken = rows.take(order, axis=1)
+        absent = [at for at, place in enumerate(order) if place < 0]
+        if absent:
+            taken = taken.astype(np.float64)
+            taken[:, absent] = math.nan
+        return taken
+    return [[row[at] if at >= 0 else None for at in order] for row in rows]
+
+
+def _check_lengths(table: Table, width: int) -> None:
+    """Raise BadRequest unless each row has a value for each of `width` names."""
+    expected = Schema(n_features=width, names=table.names)
     if isinstance(table.rows, np.ndarray):
-        _check_width(table.first, table.rows.shape[1], schema)
-        return table._replace(rows=table.rows.take(order, axis=1), names=schema.names)
-    for number, row in enumerate(table.rows, table.first):
-        _check_width(number, len(row), schema)
-    return table._replace(
-        rows=[[row[at] for at in order] for row in table.rows], names=schema.names
-    )
+        _check_width(table.first, table.rows.shape[1], expected)
+    else:
+        _width(table, expected)
 
 
 def _check_width(number: int, seen: int, schema: Schema) -> None:
@@ -150,7 +173,7 @@ def _check_width(number: int, seen: int, schema: Schema) -> None:
         return
     names = f" ({quoted(schema.names)})" if schema.names else ""
     raise BadRequest(
-        f"Row {number} has {_count(seen, 'value')}, expected {schema.n_features}{names}.",
+        f"Row {number} has {count(seen, 'value')}, expected {schema.n_features}{names}.",
         "Send rows of the columns the model was fitted with; GET / describes them.",
     )
 
@@ -159,21 +182,49 @@ def _from_cells(table: Table, schema: Schema) -> Any:
     """Convert cell by cell, so that one that does not fit is named by row and column."""
     width = _width(table, schema)
     columns = schema.columns or (NUMBER,) * width
-    cells = [_converted(table, schema, at, column) for at, column in enumerate(columns)]
+    if schema.open:
+        columns = tuple(schema.later.get(name, ANY) for name in table.names or [""] * width)
+    cells = [converted(table, schema, at, column) for at, column in enumerate(columns)]
     if schema.numeric:
         return np.array(cells, dtype=np.float64).T.copy()
-    if schema.names is not None:
+    arrays = [_array(values, column) for values, column in zip(cells, columns, strict=True)]
+    names = schema.names or table.names
+    if names is not None:
         import pandas as pd
+
+        def series(values: NDArray[Any], column: Column) -> Any:
+            if column.kind == "category" and column.values:
+                return pd.Categorical(values, column.values)
+            return values if column.kind == "any" else pd.Series(values, dtype=values.dtype)
 
         return pd.DataFrame(
             {
-                name: pd.Series(values, dtype=object if column.kind == "text" else np.float64)
-                for name, values, column in zip(schema.names, cells, columns, strict=True)
+                name: series(values, column)
+                for name, values, column in zip(names, arrays, columns, strict=True)
             }
         )
-    values = np.empty((len(table.rows), width), dtype=object)
-    for at, column_cells in enumerate(cells):
-        values[:, at] = column_cells
+    if all(values.dtype == np.float64 for values in arrays):
+        return np.stack(arrays, axis=1)
+    X = np.empty((len(table.rows), width), dtype=object)
+    for at, values in enumerate(arrays):
+        X[:, at] = values
+    return X
+
+
+def _array(cells: list[Any], column: Column) -> NDArray[Any]:
+    """Make the array of one column: of objects, or of numbers.
+
+    Where the model says nothing, numbers are an array of numbers, as in a DataFrame of the cells.
+    """
+    if column.kind not in ("any", "text", "category"):
+        return np.array(cells, dtype=np.float64)
+    kinds = set(map(type, cells)) if column.kind == "any" and not column.values else {object}
+    if kinds == {bool}:
+        return np.array(cells)
+    if kinds <= {int, float} and not any(abs(cell) >= EXACT for cell in cells if type(cell) is int):
+        return np.array(cells, dtype=np.int64 if kinds == {int} else np.float64)
+    values = np.empty(len(cells), dtype=object)
+    values[:] = cells
     return values
 
 
@@ -185,7 +236,7 @@ def _width(table: Table, schema: Schema) -> int:
     for number, row in enumerate(table.rows, table.first):
         if not isinstance(row, list):
             raise BadRequest(
-                f"Row {number} is {_kind(row)}, expected a list of values.",
+                f"Row {number} is {kind_of(row)}, expected a list of values.",
                 "Send a list of rows, such as [[1, 2], [3, 4]].",
             )
         _check_width(number, len(row), expected)
@@ -201,116 +252,17 @@ def _documents(table: Table) -> list[str]:
         cells = row if isinstance(row, list) else [row]
         if len(cells) != 1:
             raise BadRequest(
-                f"Row {number} has {_count(len(cells), 'value')}, expected one text.",
+                f"Row {number} has {count(len(cells), 'value')}, expected one text.",
                 "Put a text that holds commas between double quotes."
                 if table.spelled
                 else 'Send a list of strings, such as ["first text", "second text"].',
             )
         text = cells[0]
         if not isinstance(text, str) or (table.spelled and not text):
-            seen = "missing" if text is None or text == "" else _kind(text)
+            seen = "missing" if text is None or text == "" else kind_of(text)
             raise BadRequest(f"Row {number} is {seen}, expected a text.")
         texts.append(text)
     return texts
-
-
-def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any]:
-    """Convert one column: a list of n_rows values."""
-    convert = _CONVERTERS[column.kind]
-    values = []
-    for number, row in enumerate(table.rows, table.first):
-        try:
-            values.append(convert(row[at], column, table.spelled))
-        except Ambiguous:
-            raise BadRequest(
-                f"Row {number}, column {_place(schema.names, at)}: {_kind(row[at])} can be a "
-                "text or another value; the model learned both.",
-                "Send JSON, where a text is quoted and a number, true or false is not.",
-            ) from None
-        except (ValueError, TypeError, OverflowError):
-            where = _place(schema.names, at)
-            raise BadRequest(
-                f"Row {number}, column {where}: expected a {column.kind}, got {_kind(row[at])}.",
-                _hint(row[at], column, table, number, schema),
-            ) from None
-    return values
-
-
-def _place(names: Sequence[str] | None, at: int) -> str:
-    return repr(names[at]) if names else str(at + 1)
-
-
-def _number(cell: Any, column: Column, spelled: bool) -> float:
-    if cell is None or (spelled and not cell.strip()):
-        return math.nan
-    if isinstance(cell, str):
-        if "_" in cell:
-            raise ValueError  # Python reads 1_000, no file format does
-        cell = TRUTH.get(cell.strip(), cell)
-    return float(cell)
-
-
-def _text(cell: Any, column: Column, spelled: bool) -> Any:
-    """Return the learned value that a cell is or means, or the cell as it is."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return column.missing
-    if spelled and not cell:
-        return column.blank
-    return column.learned(cell, spelled)
-
-
-def _unused(cell: Any, column: Column, spelled: bool) -> float:
-    """Keep a number, in case a step reads the column after all; make anything else missing."""
-    try:
-        return _number(cell, column, spelled)
-    except (ValueError, TypeError, OverflowError):
-        return math.nan
-
-
-def _date(cell: Any, column: Column, spelled: bool) -> float:
-    raise TypeError
-
-
-_CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
-    "number": _number,
-    "text": _text,
-    "unused": _unused,
-    "date": _date,
-}
-
-
-def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) -> str:
-    if column.kind == "date":
-        return "Columns of dates are not supported: fit the model on numbers or text instead."
-    if column.kind == "text":
-        return "The model learned text here: send a string, so that 007 stays 007."
-    if not (table.spelled and number == 1):
-        return "A missing value is null or NaN in JSON, an empty cell in CSV."
-    if ";" in cell or "\t" in cell:
-        return "Cells are separated by commas."
-    return (
-        "If this line is a header, it must name the fitted columns"
-        + (f" ({quoted(schema.names)})" if schema.names else "")
-        + ", or be announced: Content-Type: text/csv; header=present."
-    )
-
-
-def _kind(value: Any) -> str:
-    """Say in a few words what a cell holds."""
-    if isinstance(value, str):
-        return f"{value[:40]!r}" + ("..." if len(value) > 40 else "")
-    names = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
-    return names.get(type(value), f"{value}"[:40])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def quoted(names: Sequence[str], most: int = 20) -> str:
-    """List names in quotes, cut where there are many."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name) for name in names[:most]) + more
 
 
 def missing_values(X: Any, names: Sequence[str] | None) -> str:
@@ -322,6 +274,6 @@ def missing_values(X: Any, names: Sequence[str] | None) -> str:
     if len(bad) == 0:
         return ""
     row, at = (int(place) for place in bad[0])
-    column = _place(names, at)
+    column = place(names, at)
     kind = "missing" if np.isnan(values[row, at]) else "infinite"
     return f"Row {row + 1}, column {column} is {kind}. "

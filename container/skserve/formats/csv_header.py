@@ -10,13 +10,15 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skserve.errors import BadRequest
-from skserve.estimators.columns import TRUTH
+from skserve.estimators.columns import NUMBER, TRUTH
 from skserve.estimators.schema import Schema
-from skserve.formats.conform import Table, conform, quoted
+from skserve.formats.cells import quoted
+from skserve.formats.conform import conform
 from skserve.formats.media_types import MediaType
+from skserve.formats.table import Table
 
 csv.field_size_limit(1 << 31)  # the body has a limit of its own; a long text is not an error
 
@@ -102,7 +104,9 @@ class Header:
 def _check_order(names: tuple[str, ...], schema: Schema) -> None:
     assert schema.names  # in batch there is no header otherwise
     if sorted(names) != sorted(schema.names):
-        conform(Table([[]], names), schema)  # says which are missing or unexpected
+        # A part without the header has a cell for each of the fitted columns, read or not.
+        strict = replace(schema, columns=(NUMBER,) * len(schema.names), ignores_extra=False)
+        conform(Table([[]], names), strict)  # says which are missing or unexpected
     if names != schema.names:
         raise BadRequest(
             "The header names the columns in another order than the model, and only the first "

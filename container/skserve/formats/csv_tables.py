@@ -21,10 +21,11 @@ from skserve.errors import BadRequest, ModelFault
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.charsets import encoded, utf8_of
-from skserve.formats.conform import Decoded, Table, joined
+from skserve.formats.conform import joined
 from skserve.formats.csv_header import Header
 from skserve.formats.json_text import BLOCK, JSONError, dumps, loads, rectangle
 from skserve.formats.media_types import MediaType
+from skserve.formats.table import Decoded, Table
 
 Names = tuple[str, ...] | None
 
@@ -35,7 +36,8 @@ def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     header = Header.of(data, kind, schema)
     start, names = (len(header.line), header.names) if header else (0, None)
     try:
-        kept = names if schema.names else None  # a model without names skips the header
+        # A model without names skips the header.
+        kept = names if names and schema.takes_names(names) else None
         if schema.numeric:
             table = joined(_blocks(data, start, kept, schema), schema)
         else:

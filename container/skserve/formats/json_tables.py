@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
-from skserve.formats.conform import Decoded, Table, quoted
+from skserve.formats.cells import quoted
 from skserve.formats.json_text import BLOCK, dumps, parsed, rectangle
 from skserve.formats.media_types import MediaType
+from skserve.formats.table import Decoded, Table
 
 
 def read_json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
@@ -24,14 +24,28 @@ def read_json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     document = parsed(body, kind)
     if isinstance(document, list):
         return Decoded(_rows(document, schema))
+    if schema.text and isinstance(document, str):
+        return Decoded(Table([document]))
     if not isinstance(document, dict):
         raise BadRequest(
             f"The body is {json.dumps(document)[:40]}, expected a list or an object.",
             "Send rows, such as [[1, 2], [3, 4]].",
         )
-    if schema.names and set(document) <= set(schema.names):
-        return Decoded(_rows([document], schema))  # one record, bare
+    if _is_record(document, schema):
+        return Decoded(_rows([document], schema))
     return _envelope(document, schema)
+
+
+def _is_record(document: dict[str, Any], schema: Schema) -> bool:
+    """Whether an object is one row by itself: by its names, or else by the kind of its values."""
+    if schema.names and set(document) <= set(schema.names):
+        return True
+    if not document or set(document) & _ENVELOPE:
+        return False
+    if schema.ignores_extra and not set(document).isdisjoint(schema.names or ()):
+        return True
+    one = schema.open or (schema.text and len(document) == 1)
+    return one and not any(isinstance(value, list | dict) for value in document.values())
 
 
 _BETWEEN = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*\[")
@@ -62,6 +76,7 @@ def _matrix(body: bytes) -> NDArray[np.float64] | None:
 
 _ROW_KEYS = ("instances", "inputs", "dataframe_records")
 _SPLIT_KEYS = {"columns", "data", "index", "method"}
+_ENVELOPE = {*_ROW_KEYS, *_SPLIT_KEYS, "dataframe_split"}
 
 
 def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
@@ -70,6 +85,8 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
     if method is not None and not isinstance(method, str):
         raise BadRequest("method must be a string.", 'Such as "predict_proba".')
     keys = set(document) - {"method"}
+    if schema.text and len(keys) == 1 and (texts := _texts(document[min(keys)])) is not None:
+        return Decoded(Table(texts), method, enveloped=True)
     if len(keys) == 1 and (key := keys.pop()) in (*_ROW_KEYS, "dataframe_split"):
         rows = document[key]
         if isinstance(rows, list) and key != "dataframe_split":
@@ -81,11 +98,25 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
         raise BadRequest(f"{key!r} holds neither rows nor columns.", "Send a list of rows.")
     if "data" in document and set(document) <= _SPLIT_KEYS:
         return Decoded(_split(document, schema), method, enveloped=True)
+    if document and all(isinstance(values, dict) for values in document.values()):
+        raise BadRequest(
+            "The body is an object of objects, as DataFrame.to_json() writes it: it has no rows.",
+            'Write it with to_json(orient="records").',
+        )
     raise BadRequest(
         f"The body is an object with the keys {quoted(sorted(document))}.",
         "Send a list of rows, or one of: instances, inputs, dataframe_records, dataframe_split, "
         "or columns and data; beside it only method.",
     )
+
+
+def _texts(value: Any) -> list[str] | None:
+    """Return the texts of a text model's body: one, or a list of them, under whatever name."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+        return value
+    return None
 
 
 def _rows(rows: list[Any], schema: Schema) -> Table:
@@ -120,9 +151,7 @@ def _records(records: list[Any], schema: Schema) -> Table:
     if names == ("features",) and "features" not in (schema.names or names[1:]):
         lists = [one.get("features") if isinstance(one, dict) else one for one in records]
         return Table(lists)  # the record form of SageMaker's built-in algorithms
-    if schema.text and len(names) == 1:
-        schema = replace(schema, names=names)  # one column, whatever it is called
-    if schema.names is None:
+    if not (schema.takes_names(names) or (schema.text and len(names) == 1)):
         raise BadRequest(
             "The rows are objects, but the model was fitted without column names.",
             "Send each row as a list, in the order of the columns.",
@@ -135,7 +164,8 @@ def _records(records: list[Any], schema: Schema) -> Table:
                 f"Row {number} has {keys}, but row 1 has {quoted(names)}.",
                 "Send the same columns in every row; a missing value is null.",
             )
-    return Table([[record[name] for name in names] for record in records], names)
+    rows = [[record[name] for name in names] for record in records]
+    return Table(rows, names if schema.takes_names(names) else None)
 
 
 def _columnar(columns: dict[str, Any]) -> Table:
@@ -153,12 +183,15 @@ def _split(frame: dict[str, Any], schema: Schema) -> Table:
         raise BadRequest("'data' must be a list of rows.", 'Such as {"data": [[1, 2]]}.')
     if names is not None and not isinstance(names, list):
         raise BadRequest("'columns' must be a list of names.")
-    if schema.text or names is None or names == list(range(len(names))):
-        return Table(_numbers(rows, 2, schema))  # range(n): pandas' "no names"
+    if names is not None:
+        names = [str(name) for name in names]
+    unnamed = names is None or names == [str(at) for at in range(len(names))]  # as pandas says so
+    if names is None or unnamed or (schema.text and not schema.takes_names(names)):
+        return Table(_numbers(rows, 2, schema))
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise BadRequest(f"Row {number} has {len(row)} values for {len(names)} columns.")
-    return Table(_numbers(rows, 2, schema), tuple(str(name) for name in names))
+    return Table(_numbers(rows, 2, schema), tuple(names))
 
 
 def read_json_lines(body: bytes, kind: MediaType, schema: Schema) -> Decoded:

@@ -10,8 +10,8 @@ from skserve.errors import BadRequest
 from skserve.estimators.schema import Schema
 from skserve.formats import sparse
 from skserve.formats.charsets import utf8_of
-from skserve.formats.conform import Decoded, Table
 from skserve.formats.media_types import MediaType
+from skserve.formats.table import Decoded, Table
 
 
 def read_libsvm(body: bytes, kind: MediaType, schema: Schema) -> Decoded:

@@ -15,9 +15,10 @@ from skserve.errors import BadRequest, TooLarge
 from skserve.estimators.schema import Schema
 from skserve.formats import sparse
 from skserve.formats.answer import Answer
-from skserve.formats.conform import Decoded, Table, quoted
+from skserve.formats.cells import quoted
 from skserve.formats.limits import expanded_limit
 from skserve.formats.media_types import MediaType
+from skserve.formats.table import Decoded, Table
 
 
 def read_npy(body: bytes, kind: MediaType, schema: Schema) -> Decoded:

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest, NotAcceptable
 from skserve.estimators.schema import Schema
 from skserve.formats import sparse
-from skserve.formats.conform import Decoded, Table, quoted
+from skserve.formats.cells import quoted
 from skserve.formats.media_types import MediaType
 from skserve.formats.protobuf import BYTES, VARINT, fields, varints, write_field, write_varint
+from skserve.formats.table import Decoded, Table
 
 _MAGIC = 0xCED7230A
 _TENSORS: dict[int, np.dtype[Any]] = {

@@ -145,8 +145,9 @@ class ChunkedBody:
         """Answer records as a body of their own; the `first` ones may be all there are."""
         call = replace(self._call, body=records, content_type=self._kind.name)  # it is UTF-8 by now
         if self._kind.name == CSV:
-            named = self._header is not None and self._handler.schema.names
-            head = self._header.line if self._header and named else b""
+            header = self._header
+            named = header is not None and self._handler.schema.takes_names(header.names)
+            head = header.line if header and named else b""
             kind = f"{CSV}; header={'present' if named else 'absent'}"
             call = replace(call, body=head + records, content_type=kind)
         with stage("decode"):

@@ -21,7 +21,7 @@ import numpy as np
 from skserve import telemetry
 from skserve.config import TrainingSettings
 from skserve.errors import StartError
-from skserve.estimators import columns
+from skserve.estimators.learn import first_step, is_vectorizer
 from skserve.inference import artifact
 from skserve.training import channel, evaluation, recipe, report
 from skserve.training.dataset import Channel, Dataset
@@ -111,7 +111,7 @@ def _read(job: Job, name: str, estimator: Any, kind: str) -> Dataset:
     data = channel.read(source, target)
     if supervised:
         data = replace(data, y=_targets(data, kind, name))
-    if columns.is_vectorizer(columns.first_step(estimator)):
+    if is_vectorizer(first_step(estimator)):
         return channel.documents(data, source)
     return data
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skserve.estimators.accelerate import boosting, linear, neighbours, scalers, trees
 from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel
-from skserve.estimators.columns import places
+from skserve.estimators.learn import places
 from skserve.estimators.methods import fitted_steps, look, named
 
 

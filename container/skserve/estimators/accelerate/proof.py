@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.estimators.accelerate.kernel import Declined, Kernel
-from skserve.estimators.columns import places
+from skserve.estimators.learn import places
 from skserve.estimators.methods import fitted_steps, look
 
 # Rows drawn at random, besides those at the ends of the ranges.

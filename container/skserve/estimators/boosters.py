@@ -1,0 +1,130 @@
+"""What LightGBM, XGBoost and CatBoost know of their columns, each in a way of its own.
+
+Their categories are columns of a DataFrame whose values the booster numbers itself. What each keeps
+of them in a saved model was read from LightGBM 4.7, XGBoost 3.2 and CatBoost 1.2.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from skserve.estimators.columns import ANY, NUMBER, TEXT, Column
+from skserve.estimators.methods import look
+
+_LOST = (
+    "The model learned categories in this column, and its file does not hold them, so no value can "
+    "be matched to one. Save it with XGBoost 3.1 or later, or put a OneHotEncoder before it."
+)
+
+
+def fitted_on(estimator: object) -> tuple[int, tuple[str, ...] | None] | None:
+    """Return the number and names of a booster's columns that scikit-learn's way does not give."""
+    library = _library(estimator)
+    if library == "catboost":  # a loaded model says that it has seen 0 columns
+        names = tuple(str(name) for name in look(estimator, "feature_names_") or ())
+        numbered = names == tuple(map(str, range(len(names))))
+        return (len(names), None if numbered else names) if names else None
+    if library == "lightgbm" and callable(look(estimator, "num_feature")):  # a plain Booster
+        names = tuple(estimator.feature_name())  # type: ignore[attr-defined]
+        numbered = names == tuple(f"Column_{at}" for at in range(len(names)))
+        return len(names), None if numbered else names
+    return None
+
+
+def columns(estimator: object, count: int) -> list[Column] | None:
+    """Return what a booster learned of its `count` columns, or None of any other estimator."""
+    learned = _LEARNED.get(_library(estimator))
+    if learned is None:
+        return None
+    found = [NUMBER] * count
+    for at, column in learned(estimator).items():
+        if at < count:
+            found[at] = column
+    return found
+
+
+def _library(estimator: object) -> str:
+    """Name the booster's library; a class of the user's own may inherit from one."""
+    for base in type(estimator).__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in _LEARNED:
+            return name
+    return ""
+
+
+def _lightgbm(estimator: Any) -> dict[int, Column]:
+    """Find the columns of pandas categories: the booster numbers them in their order."""
+    booster = look(estimator, "booster_") or estimator
+    categories = look(booster, "pandas_categorical")
+    if not categories:
+        return {}
+    told = re.search(
+        r"\[categorical_feature: ([0-9,]+)\]", booster.model_to_string(num_iteration=1)
+    )
+    at = [int(number) for number in told[1].split(",")] if told else []
+    if len(at) != len(categories):  # others were named to fit, as columns of numbers
+        return {number: Column("category", refusal=_MIXED) for number in at}
+    return {
+        number: Column("category", tuple(values))
+        for number, values in zip(at, categories, strict=True)
+    }
+
+
+_MIXED = (
+    "The model learned categories from a category column and from a column of numbers, and its "
+    "file does not say which is which. Fit it with all of them as category columns."
+)
+
+
+def _xgboost(estimator: Any) -> dict[int, Column]:
+    """Find the columns of categories, and what they are where the model's file has them."""
+    booster = estimator.get_booster() if callable(look(estimator, "get_booster")) else estimator
+    kinds = look(booster, "feature_types") or []
+    at = [number for number, kind in enumerate(kinds) if kind == "c"]
+    if not at:
+        return {}
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    model = learner["gradient_booster"].get("model") or learner["gradient_booster"].get(
+        "gbtree", {}
+    )
+    encoded = model.get("model", model).get("cats", {}).get("enc", [])
+    lost = Column("category", refusal=_LOST)
+    return {
+        number: Column("category", values, closed=True)
+        if number < len(encoded) and (values := _categories(encoded[number]))
+        else lost
+        for number in at
+    }
+
+
+def _categories(encoded: dict[str, Any]) -> tuple[Any, ...]:
+    """Read the categories of one column: numbers, or the bytes of all strings with their ends."""
+    values, ends = encoded["values"], encoded.get("offsets")
+    if ends is None:
+        return tuple(values)
+    text = bytes(value & 0xFF for value in values)
+    return tuple(text[a:b].decode() for a, b in zip(ends[:-1], ends[1:], strict=True))
+
+
+def _catboost(estimator: Any) -> dict[int, Column]:
+    """Find the columns of categories, of which a model keeps only hashes, and those of text."""
+    if not callable(look(estimator, "get_cat_feature_indices")):
+        return {}
+    kinds = (
+        (estimator.get_cat_feature_indices, Column("category")),
+        (estimator.get_text_feature_indices, TEXT),
+        (estimator.get_embedding_feature_indices, ANY),
+    )
+    return {int(at): column for indices, column in kinds for at in np.asarray(indices(), int)}
+
+
+_LEARNED: dict[str, Callable[[Any], dict[int, Column]]] = {
+    "lightgbm": _lightgbm,
+    "xgboost": _xgboost,
+    "catboost": _catboost,
+}

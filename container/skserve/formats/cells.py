@@ -1,0 +1,142 @@
+"""From one cell of a body to the value that its column takes, or the words for one it does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from skserve.errors import BadRequest
+from skserve.estimators.columns import TRUTH, Ambiguous, Column
+from skserve.estimators.schema import Schema
+from skserve.formats.table import Table
+
+
+def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any]:
+    """Convert one column: a list of n_rows values."""
+    convert = _CONVERTERS[column.kind]
+    values = []
+    for number, row in enumerate(table.rows, table.first):
+        try:
+            values.append(convert(row[at], column, table.spelled))
+        except Ambiguous:
+            raise BadRequest(
+                f"Row {number}, column {place(schema.names, at)}: {kind_of(row[at])} can be a "
+                "text or another value; the model learned both.",
+                "Send JSON, where a text is quoted and a number, true or false is not.",
+            ) from None
+        except (ValueError, TypeError, OverflowError):
+            where = place(schema.names, at)
+            raise BadRequest(
+                f"Row {number}, column {where}: expected a {column.kind}, got {kind_of(row[at])}.",
+                column.refusal or _hint(row[at], column, table, number, schema),
+            ) from None
+    return values
+
+
+def place(names: Sequence[str] | None, at: int) -> str:
+    """Say which column of a table is meant: by its name, or its number."""
+    return repr(names[at]) if names else str(at + 1)
+
+
+def _number(cell: Any, column: Column, spelled: bool) -> float:
+    if cell is None or (spelled and not cell.strip()):
+        return math.nan
+    if isinstance(cell, str):
+        if "_" in cell:
+            raise ValueError  # Python reads 1_000, no file format does
+        cell = TRUTH.get(cell.strip(), cell)
+    return float(cell)
+
+
+def _text(cell: Any, column: Column, spelled: bool) -> Any:
+    """Return the learned value that a cell is or means, or the cell as it is."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return column.missing
+    if spelled and not cell:
+        return column.blank
+    return column.learned(cell, spelled)
+
+
+def _unused(cell: Any, column: Column, spelled: bool) -> float:
+    """Keep a number, in case a step reads the column after all; make anything else missing."""
+    try:
+        return _number(cell, column, spelled)
+    except (ValueError, TypeError, OverflowError):
+        return math.nan
+
+
+def _any(cell: Any, column: Column, spelled: bool) -> Any:
+    """Return the cell as it was sent; a missing one is NaN."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return column.missing
+    if spelled and not cell:
+        return column.blank
+    return column.as_sent(cell, spelled)
+
+
+def _category(cell: Any, column: Column, spelled: bool) -> Any:
+    """Return the learned category that a cell is or means; what is unknown counts as missing.
+
+    Where a booster keeps no list of them, 12, 12.0 and "12" are one category to it.
+    """
+    if column.refusal:
+        raise TypeError
+    if not column.values and isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    found = _any(cell, column, False) if not column.values else _text(cell, column, spelled)
+    if not column.values or found in column.known:
+        return found
+    if column.closed and found == found:
+        raise TypeError
+    return math.nan
+
+
+def _date(cell: Any, column: Column, spelled: bool) -> float:
+    raise TypeError
+
+
+_CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
+    "number": _number,
+    "text": _text,
+    "unused": _unused,
+    "any": _any,
+    "category": _category,
+    "date": _date,
+}
+
+
+def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) -> str:
+    if column.kind == "date":
+        return "Columns of dates are not supported: fit the model on numbers or text instead."
+    if column.kind == "category":
+        return f"The model learned {quoted(column.values)}."
+    if column.kind == "text":
+        return "The model learned text here: send a string, so that 007 stays 007."
+    if not (table.spelled and number == 1 and isinstance(cell, str)):
+        return "A missing value is null or NaN in JSON, an empty cell in CSV."
+    if ";" in cell or "\t" in cell:
+        return "Cells are separated by commas."
+    return (
+        "If this line is a header, it must name the fitted columns"
+        + (f" ({quoted(schema.names)})" if schema.names else "")
+        + ", or be announced: Content-Type: text/csv; header=present."
+    )
+
+
+def kind_of(value: Any) -> str:
+    """Say in a few words what a cell holds."""
+    if isinstance(value, str):
+        return f"{value[:40]!r}" + ("..." if len(value) > 40 else "")
+    names = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
+    return names.get(type(value), f"{value}"[:40])
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def quoted(names: Sequence[str], most: int = 20) -> str:
+    """List names in quotes, cut where there are many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

@@ -1,0 +1,539 @@
+"""Columns whose type the fitted model does not say: what is sent is what the model gets.
+
+Each model answers a table as it answers the DataFrame itself, in every form a body can have, all
+rows together and each row alone.
+"""
+
+from __future__ import annotations
+
+import json
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from skserve.config import Config
+from skserve.errors import BadRequest
+from skserve.estimators.schema import Schema
+from skserve.inference.calls import Call
+from skserve.inference.estimator_handler import EstimatorHandler
+
+RNG = np.random.default_rng(0)
+FRAME = pd.DataFrame(
+    {
+        "ward": RNG.choice(["north", "south"], 60),
+        "age": RNG.integers(1, 80, 60) / 2,
+        "zip": RNG.choice(["01234", "90210"], 60),
+        "beds": RNG.integers(1, 4, 60),
+        "seen": RNG.choice(["2024-01-31", "2024-02-01", "2023-12-24"], 60),
+        "open": RNG.random(60) > 0.5,
+    }
+)
+TARGET = (
+    FRAME.age / 10
+    + 5 * (FRAME.ward == "north")
+    + 3 * (FRAME.zip == "90210")
+    + FRAME.beds
+    + (FRAME.seen > "2024")
+    + FRAME.open
+)
+GAPS = FRAME.assign(age=FRAME.age.where(FRAME.age > 5))
+
+
+class Columns(TransformerMixin, BaseEstimator):
+    """Picks columns by name, and records nothing of X."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X[self.names]
+
+
+class Lowercase(TransformerMixin, BaseEstimator):
+    """Cleans texts."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return [text.lower() for text in X]
+
+
+class Months(TransformerMixin, BaseEstimator):
+    """Takes dates apart."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return pd.to_datetime(X.iloc[:, 0]).dt.month.to_frame()
+
+
+class Means(TransformerMixin, BaseEstimator):
+    """Encodes words by the mean of the target, as other libraries' encoders do."""
+
+    def fit(self, X, y):
+        self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, object)
+        self.means_ = {name: y.groupby(X[name]).mean().to_dict() for name in X}
+        return self
+
+    def transform(self, X):
+        return np.stack([X[name].map(self.means_[name]).fillna(0) for name in X], axis=1)
+
+
+class Rule(ClassifierMixin, BaseEstimator):
+    """A model that is rules alone."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return ((X["ward"] == "north") & (X["age"] > 10)).astype(int).to_numpy()
+
+
+class ByName(StandardScaler):
+    """One of scikit-learn's own that reads X in another way."""
+
+    def fit(self, X, y=None):
+        return super().fit(X[["age"]].assign(ward=0.0), y)
+
+    def transform(self, X):
+        return np.stack([X["age"], X["ward"] == "north"], axis=1).astype(float)
+
+
+def lengths(frame):
+    return frame.map(len)
+
+
+def share(frame):
+    return frame.assign(share=frame.age / frame.beds)
+
+
+def same(X):
+    return X
+
+
+def hot(**options):
+    return OneHotEncoder(handle_unknown="ignore", **options)
+
+
+def fill(*columns):
+    return make_column_transformer((SimpleImputer(), list(columns)), remainder="passthrough")
+
+
+def passed(*columns):
+    return ("keep", "passthrough", list(columns))
+
+
+def pandas_out(step, **options):
+    return step.set_output(transform="pandas").set_params(**options)
+
+
+def linear(*steps):
+    return make_pipeline(*steps, LinearRegression())
+
+
+WARD, ZIP, AGE = "ward", "zip", "age"
+CODED = {"verbose_feature_names_out": False}
+
+MODELS = {
+    "passed on, encoded by its place": (
+        [WARD, AGE],
+        lambda: linear(fill(AGE), make_column_transformer((hot(), [1]), remainder="passthrough")),
+    ),
+    "passed on, encoded by a prefixed name": (
+        [WARD, AGE],
+        lambda: linear(
+            pandas_out(fill(AGE)),
+            make_column_transformer((hot(), ["remainder__ward"]), remainder="passthrough"),
+        ),
+    ),
+    "passed on twice": (
+        [WARD, ZIP, AGE],
+        lambda: linear(
+            fill(AGE), fill(0), make_column_transformer((hot(), [1, 2]), remainder="passthrough")
+        ),
+    ),
+    "passed on by a nested pipeline": (
+        [WARD, AGE],
+        lambda: linear(
+            make_column_transformer(
+                (SimpleImputer(), [AGE]),
+                (make_pipeline("passthrough", FunctionTransformer()), [WARD]),
+            ),
+            make_column_transformer((hot(), [1]), remainder="passthrough"),
+        ),
+    ),
+    "postcodes passed on": (
+        [ZIP, AGE],
+        lambda: linear(fill(AGE), make_column_transformer((hot(), [1]), remainder="passthrough")),
+    ),
+    "imputed words passed on": (
+        [WARD, AGE],
+        lambda: linear(
+            make_column_transformer(
+                (SimpleImputer(strategy="most_frequent"), [WARD]), (SimpleImputer(), [AGE])
+            ),
+            make_column_transformer((hot(), [0]), remainder="passthrough"),
+        ),
+    ),
+    "all passed on, in other places": (
+        [AGE, "beds", WARD],
+        lambda: linear(
+            ColumnTransformer([("w", "passthrough", [2]), ("n", "passthrough", [0, 1])]),
+            make_column_transformer((hot(), [0]), remainder="passthrough"),
+        ),
+    ),
+    "numbers passed on": ([AGE, "beds"], lambda: linear(fill(AGE))),
+    "a function of text in a route": (
+        [WARD, AGE],
+        lambda: linear(
+            make_column_transformer((FunctionTransformer(lengths), [WARD]), remainder="passthrough")
+        ),
+    ),
+    "a function of all columns": (
+        [WARD, ZIP, AGE, "beds"],
+        lambda: linear(
+            FunctionTransformer(share),
+            make_column_transformer((hot(), [WARD, ZIP]), remainder="passthrough"),
+        ),
+    ),
+    "a ufunc of a column": (
+        [WARD, AGE],
+        lambda: linear(
+            make_column_transformer(
+                (FunctionTransformer(np.log1p, feature_names_out="one-to-one"), [AGE]),
+                (hot(), [WARD]),
+            )
+        ),
+    ),
+    "columns picked by a class": (
+        [ZIP, WARD, AGE],
+        lambda: linear(
+            Columns([WARD, AGE]), make_column_transformer((hot(), [WARD]), remainder="passthrough")
+        ),
+    ),
+    "a union of picked columns": (
+        [WARD, ZIP, AGE],
+        lambda: linear(
+            FeatureUnion(
+                [
+                    ("w", make_pipeline(Columns([WARD, ZIP]), hot())),
+                    ("n", make_pipeline(Columns([AGE]), StandardScaler())),
+                ]
+            )
+        ),
+    ),
+    "a text picked by a class": (
+        [WARD, AGE],
+        lambda: linear(
+            FeatureUnion(
+                [
+                    ("w", make_pipeline(Columns(WARD), CountVectorizer())),
+                    ("n", make_pipeline(Columns([AGE]), StandardScaler())),
+                ]
+            )
+        ),
+    ),
+    "dates taken apart": (
+        ["seen", AGE],
+        lambda: linear(make_column_transformer((Months(), ["seen"]), remainder="passthrough")),
+    ),
+    "another library's encoder": ([WARD, "beds"], lambda: linear(Means())),
+    "another library's encoder in a route": (
+        [WARD, AGE],
+        lambda: linear(make_column_transformer((Means(), [WARD]), remainder="passthrough")),
+    ),
+    "a search over a class": (
+        [WARD, AGE],
+        lambda: GridSearchCV(
+            linear(
+                Columns([WARD, AGE]), make_column_transformer((hot(), [WARD]), remainder="drop")
+            ),
+            {"linearregression__fit_intercept": [True, False]},
+            cv=2,
+        ),
+    ),
+    "scikit-learn's own, read otherwise": ([AGE, WARD], lambda: linear(ByName())),
+    "a model of rules": ([WARD, AGE], Rule),
+    "bools passed on": (
+        ["open", WARD],
+        lambda: linear(
+            make_column_transformer((hot(), [WARD]), ("passthrough", ["open"])),
+        ),
+    ),
+    "words ordered, then passed on": (
+        [WARD, AGE],
+        lambda: linear(
+            pandas_out(
+                make_column_transformer((OrdinalEncoder(), [WARD]), remainder="passthrough"),
+                **CODED,
+            ),
+            make_column_transformer((hot(), [WARD]), remainder="passthrough"),
+        ),
+    ),
+}
+
+
+def served(model):
+    handler = EstimatorHandler.of(model, None, Config())
+
+    def ask(body, content_type="application/json"):
+        body = body if isinstance(body, str) else json.dumps(body)
+        call = Call(body.encode(), content_type)
+        return list(handler.predict(handler.decode(call, None), None).rows())
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return {
+        name: (FRAME[columns], build().fit(FRAME[columns], TARGET.round().astype(int)))
+        for name, (columns, build) in MODELS.items()
+    }
+
+
+def records(ask, frame):
+    return ask(frame.to_json(orient="records"))
+
+
+def split(ask, frame):
+    return ask(frame.to_json(orient="split"))
+
+
+def csv_with_header(ask, frame):
+    return ask(frame.to_csv(index=False), "text/csv; header=present")
+
+
+def records_alone(ask, frame):
+    return [one for at in range(8) for one in records(ask, frame.iloc[at : at + 1])]
+
+
+def csv_alone(ask, frame):
+    return [one for at in range(8) for one in csv_with_header(ask, frame.iloc[at : at + 1])]
+
+
+def lines(ask, frame):
+    return ask(frame.to_json(orient="records", lines=True), "application/jsonlines")
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("form", [records, split, csv_with_header, records_alone, csv_alone, lines])
+def test_a_table_is_answered_as_the_model_answers_it(fitted, name, form):
+    frame, model = fitted[name]
+
+    found = form(served(model), frame)
+
+    assert found == pytest.approx(model.predict(frame)[: len(found)], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if "picked" not in name and "rules" not in name]
+)
+def test_rows_without_names_are_matched_where_the_model_knows_its_own(fitted, name):
+    frame, model = fitted[name]
+    if Schema.of(model).names is None:
+        pytest.skip("this model knows no names")
+    ask = served(model)
+
+    assert ask(frame.to_json(orient="values")) == pytest.approx(model.predict(frame))
+    plain = ask(frame.to_csv(index=False, header=False), "text/csv")
+    assert plain == pytest.approx(model.predict(frame))
+
+
+# ------------------------------------------------------------------------------------- texts
+
+TEXTS = ["Fresh bread", "stale bread", "FRESH", "stale"] * 5
+LABELS = [1, 0, 1, 0] * 5
+
+TEXT_MODELS = {
+    "a vectorizer": lambda: make_pipeline(TfidfVectorizer(), LogisticRegression()),
+    "a cleaner class": lambda: make_pipeline(Lowercase(), TfidfVectorizer(), LogisticRegression()),
+    "two cleaners": lambda: make_pipeline(
+        Lowercase(), FunctionTransformer(same), TfidfVectorizer(), LogisticRegression()
+    ),
+    "a cleaner in a union": lambda: make_pipeline(
+        FeatureUnion([("a", make_pipeline(Lowercase(), TfidfVectorizer()))]), LogisticRegression()
+    ),
+}
+
+TEXT_BODIES = {
+    "a list": (["FRESH bread", "Stale"], "application/json"),
+    "rows of one": ([["FRESH bread"], ["Stale"]], "application/json"),
+    "instances": ({"instances": ["FRESH bread", "Stale"]}, "application/json"),
+    "inputs": ({"inputs": ["FRESH bread", "Stale"]}, "application/json"),
+    "data": ({"data": ["FRESH bread", "Stale"]}, "application/json"),
+    "data in rows": ({"data": [["FRESH bread"], ["Stale"]]}, "application/json"),
+    "a column": ({"text": ["FRESH bread", "Stale"]}, "application/json"),
+    "records": ([{"text": "FRESH bread"}, {"text": "Stale"}], "application/json"),
+    "csv": ("FRESH bread\nStale\n", "text/csv"),
+    "csv with a header": ("review\nFRESH bread\nStale\n", "text/csv; header=present"),
+    "lines": ('"FRESH bread"\n"Stale"\n', "application/jsonlines"),
+    "records in lines": ('{"t": "FRESH bread"}\n{"t": "Stale"}\n', "application/jsonlines"),
+    "one text": ("FRESH bread", None),
+    "one named text": ({"text": "FRESH bread"}, "application/json"),
+    "one text as inputs": ({"inputs": "FRESH bread"}, "application/json"),
+}
+
+
+@pytest.mark.parametrize("model", TEXT_MODELS)
+@pytest.mark.parametrize("body", TEXT_BODIES)
+def test_a_text_model_takes_a_text_in_every_form(model, body):
+    ask = served(TEXT_MODELS[model]().fit(TEXTS, LABELS))
+    sent, content_type = TEXT_BODIES[body]
+
+    found = ask(json.dumps(sent)) if content_type is None else ask(sent, content_type)
+
+    assert found == [1, 0][: len(found)]
+    assert len(found) == (1 if body.startswith("one") else 2)
+
+
+# ----------------------------------------------------------------------------------- boosters
+
+
+def categories(frame, *names, dtype=None):
+    return frame.assign(
+        **{name: pd.Categorical(frame[name].astype(dtype or frame[name].dtype)) for name in names}
+    )
+
+
+def _lightgbm(frame, names, **options):
+    learner = lightgbm.LGBMRegressor(
+        n_estimators=20,
+        min_data_per_group=2,
+        min_child_samples=2,
+        cat_smooth=1,
+        n_jobs=1,
+        verbose=-1,
+    )
+    return learner.fit(categories(frame, *names, **options), TARGET)
+
+
+def _xgboost(frame, names, **options):
+    learner = xgboost.XGBRegressor(n_estimators=20, enable_categorical=True, n_jobs=1)
+    return learner.fit(categories(frame, *names, **options), TARGET)
+
+
+BOOSTED = {
+    "words": ([AGE, WARD], [WARD], {}),
+    "whole numbers": (["beds", AGE], ["beds"], {}),
+    "postcodes": ([ZIP, AGE, WARD], [ZIP, WARD], {}),
+    "numbers alone": ([AGE, "beds"], [], {}),
+}
+
+
+@pytest.mark.parametrize("fit", [_lightgbm, _xgboost])
+@pytest.mark.parametrize("name", BOOSTED)
+@pytest.mark.parametrize("form", [records, split, csv_with_header, records_alone, csv_alone, lines])
+def test_a_booster_meets_the_categories_that_it_learned(fit, name, form):
+    columns, categorical, options = BOOSTED[name]
+    model = fit(FRAME[columns], categorical, **options)
+
+    found = form(served(model), FRAME[columns])
+
+    expected = model.predict(categories(FRAME[columns], *categorical, **options))
+    assert found == pytest.approx(expected[: len(found)])
+
+
+def test_a_category_that_lightgbm_never_met_is_missing_to_it():
+    model = _lightgbm(FRAME[[AGE, WARD]], [WARD])
+    unknown = pd.DataFrame({AGE: [3.5], WARD: pd.Categorical([None], ["north", "south"])})
+
+    assert served(model)([[3.5, "west"]]) == pytest.approx(model.predict(unknown))
+
+
+def test_a_category_that_xgboost_never_met_is_refused_with_those_it_knows():
+    ask = served(_xgboost(FRAME[[AGE, WARD]], [WARD]))
+
+    with pytest.raises(BadRequest, match="column 'ward': expected a category, got 'west'") as error:
+        ask([[3.5, "west"]])
+    assert error.value.hint == "The model learned 'north', 'south'."
+
+
+# ------------------------------------------------------------------------------- one column
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ([1, 2, 3], "application/json"),
+        ({"instances": [1, 2, 3]}, "application/json"),
+        ([[1], [2], [3]], "application/json"),
+        ("1\n2\n3\n", "text/csv"),
+        ("1,2,3\n", "text/csv"),
+        ("1\n2\n3\n", "application/jsonlines"),
+    ],
+)
+def test_isotonic_regression_takes_a_flat_list_as_its_column(body, content_type):
+    model = IsotonicRegression().fit([1, 2, 3, 4], [1, 4, 6, 9])
+
+    assert served(model)(body, content_type) == [1, 4, 6]
+
+
+def test_a_model_that_reads_nothing_takes_what_is_sent():
+    model = DummyClassifier().fit(FRAME[[WARD]], TARGET > 5)
+
+    assert len(served(model)([["north"], [None], [3]])) == 3
+
+
+# --------------------------------------------------------------------------- dropped columns
+
+DROPPING = make_pipeline(
+    make_column_transformer((hot(), [WARD]), (StandardScaler(), [AGE])), LinearRegression()
+).fit(FRAME, TARGET)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [WARD, AGE],
+        [AGE, WARD],
+        [WARD, AGE, "zip"],
+        [WARD, "new", AGE],
+        ["new", "newer", *FRAME.columns],
+    ],
+)
+@pytest.mark.parametrize("form", [records, split, csv_with_header, lines])
+def test_columns_that_the_model_drops_may_be_missing_and_others_are_ignored(form, columns):
+    frame = FRAME.assign(new="?", newer=1)
+
+    found = form(served(DROPPING), frame[columns])
+
+    assert found == pytest.approx(DROPPING.predict(FRAME))
+
+
+@pytest.mark.parametrize("record", [{WARD: "north", AGE: 3.0}, {WARD: "north", AGE: 3.0, "new": 1}])
+def test_one_bare_record_may_leave_out_and_add_columns(record):
+    expected = DROPPING.predict(FRAME.assign(**record)[:1])
+
+    assert served(DROPPING)(record) == pytest.approx(expected)
+
+
+def test_a_column_that_the_model_reads_may_not_be_missing():
+    with pytest.raises(BadRequest, match=r"Missing: 'ward'\.$"):
+        served(DROPPING)([{AGE: 3.0, "row": 1}])
+
+
+def test_a_model_that_reads_every_column_refuses_others():
+    model = linear(StandardScaler()).fit(FRAME[[AGE, "beds"]], TARGET)
+
+    with pytest.raises(BadRequest, match="Unexpected: 'new'"):
+        served(model)([{AGE: 3.0, "beds": 1, "new": 1}])
