@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,7 +22,10 @@ from typing import Any
 
 from skserve import archive
 from skserve.errors import HookError, ModelFault, NoRoom, ServeError, StartError
+from skserve.inference.requirements import imported_before
 from skserve.inference.source import Source
+
+log = logging.getLogger("skserve")
 
 # How many arguments each function takes without the context.
 HOOKS = {
@@ -151,14 +155,15 @@ class Hooks:
     def lookup(self, name: str) -> Any:
         """Find a class or function of the user's code by name. Raises AttributeError.
 
-        The script comes first; then the file beside it that defines the name. Such a file is found
-        by parsing, so that no other, a training script say, is run.
+        The script comes first; then the module of its folder that defines the name. It is found by
+        parsing, so that no other module, a training script say, is run.
         """
         if self.module is not None and hasattr(self.module, name):
             return getattr(self.module, name)
-        for path in sorted(self.folder.glob("*.py")) if self.folder else []:
+        for path in modules(self.folder) if self.folder else []:
             if _defines(path, name):
-                return getattr(importlib.import_module(path.stem), name)
+                inside = path.relative_to(self.folder).with_suffix("").parts  # type: ignore[arg-type]
+                return getattr(importlib.import_module(".".join(inside)), name)
         raise AttributeError(f"Can't get attribute '{name}' on <module '__main__'>")
 
 
@@ -169,7 +174,15 @@ def load(source: Source | None) -> Hooks:
     for folder in (source.library, source.folder):
         if folder is not None and str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
-    module = _imported(source)
+    if source.library and (kept := imported_before(source.library)):
+        log.warning(
+            "requirements.txt brings %s, which the server itself has imported; the image's own "
+            "version is used.",
+            ", ".join(kept),
+        )
+    if source.program is None:
+        return Hooks(folder=source.folder)
+    module = _imported(source, source.program)
     taken = {name: _hook(module, name) for name in HOOKS}
     hooks = Hooks(module=module, folder=source.folder, **taken)
     trio = [name for name in ("input_fn", "predict_fn", "output_fn") if taken[name]]
@@ -181,8 +194,8 @@ def load(source: Source | None) -> Hooks:
     return hooks
 
 
-def _imported(source: Source) -> ModuleType:
-    path = source.folder / source.program
+def _imported(source: Source, program: str) -> ModuleType:
+    path = source.folder / program
     name = path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec  # a .py file always has a spec and a loader
@@ -196,16 +209,16 @@ def _imported(source: Source) -> ModuleType:
         missing = (error.name or "").partition(".")[0]
         if package := REMOVED.get(missing):
             raise StartError(
-                f"{source.program} imports {missing!r}, which Python {sys.version_info.major}."
+                f"{program} imports {missing!r}, which Python {sys.version_info.major}."
                 f"{sys.version_info.minor} no longer has; add {package} to requirements.txt "
                 "beside the script: it brings that module."
             ) from error
         raise StartError(
-            f"{source.program} imports {error.name!r}, which is not installed; add it to "
+            f"{program} imports {error.name!r}, which is not installed; add it to "
             "requirements.txt beside the script, or its file to the same folder."
         ) from error
     except (Exception, SystemExit) as error:
-        raise StartError(f"{source.program} cannot be imported: {_said(error)}") from error
+        raise StartError(f"{program} cannot be imported: {_said(error)}") from error
     return module
 
 
@@ -265,6 +278,16 @@ def _said(error: BaseException) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+
+
+def modules(folder: Path) -> list[Path]:
+    """Return the Python files below `folder` that can be imported by a dotted name."""
+    found = sorted(folder.rglob("*.py"), key=lambda path: (len(path.parts), path))
+    return [
+        path
+        for path in found
+        if all(part.isidentifier() for part in path.relative_to(folder).with_suffix("").parts)
+    ]
 
 
 def _defines(path: Path, name: str) -> bool:

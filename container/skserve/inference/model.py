@@ -58,7 +58,7 @@ class Model:
         """
         script = hooks.load(code or source.fetch(directory, config))
         path, context, saved_with = str(directory), Context(str(directory)), None
-        with artifact.main_classes(script.lookup if script else None):
+        with artifact.main_classes(script.lookup if script.folder else None):
             if script.pre_model_fn:
                 script.pre_model_fn.at_start(path, context=context)
             if script.model_fn:

@@ -6,6 +6,7 @@ but below the temporary directory. All errors are `StartError`.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import os
@@ -142,3 +143,15 @@ def _check_executable(target: Path) -> None:
             "mounted noexec; mount it with exec (docker run --tmpfs /tmp:exec, or "
             "serve_local.sh --exec), or build the package into the image."
         )
+
+
+def imported_before(library: Path) -> list[str]:
+    """Name the packages in `library` of which this process has another version in its memory."""
+    found = []
+    for package in importlib.metadata.distributions(path=[str(library)]):
+        tops = {file.parts[0].removesuffix(".py") for file in package.files or ()}
+        loaded = [sys.modules[top] for top in tops if top in sys.modules]
+        files = [file for module in loaded if (file := getattr(module, "__file__", None))]
+        if any(not Path(file).is_relative_to(library) for file in files):
+            found.append(f"{package.name} {package.version}")
+    return sorted(found)

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -28,10 +29,13 @@ DEFAULT_PROGRAM = "inference.py"
 
 @dataclass(frozen=True)
 class Source:
-    """A folder with the user's script `program`; `library` holds what pip installed for it."""
+    """A folder with the user's code; `library` holds what pip installed for it.
+
+    `program` is its script, or None where there are only the modules that the model was made with.
+    """
 
     folder: Path
-    program: str
+    program: str | None
     library: Path | None = None
 
 
@@ -42,8 +46,6 @@ def fetch(directory: Path, config: ModelSettings) -> Source | None:
     Returns None where there is no code, which is fine unless SAGEMAKER_PROGRAM names some.
     """
     program = _program(config)
-    if not config.program and not config.submit_directory:
-        _mention_unused(directory / archive.CODE_FOLDER)
     for folder in _candidates(directory, config):
         if (folder / program).is_file():
             return Source(folder, program, install(folder))
@@ -53,7 +55,7 @@ def fetch(directory: Path, config: ModelSettings) -> Source | None:
             f"There is no {program} in {where}; SAGEMAKER_PROGRAM and SAGEMAKER_SUBMIT_DIRECTORY "
             "say where the script is."
         )
-    return None
+    return _without_script(directory / archive.CODE_FOLDER)
 
 
 def beside(directory: Path, config: ModelSettings) -> Source | None:
@@ -66,7 +68,7 @@ def beside(directory: Path, config: ModelSettings) -> Source | None:
     for folder in _candidates(directory, own):
         if (folder / program).is_file():
             return Source(folder, program, install(folder))
-    return None
+    return None if config.submit_directory else _without_script(directory / archive.CODE_FOLDER)
 
 
 def shared(config: ModelSettings) -> Source | None:
@@ -78,16 +80,28 @@ def shared(config: ModelSettings) -> Source | None:
     if where is None or (where.startswith("/") and not Path(where).exists()):
         return None  # such as /opt/ml/model/code, which each model then has in its own folder
     apart = replace(config, model_dir=Path(tempfile.gettempdir()) / "skserve-none")
+
+    def fetched() -> list[str | None]:
+        privileges.give_up_root(apart)
+        found = fetch(apart.model_dir, apart)
+        assert found is not None  # with a submit directory, there is code or an error
+        library = None if found.library is None else str(found.library)
+        return [str(found.folder), found.program, library]
+
+    folder, program, library = _in_child(fetched)
+    assert folder
+    return Source(Path(folder), program, Path(library) if library else None)
+
+
+def _in_child(work: Callable[[], list[str | None]]) -> list[str | None]:
+    """Do `work` in a process of its own. Raises the StartError that it raises."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(read)
         with os.fdopen(write, "w") as answer:
             try:
-                privileges.give_up_root(apart)
-                found = fetch(apart.model_dir, apart)
-                assert found is not None  # with a submit directory, there is code or an error
-                library = found.library and str(found.library)
-                json.dump([str(found.folder), found.program, library], answer)
+                json.dump(work(), answer)
             except StartError as error:
                 json.dump(str(error), answer)
             finally:
@@ -97,26 +111,29 @@ def shared(config: ModelSettings) -> Source | None:
     with os.fdopen(read) as answer:
         text = answer.read()
     os.waitpid(child, 0)
-    said = json.loads(text) if text else "The code of SAGEMAKER_SUBMIT_DIRECTORY was not fetched."
+    said = json.loads(text) if text else "The process that was to fetch the code has ended."
     if isinstance(said, str):
         raise StartError(said)
-    folder, program, library = said
-    return Source(Path(folder), program, Path(library) if library else None)
+    return list(said)
 
 
 def _program(config: ModelSettings) -> str:
     return (config.program or DEFAULT_PROGRAM).removesuffix(".py") + ".py"
 
 
-def _mention_unused(code: Path) -> None:
-    """Say that a code folder is passed over: a script of another name is a common slip."""
-    if not code.is_dir() or (code / DEFAULT_PROGRAM).is_file():
-        return
+def _without_script(code: Path) -> Source | None:
+    """Take a code folder that has modules or requirements, and no script.
+
+    It is mentioned, because a script of another name is a common slip.
+    """
+    if not code.is_dir():
+        return None
     scripts = ", ".join(sorted(path.name for path in code.glob("*.py"))) or "no .py file"
     log.info(
         "%s/ has no %s; it holds %s. Name the script with SAGEMAKER_PROGRAM.",
         *(code.name, DEFAULT_PROGRAM, scripts),
     )
+    return Source(code, None, install(code))
 
 
 def _candidates(directory: Path, config: ModelSettings) -> list[Path]:
@@ -151,8 +168,18 @@ def bring(location: str, config: ModelSettings, named: str = "SAGEMAKER_SUBMIT_D
 
 
 def _download(uri: str, config: ModelSettings, named: str) -> Path:
-    """Bring one S3 object here, in seconds or with a reason."""
-    import boto3  # a third of a second: only where the code is in S3
+    """Bring one S3 object here, in seconds or with a reason.
+
+    boto3 is imported in a process of its own, because the requirements.txt of the code may replace
+    it or what it uses: a module that is imported once stays.
+    """
+    [path] = _in_child(lambda: [str(_downloaded(uri, config, named))])
+    assert path
+    return Path(path)
+
+
+def _downloaded(uri: str, config: ModelSettings, named: str) -> Path:
+    import boto3
     from botocore.config import Config as BotoConfig
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -97,7 +97,7 @@ def serve(config: Config) -> NoReturn:
     with _failures_said(config):
         code = source.fetch(config.model_dir, config)
     model = _preloaded(config, code)
-    plan = Plan.make(config, code is not None, resident())
+    plan = Plan.make(config, code is not None and code.program is not None, resident())
     log.info(
         "skserve %s: %s, %d workers x %d threads x %d native on %.1f CPUs and %.1f GiB",
         __version__,
