@@ -29,13 +29,14 @@ TRUTH = {
 class Column:
     """One column of X.
 
-    `number` is float64. `text` is a column of objects: strings, or whatever `values` the model
+    `number` is float64; `integer` and `boolean` are declared, and columns of their own type in a
+    DataFrame. `text` is a column of objects: strings, or whatever `values` the model
     learned there. `category` is a booster's: a pandas column of the categories `values`, or, where
     no values are kept, whole numbers and strings; a `closed` one takes no other category. `any` is
     a column whose type the model does not say: its cells stay as they were sent. `unused` never
     reaches an estimator. `date` is not supported and says so; so is a column whose `refusal` tells
     why. `missing` stands for null and NaN in a column of objects, `blank` for an empty cell of CSV.
-    `imputed` says that an imputer reads the column first.
+    `imputed` says that an imputer reads the column first. `source` is who says so.
     """
 
     kind: str = "number"
@@ -45,6 +46,7 @@ class Column:
     imputed: bool = False
     closed: bool = False
     refusal: str = ""
+    source: str = "model"
 
     @classmethod
     def of_categories(cls, learned: NDArray[Any]) -> Column:
@@ -133,7 +135,10 @@ class Column:
     @property
     def example(self) -> Any:
         """A value that fits."""
-        return self.values[0] if self.values else "text" if self.kind == "text" else 0.0
+        return self.values[0] if self.values else _EXAMPLES.get(self.kind, 0.0)
+
+
+_EXAMPLES = {"text": "text", "integer": 0, "boolean": True}
 
 
 class Ambiguous(ValueError):

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from skserve.errors import StartError
 from skserve.estimators import boosters
-from skserve.estimators.columns import Column
+from skserve.estimators.columns import ANY, Column
+from skserve.estimators.declared import Declared, joined
 from skserve.estimators.learn import (
     first_step,
     is_vectorizer,
@@ -49,8 +51,17 @@ class Schema:
     methods: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, estimator: object) -> Schema:
-        """Learn the schema of a fitted estimator, or an empty one of any other object."""
+    def of(cls, estimator: object, declared: Declared | None = None) -> Schema:
+        """Learn the schema of a fitted estimator, or an empty one of any other object.
+
+        What is declared of its columns beside it is joined with that. Raises StartError where that
+        is about another model.
+        """
+        learned = cls._learned(estimator)
+        return learned._with(declared) if declared and declared.columns else learned
+
+    @classmethod
+    def _learned(cls, estimator: object) -> Schema:
         labels = look(estimator, "classes_")
         known = cls(
             classes=tuple(labels.tolist()) if isinstance(labels, np.ndarray) else None,
@@ -69,6 +80,31 @@ class Schema:
         extra = names is not None and isinstance(look(first, "transformers_"), list)
         return replace(known, n_features=count, names=names, columns=columns, ignores_extra=extra)
 
+    def _with(self, declared: Declared) -> Schema:
+        """Add what is declared of the columns."""
+        columns, names = declared.columns, declared.names
+        if self.text and not self.open:
+            return self  # its one column is text, whatever it is called
+        if self.n_features is None:
+            if names:
+                columns = tuple(
+                    joined(self.later.get(name, ANY), one)
+                    for name, one in zip(names, columns, strict=True)
+                )
+            whole = replace(self, n_features=len(columns), names=names, columns=columns)
+            return replace(whole, text=False, open=False, later={})
+        known = dict(zip(names or (), columns, strict=bool(names)))
+        if names and self.names and set(names) <= set(self.names):
+            columns = tuple(known.get(name, ANY) for name in self.names)
+        elif len(columns) != self.n_features or (names and self.names):
+            seen = f"{len(columns)} columns" + (f" ({', '.join(names)})" if names else "")
+            raise StartError(
+                f"{declared.source} declares {seen}, but the model was fitted on "
+                f"{self.n_features}" + (f" ({', '.join(self.names)})." if self.names else ".")
+            )
+        told = tuple(joined(one, other) for one, other in zip(self.columns, columns, strict=True))
+        return replace(self, names=self.names or names, columns=told)
+
     def takes_names(self, names: Collection[str]) -> bool:
         """Whether a body's column names are handed on to the model, or matched to its own.
 
@@ -86,25 +122,32 @@ class Schema:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Say for people and programs what X is, with an example of it."""
+        """Say for people and programs what X is, who says so, and give an example of it."""
         names = self.names or (None,) * len(self.columns)
         columns = [
             {
                 "name": name,
                 "type": column.kind,
+                "source": "not said" if column.kind == "any" else column.source,
                 **({"values": column.values} if column.values else {}),
             }
             for name, column in zip(names, self.columns, strict=True)
         ]
-        example = ["some text"] if self.text else [[column.example for column in self.columns]]
         return {
             "input": "list of texts" if self.text else "table",
             "n_features": self.n_features,
             "columns": columns,
             "classes": self.classes,
             "methods": self.methods,
-            "example": {"content_type": "application/json", "body": example},
+            "example": self.example(),
         }
+
+    def example(self) -> dict[str, Any] | None:
+        """Return a body that the model takes, or None where the model does not say its columns."""
+        if not (self.text or self.columns):
+            return None
+        row = [column.example for column in self.columns]
+        return {"content_type": "application/json", "body": ["some text"] if self.text else [row]}
 
 
 def _fitted_on(estimator: object) -> tuple[int | None, tuple[str, ...] | None]:

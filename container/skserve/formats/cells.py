@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from skserve.errors import BadRequest
-from skserve.estimators.columns import TRUTH, Ambiguous, Column
+from skserve.estimators.columns import TRUTH, Ambiguous, Column, meaning
 from skserve.estimators.schema import Schema
 from skserve.formats.table import Table
 
@@ -26,12 +26,18 @@ def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any
                 "Send JSON, where a text is quoted and a number, true or false is not.",
             ) from None
         except (ValueError, TypeError, OverflowError):
-            where = place(schema.names, at)
+            where = f"Row {number}, column {place(schema.names, at)}"
             raise BadRequest(
-                f"Row {number}, column {where}: expected a {column.kind}, got {kind_of(row[at])}.",
+                f"{where}: expected {_a(column.kind)}, got {kind_of(row[at])}.",
                 column.refusal or _hint(row[at], column, table, number, schema),
             ) from None
     return values
+
+
+def _a(kind: str) -> str:
+    """Name a kind of column with its article."""
+    words = {"integer": "a whole number", "boolean": "true or false"}
+    return words.get(kind, f"a {kind}")
 
 
 def place(names: Sequence[str] | None, at: int) -> str:
@@ -56,6 +62,25 @@ def _text(cell: Any, column: Column, spelled: bool) -> Any:
     if spelled and not cell:
         return column.blank
     return column.learned(cell, spelled)
+
+
+def _integer(cell: Any, column: Column, spelled: bool) -> Any:
+    """Return a whole number, exactly, or NaN for a missing one."""
+    if isinstance(cell, str):
+        cell = meaning(cell) if cell.strip() else None
+    if cell is None or cell != cell:
+        return math.nan
+    if not isinstance(cell, int | float) or cell != int(cell):
+        raise ValueError
+    return int(cell)
+
+
+def _boolean(cell: Any, column: Column, spelled: bool) -> Any:
+    """Return a bool, or NaN for a missing one. 0 and 1 are bools too."""
+    whole = _integer(cell, column, spelled)
+    if whole == whole and whole not in (0, 1):
+        raise ValueError
+    return bool(whole) if whole == whole else whole
 
 
 def _unused(cell: Any, column: Column, spelled: bool) -> float:
@@ -98,6 +123,8 @@ def _date(cell: Any, column: Column, spelled: bool) -> float:
 
 _CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
     "number": _number,
+    "integer": _integer,
+    "boolean": _boolean,
     "text": _text,
     "unused": _unused,
     "any": _any,

@@ -216,9 +216,10 @@ def _array(cells: list[Any], column: Column) -> NDArray[Any]:
 
     Where the model says nothing, numbers are an array of numbers, as in a DataFrame of the cells.
     """
-    if column.kind not in ("any", "text", "category"):
+    if column.kind in ("number", "unused", "date"):
         return np.array(cells, dtype=np.float64)
-    kinds = set(map(type, cells)) if column.kind == "any" and not column.values else {object}
+    free = column.kind in ("integer", "boolean") or (column.kind == "any" and not column.values)
+    kinds = set(map(type, cells)) if free else {object}
     if kinds == {bool}:
         return np.array(cells)
     if kinds <= {int, float} and not any(abs(cell) >= EXACT for cell in cells if type(cell) is int):

@@ -15,6 +15,7 @@ import numpy as np
 from skserve.config import ModelSettings
 from skserve.errors import BadRequest, ModelFault, ServeError, StartError
 from skserve.estimators.accelerate import accelerate
+from skserve.estimators.declared import Declared
 from skserve.estimators.methods import METHODS, find, fitted_steps, look, named
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
@@ -29,9 +30,11 @@ from skserve.inference.fitted import check_fitted, check_model, check_new_rows, 
 class EstimatorHandler:
     """Decode a table, ask one method of the estimator, encode its answer."""
 
-    def __init__(self, estimator: object, config: ModelSettings) -> None:
-        self.schema = schema = Schema.of(estimator)
-        if schema.names is not None or _writes_frames(estimator):
+    def __init__(
+        self, estimator: object, config: ModelSettings, declared: Declared | None = None
+    ) -> None:
+        self.schema = schema = Schema.of(estimator, declared)
+        if schema.names is not None or schema.open or _writes_frames(estimator):
             import pandas  # noqa: F401  # the workers share what is imported now
         # Numbers travel as an array, and get their names where scikit-learn itself is asked.
         self._methods = {
@@ -40,13 +43,20 @@ class EstimatorHandler:
             if (own := find(estimator, name)) is not None
         }
         self._chosen = config.method
-        self.method = config.method or next(iter(self._methods), None)
+        preferred = declared.method if declared and declared.method in self._methods else None
+        self.method = config.method or preferred or next(iter(self._methods), None)
         self._accept = config.accept
 
     @classmethod
-    def of(cls, estimator: object, script: object, config: ModelSettings) -> EstimatorHandler:
+    def of(
+        cls,
+        estimator: object,
+        script: object,
+        config: ModelSettings,
+        declared: Declared | None = None,
+    ) -> EstimatorHandler:
         """Make the handler of a model without a script. Raises StartError if it cannot answer."""
-        handler = cls(estimator, config)
+        handler = cls(estimator, config, declared)
         handler.check_method(estimator)
         handler.accelerate(estimator, config.accelerate)
         handler.check_accept()

@@ -16,10 +16,11 @@ from typing import Any
 
 from skserve.config import Config
 from skserve.estimators.accelerate.jobs import limit_jobs
+from skserve.estimators.declared import Declared
 from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.formats.json_text import dumps
 from skserve.formats.media_types import JSON
-from skserve.inference import artifact, hooks, source
+from skserve.inference import artifact, declaration, hooks, source
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.chunked import ChunkedBody
 from skserve.inference.estimator_handler import EstimatorHandler
@@ -46,6 +47,7 @@ class Model:
     handler: EstimatorHandler | ScriptHandler
     config: Config
     saved_with: str | None
+    declared: Declared | None = None
 
     @classmethod
     def load(
@@ -68,8 +70,10 @@ class Model:
                     artifact.import_scikit_learn()
                 estimator, saved_with = artifact.load(directory, config)
         limit_jobs(estimator, jobs)
-        handler = (ScriptHandler if script else EstimatorHandler).of(estimator, script, config)
-        return cls(directory, estimator, script, handler, config, saved_with)
+        declared = declaration.read(directory)
+        kind = ScriptHandler if script else EstimatorHandler
+        handler = kind.of(estimator, script, config, declared)
+        return cls(directory, estimator, script, handler, config, saved_with, declared)
 
     def invoke(self, call: Call, predict: Predict | None = None) -> Reply:
         """Answer one call. Raises ServeError; anything else is a bug.
@@ -113,12 +117,22 @@ class Model:
         """The model in a few words, for the log; an old pickle may not survive printing itself."""
         return f"{type(self.estimator).__name__}.{self.handler.method}"
 
+    def _example(self) -> dict[str, Any] | None:
+        """Return a body that can be sent, or None where it is the script that knows."""
+        example = self.declared and self.declared.example
+        if example is not None:
+            return {"content_type": JSON, "body": example}
+        if self.script.input_fn or self.script.transform_fn:
+            return None
+        return self.handler.schema.example()
+
     def describe(self) -> dict[str, Any]:
         """Describe for people and programs what the model takes and answers."""
         return {
             "model": type(self.estimator).__name__,
             "method": self.handler.method,
             **self.handler.schema.describe(),
+            "example": self._example(),
             "script": [name for name in hooks.HOOKS if getattr(self.script, name)],
             "content_types": list(DECODERS),
             "accept": list(ENCODERS),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from skserve.config import ModelSettings
+from skserve.estimators.declared import Declared
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.charsets import text_of, utf8_of
@@ -38,9 +39,11 @@ class ScriptHandler:
         self._accept, self._batch = config.accept, config.batch
 
     @classmethod
-    def of(cls, estimator: Any, script: Hooks, config: ModelSettings) -> ScriptHandler:
+    def of(
+        cls, estimator: Any, script: Hooks, config: ModelSettings, declared: Declared | None = None
+    ) -> ScriptHandler:
         """Make the handler of a model with a script. Raises StartError if it cannot answer."""
-        own = EstimatorHandler(estimator, config)
+        own = EstimatorHandler(estimator, config, declared)
         if not (script.predict_fn or script.transform_fn):
             own.check_method(estimator)
             own.accelerate(estimator, config.accelerate)
