@@ -85,6 +85,9 @@ def test_a_classifier_is_fitted_saved_evaluated_and_shown(place, capsys):
     assert not re.search(r"""(?:src|href)=["'](?!#)(?!https://scikit-learn\.org)""", page)
     record = json.loads((place.base / "model" / "skserve.json").read_text())
     assert record["sample"] == WINE.data[0].tolist()
+    schema = json.loads((place.base / "model" / "schema.json").read_text())
+    assert schema["columns"][0] == {"name": WINE.feature_names[0], "type": "number"}
+    assert schema["example"] == [record["sample"]]
 
 
 def test_a_validation_channel_is_used_instead_of_folds(place, capsys, caplog):

@@ -28,6 +28,8 @@ MODEL_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
 CODE_FOLDER = "code"
 # What the archive holds and by which versions it was saved: written last, read by deploy.py.
 MANIFEST = "skserve-manifest.json"
+# What a file beside the model says of its columns; docs/25-columns.md has its form.
+SCHEMA = "schema.json"
 # What our own save leaves beside the model, and which of its keys the manifest repeats.
 RECORD = "skserve.json"
 RECORDED = ("numpy", "joblib", "python", "feature_names", "n_features", "sample")

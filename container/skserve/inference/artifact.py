@@ -62,11 +62,14 @@ def load(directory: Path, config: ModelSettings) -> tuple[Any, str | None]:
     return estimator, saved
 
 
-def save(estimator: Any, directory: Path, sample: Any = None) -> Path:
+def save(
+    estimator: Any, directory: Path, sample: Any = None, columns: list[dict[str, Any]] | None = None
+) -> Path:
     """Save a fitted estimator into `directory`, with its record and manifest; return its file.
 
     Uncompressed, so that serving can map it into memory. A file appears under its name once it is
-    complete. `sample` is one row as JSON spells it. Raises OSError where it cannot be written.
+    complete. `sample` is one row as JSON spells it; `columns` says what the estimator may not know
+    of its columns, for `schema.json`. Raises OSError where something cannot be written.
     """
     import joblib
 
@@ -84,7 +87,12 @@ def save(estimator: Any, directory: Path, sample: Any = None) -> Path:
     partial.replace(path)
     known = {key: value for key, value in record.items() if value is not None}
     beside.write_text(json.dumps(known, indent=1) + "\n")
-    described = archive.manifest({SAVED_AS: path, archive.RECORD: beside}, SAVED_AS)
+    files = {SAVED_AS: path, archive.RECORD: beside}
+    if columns:
+        files[archive.SCHEMA] = directory / archive.SCHEMA
+        schema = {"columns": columns, "example": [sample]}
+        files[archive.SCHEMA].write_text(json.dumps(schema, indent=1) + "\n")
+    described = archive.manifest(files, SAVED_AS)
     (directory / archive.MANIFEST).write_bytes(archive.manifest_text(described))
     return path
 

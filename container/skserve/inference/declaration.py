@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from skserve.archive import SCHEMA
 from skserve.errors import StartError
 from skserve.estimators.declared import Declared
 from skserve.inference.artifact import readable
 
-SCHEMA, MLFLOW = "schema.json", "MLmodel"
+MLFLOW = "MLmodel"
 
 
 @readable()

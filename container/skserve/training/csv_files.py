@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.errors import StartError
-from skserve.formats.csv_header import SAID, names_anything, number
+from skserve.estimators.columns import to_number
+from skserve.formats.csv_header import SAID, names_anything
 from skserve.training.cells import Rows, gathered
 from skserve.training.dataset import Channel
 
@@ -28,7 +29,7 @@ def read_csv(paths: list[Path], channel: Channel, target: Any) -> tuple[Any, lis
     try:
         return _plain_numbers(paths, header), header
     except ValueError:  # text, a missing cell, or a row that does not fit: look at each cell
-        return gathered(lambda: _csv_rows(paths, header), header, number)
+        return gathered(lambda: _csv_rows(paths, header), header, to_number)
 
 
 def _header(path: Path, channel: Channel, target: Any) -> list[str] | None:

@@ -76,7 +76,7 @@ def _run(job: Job) -> None:
         validation = _aligned(validation, train)
     fitted = _fitted(estimator, train)
     try:
-        path = artifact.save(fitted, job.model_dir, _sample(train))
+        path = artifact.save(fitted, job.model_dir, _sample(train), _columns(train))
     except OSError as error:
         raise StartError(f"The model cannot be saved in {job.model_dir}: {error}.") from error
     log.info("saved %s, %s bytes", path, f"{path.stat().st_size:,}")
@@ -229,6 +229,21 @@ def _sample(train: Dataset) -> Any:
         return train.X[:1]
     row = train.X.iloc[0].tolist() if hasattr(train.X, "iloc") else train.X[0].tolist()
     return [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in row]
+
+
+def _columns(train: Dataset) -> list[dict[str, Any]] | None:
+    """Say what each column of a DataFrame holds; an array and texts say it themselves."""
+    if not hasattr(train.X, "columns"):
+        return None
+    return [{"name": str(name), "type": _type(cells)} for name, cells in train.X.items()]
+
+
+def _type(cells: Any) -> str:
+    """Return the type of a column, as `schema.json` names it."""
+    if cells.dtype.kind in "iuf":
+        return "number"
+    texts = all(isinstance(cell, str) for cell in cells.dropna().tolist())
+    return "text" if texts else "any"
 
 
 def _evaluated(
