@@ -180,6 +180,7 @@ def test_a_schema_describes_itself():
     assert described["columns"][0] == {
         "name": "city",
         "type": "text",
+        "source": "model",
         "values": ("Lima", "Oslo", "Rome"),
     }
     assert described["classes"] == (0, 1)

@@ -23,7 +23,8 @@ from moto.server import ThreadedMotoServer
 
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.inference import requirements, source
+from skserve.inference import hooks, requirements, source
+from skserve.inference.source import Source
 from tests.test_artifact import as_nobody, reachable
 
 SCRIPT = "def predict_fn(data, model): return [42]\n"
@@ -96,7 +97,7 @@ def test_a_code_folder_without_the_script_is_mentioned(tmp_path, caplog):
     (tmp_path / "code" / "predict.py").write_text(SCRIPT)
     (tmp_path / "code" / "helpers.py").write_text("")
 
-    assert fetch(tmp_path) is None
+    assert fetch(tmp_path) == Source(tmp_path / "code", None)
     assert "code/ has no inference.py; it holds helpers.py, predict.py." in caplog.text
     assert "SAGEMAKER_PROGRAM" in caplog.text
     caplog.clear()
@@ -365,3 +366,30 @@ def test_compiled_code_where_nothing_may_be_executed_is_refused(tmp_path, code):
 def test_pip_is_that_of_this_interpreter():
     assert shutil.which(sys.executable)
     assert requirements._run_pip(["--version"], Path("/")).returncode == 0
+
+
+def test_a_class_of_the_notebook_is_found_in_a_package_below_code(tmp_path):
+    package = tmp_path / "code" / "rules" / "inner"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (tmp_path / "code" / "rules" / "__init__.py").write_text("")
+    (package / "deep.py").write_text("class OnlyHere:\n    depth = 3\n")
+
+    script = hooks.load(fetch(tmp_path))
+
+    assert not script
+    assert script.lookup("OnlyHere").depth == 3
+    with pytest.raises(AttributeError):
+        script.lookup("Nowhere")
+
+
+def test_a_package_that_the_server_has_imported_is_named(tmp_path, caplog):
+    record = tmp_path / "site" / "orjson-99.0.dist-info"
+    record.mkdir(parents=True)
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: orjson\nVersion: 99.0\n")
+    (record / "RECORD").write_text("orjson/__init__.py,,\n")
+    (tmp_path / "code").mkdir()
+
+    hooks.load(Source(tmp_path / "code", None, tmp_path / "site"))
+
+    assert "brings orjson 99.0, which the server itself has imported" in caplog.text

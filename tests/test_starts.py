@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
+import pickle
 import subprocess
 import sys
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -41,19 +46,143 @@ BROKEN = [
 @pytest.mark.parametrize(("content", "sentence"), BROKEN)
 def test_a_broken_model_stops_the_start_with_one_sentence(tmp_path, content, sentence):
     (tmp_path / "model.joblib").write_bytes(content)
-    command = [sys.executable, "-m", "skserve", "serve", "--model-dir", str(tmp_path)]
 
-    ended = subprocess.run(
-        command,
-        env={**os.environ, "SKSERVE_USER": "root", "PYTHONPATH": str(ROOT / "container")},
-        capture_output=True,
-        timeout=60,
-    )
+    assert sentence in _started(tmp_path)
+
+
+def _started(folder: Path, **settings: str) -> str:
+    """Start a server that must end by itself; return what it said."""
+    command = [sys.executable, "-m", "skserve", "serve", "--model-dir", str(folder)]
+    environ = {"SKSERVE_USER": "root", "PYTHONPATH": str(ROOT / "container"), **settings}
+    ended = subprocess.run(command, env=os.environ | environ, capture_output=True, timeout=60)
 
     said = ended.stderr.decode()
     assert ended.returncode != 0
-    assert sentence in said
     assert "Traceback" not in said
+    return said
+
+
+def _gzipped(content: bytes) -> bytes:
+    return gzip.compress(content)
+
+
+def _tar(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("model.joblib"), io.BytesIO(content))
+    return file.getvalue()
+
+
+def _npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+WHOLE = pickle.dumps(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
+NONE = "model.joblib is not a joblib or pickle file: it "
+CUT = "model.joblib is not a whole joblib or pickle file: it ends too early or is damaged."
+
+# A file in the place of a model, and what is said of it.
+FILES = {
+    "empty": (b"", NONE + "is empty."),
+    "a page": (
+        b"<!DOCTYPE html><title>404</title>",
+        NONE + "is an HTML or XML page; look whether the download of the model failed.",
+    ),
+    "an error of S3": (
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        NONE + "is an HTML or XML page; look whether the download of the model failed.",
+    ),
+    "a pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+        NONE + "is a Git LFS pointer to it; run git lfs pull and pack it again.",
+    ),
+    "JSON": (
+        b'{"learner": {}}',
+        NONE + "is JSON; a booster saved as JSON needs a model_fn in code/inference.py that loads "
+        "it.",
+    ),
+    "JSON with space before": (b" \n[1, 2]", NONE + "is JSON."),
+    "skops by another name": (
+        b"PK\x03\x04" + bytes(40),
+        NONE + "is a zip archive; a model saved with skops must end in .skops.",
+    ),
+    "an array": (_npy(), NONE + "is an array of numpy; save the fitted model with joblib.dump."),
+    "Keras": (
+        b"\x89HDF\r\n\x1a\n" + bytes(40),
+        NONE + "is HDF5, as Keras writes it; it needs a model_fn in code/inference.py.",
+    ),
+    "CatBoost": (
+        b"CBM1" + bytes(40),
+        NONE + "is CatBoost's own format; save the fitted model with joblib.dump.",
+    ),
+    "LightGBM": (
+        b"tree\nversion=v4\n",
+        NONE + "is LightGBM's own format; save the fitted model with joblib.dump.",
+    ),
+    "a tar": (
+        _tar(b""),
+        NONE + "is a tar archive; put the file that is in it in its place.",
+    ),
+    "words": (b"hello world, this is my model", NONE + "does not begin as one."),
+    "noise": (bytes(range(1, 120)), NONE + "does not begin as one."),
+    "zeros": (bytes(100), NONE + "does not begin as one."),
+    "a pickle cut short": (WHOLE[: len(WHOLE) // 2], CUT),
+    "a pickle without its end": (WHOLE[:-1], CUT),
+    "two bytes of a pickle": (WHOLE[:2], CUT),
+    "a gzip cut short": (_gzipped(WHOLE)[:-20], CUT),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_model_is_called_what_it_is(tmp_path, name):
+    content, sentence = FILES[name]
+    (tmp_path / "model.joblib").write_bytes(content)
+
+    with pytest.raises(StartError) as refused:
+        Model.load(tmp_path, Config())
+
+    assert str(refused.value) == sentence
+
+
+# A setting that cannot be used, and what is said of it.
+SETTINGS = [
+    ({"S3_ENDPOINT_URL": "minio:9000"}, "an address that begins with http:// or https://"),
+    ({"S3_ENDPOINT_URL": "ftp://minio"}, "an address that begins with http:// or https://"),
+    ({"S3_ENDPOINT_URL": "http://"}, "an address that begins with http:// or https://"),
+    ({"SKSERVE_MODEL_ROOT": "/not/there"}, "a folder that is there"),
+    ({"SKSERVE_SPOOL_DIR": "/not/there"}, "a folder that is there"),
+    ({"SKSERVE_SKOPS_TRUSTED": ","}, "names separated by commas"),
+    ({"SKSERVE_SKOPS_TRUSTED": " , ,"}, "names separated by commas"),
+    ({"SKSERVE_LIBSVM_BASE": "2"}, "a whole number from 0 to 1"),
+    ({"SAGEMAKER_MODEL_SERVER_TIMEOUT": "-1"}, "a number of seconds above 0"),
+    ({"SAGEMAKER_MODEL_SERVER_TIMEOUT": "inf"}, "a number of seconds above 0"),
+    ({"SAGEMAKER_BIND_TO_PORT": "0"}, "a whole number from 1 to 65,535"),
+    ({"SKSERVE_BATCHING": "maybe"}, "one of auto, on, off"),
+]
+
+
+@pytest.mark.parametrize(("environ", "expected"), SETTINGS)
+def test_a_setting_that_cannot_be_used_stops_the_start(environ, expected):
+    [(name, value)] = environ.items()
+
+    with pytest.raises(StartError) as refused:
+        Config.from_env(environ)
+
+    assert str(refused.value) == f"{name} is {value.strip()!r}; expected {expected}."
+
+
+def test_a_spool_folder_that_cannot_be_written_stops_the_start(tmp_path):
+    joblib.dump(FITTED, tmp_path / "model.joblib")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    tmp_path.chmod(0o755)
+
+    said = _started(tmp_path, SKSERVE_SPOOL_DIR=str(closed), SKSERVE_USER="")
+
+    assert f"SKSERVE_SPOOL_DIR is {closed}, which user" in said
+    assert "cannot write; choose a folder that it can, such as /tmp." in said
 
 
 X, Y = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 2.0]] * 5), [0, 0, 1, 1] * 5

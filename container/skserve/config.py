@@ -17,10 +17,10 @@ from typing import Any
 from skserve.errors import StartError
 from skserve.machine import Machine
 from skserve.settings import (
+    ADDRESS,
     BASE_FOLDER,
     FOLDER,
     MEDIA_TYPE,
-    PATH,
     SECONDS,
     SWITCH,
     TEXT,
@@ -169,6 +169,8 @@ class ModelSettings(ProcessSettings):
     """Answer format where the caller names none, or `*/*`."""
     accelerate: str = setting("SKSERVE_ACCELERATE", choice("auto", "off", "require"), "auto")
     """Faster ways to the same answers: `auto`, `off`, or `require` (do not start without)."""
+    libsvm_base: int = setting("SKSERVE_LIBSVM_BASE", whole(0, 1), 0)
+    """Number of the first column in libsvm text, where `;base=` does not say."""
     version_policy: str = setting("SKSERVE_VERSION_POLICY", choice("warn", "error", "off"), "warn")
     """A model saved by another scikit-learn minor: `warn`, `error` (do not start) or `off`."""
     skops_trusted: tuple[str, ...] = setting("SKSERVE_SKOPS_TRUSTED", WORDS, ())
@@ -184,7 +186,7 @@ class ModelSettings(ProcessSettings):
     region: str | None = setting("SAGEMAKER_REGION", TEXT)
     """Region for an `s3://` submit directory. `AWS_REGION` comes before it, `AWS_DEFAULT_REGION`
     after."""
-    s3_endpoint: str | None = setting("S3_ENDPOINT_URL", TEXT)
+    s3_endpoint: str | None = setting("S3_ENDPOINT_URL", ADDRESS)
     """Another S3 endpoint for the submit directory."""
 
 
@@ -192,7 +194,7 @@ class ModelSettings(ProcessSettings):
 class MultiModelSettings(ProcessSettings):
     """What only the multi-model mode reads."""
 
-    model_root: Path | None = setting("SKSERVE_MODEL_ROOT", PATH, shown="/opt/ml")
+    model_root: Path | None = setting("SKSERVE_MODEL_ROOT", FOLDER, shown="/opt/ml")
     """Folder below which the `url` of a model must lie in the multi-model mode."""
     load_timeout: float = setting("SKSERVE_LOAD_TIMEOUT", SECONDS, 300.0)
     """Seconds that loading a model may take in the multi-model mode."""

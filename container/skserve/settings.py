@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 
 class Kind(NamedTuple):
@@ -69,14 +70,24 @@ def _media_type(text: str) -> str:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise ValueError
+    return words
+
+
+def _address(text: str) -> str:
+    address = urlsplit(text)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError
+    return text
 
 
 TEXT = Kind(str, "a text")
-PATH = Kind(Path, "a path")
 WORDS = Kind(_words, "names separated by commas")
 TRUTH = choice(**{"true": True, "1": True, "false": False, "0": False})
 SWITCH = choice(on=True, off=False)
+ADDRESS = Kind(_address, "an address that begins with http:// or https://")
 SECONDS = Kind(_seconds, "a number of seconds above 0")
 FOLDER = Kind(_folder, "a folder that is there")
 BASE_FOLDER = Kind(lambda text: Path(text) / "model", "a folder")

@@ -145,6 +145,15 @@ class Ambiguous(ValueError):
     """A cell could be either of two learned values."""
 
 
+def to_number(cell: str) -> float:
+    """Read a cell as a number; an empty one is missing. Raises ValueError for a text."""
+    if not cell.strip():
+        return math.nan
+    if "_" in cell:
+        raise ValueError  # Python reads 1_000, no file format does
+    return float(TRUTH.get(cell.strip(), cell))
+
+
 def meaning(text: str) -> Any:
     """Return the bool or the number that `text` spells, whole numbers exactly, or `text` itself."""
     word = text.strip()

@@ -232,13 +232,15 @@ def _guessed(
 def _handed_on(first: Column, later: Column) -> Column:
     """Join what the step that hands a column on says with what the steps after it learned.
 
-    Only an imputer has met what was missing. A blank cell is what it fills, if that is not NaN.
+    An imputer has met what was missing. A blank cell is what it fills, if that is not NaN.
     """
     if first.kind == "any" and not first.imputed:
         return later
     says = not isinstance(first.blank, float)
     blank = first.blank if says else later.blank
-    return replace(_stronger(first, later), missing=first.missing, blank=blank)
+    # An imputer of NaN hands None on, so where None was learned it is what was missing.
+    missing = None if later.missing is None else first.missing
+    return replace(_stronger(first, later), missing=missing, blank=blank)
 
 
 def _kept(step: object, count: int, names: Names) -> Kept:

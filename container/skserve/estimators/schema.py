@@ -37,6 +37,7 @@ class Schema:
     body has. `reads` are the texts among the parameters of that step, such as names, and `later` is
     what the steps behind it learned of columns, by name.
     `ignores_extra` says that the model looks its columns up by name and ignores others.
+    `libsvm_base` is the number of the first column in libsvm text.
     """
 
     n_features: int | None = None
@@ -47,6 +48,7 @@ class Schema:
     reads: frozenset[str] = frozenset()
     later: Mapping[str, Column] = field(default_factory=dict)
     ignores_extra: bool = False
+    libsvm_base: int = 0
     classes: tuple[Any, ...] | None = None
     methods: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from skserve.errors import BadRequest
-from skserve.estimators.columns import TRUTH, Ambiguous, Column, meaning
+from skserve.estimators.columns import Ambiguous, Column, meaning, to_number
 from skserve.estimators.schema import Schema
 from skserve.formats.table import Table
 
@@ -46,12 +46,12 @@ def place(names: Sequence[str] | None, at: int) -> str:
 
 
 def _number(cell: Any, column: Column, spelled: bool) -> float:
-    if cell is None or (spelled and not cell.strip()):
+    if cell is None:
         return math.nan
     if isinstance(cell, str):
-        if "_" in cell:
-            raise ValueError  # Python reads 1_000, no file format does
-        cell = TRUTH.get(cell.strip(), cell)
+        if not (spelled or cell.strip()):
+            raise ValueError  # an empty text of JSON is not a missing number
+        return to_number(cell)
     return float(cell)
 
 
@@ -140,10 +140,10 @@ def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) 
         return f"The model learned {quoted(column.values)}."
     if column.kind == "text":
         return "The model learned text here: send a string, so that 007 stays 007."
+    if table.spelled and isinstance(cell, str) and (";" in cell or "\t" in cell):
+        return "Separate values by commas, not by semicolons or tabs."
     if not (table.spelled and number == 1 and isinstance(cell, str)):
         return "A missing value is null or NaN in JSON, an empty cell in CSV."
-    if ";" in cell or "\t" in cell:
-        return "Cells are separated by commas."
     return (
         "If this line is a header, it must name the fitted columns"
         + (f" ({quoted(schema.names)})" if schema.names else "")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest
 from skserve.estimators.columns import ANY, EXACT, NUMBER, Column
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import converted, count, kind_of, place, quoted
+from skserve.formats.cells import converted, count, kind_of, quoted
 from skserve.formats.table import Table
 from skserve.telemetry import log
 
@@ -168,9 +168,14 @@ def _check_lengths(table: Table, width: int) -> None:
         _width(table, expected)
 
 
-def _check_width(number: int, seen: int, schema: Schema) -> None:
+def _check_width(number: int, seen: int, schema: Schema, cells: Sequence[Any] = ()) -> None:
     if schema.n_features is None or seen == schema.n_features:
         return
+    for sign, called in ((";", "semicolons"), ("\t", "tabs")):
+        if any(isinstance(cell, str) and sign in cell for cell in cells):
+            raise BadRequest(
+                f"Row {number} has {called} between its values.", "Separate them by commas."
+            )
     names = f" ({quoted(schema.names)})" if schema.names else ""
     raise BadRequest(
         f"Row {number} has {count(seen, 'value')}, expected {schema.n_features}{names}.",
@@ -240,7 +245,7 @@ def _width(table: Table, schema: Schema) -> int:
                 f"Row {number} is {kind_of(row)}, expected a list of values.",
                 "Send a list of rows, such as [[1, 2], [3, 4]].",
             )
-        _check_width(number, len(row), expected)
+        _check_width(number, len(row), expected, row if table.spelled else ())
     return width
 
 
@@ -264,17 +269,3 @@ def _documents(table: Table) -> list[str]:
             raise BadRequest(f"Row {number} is {seen}, expected a text.")
         texts.append(text)
     return texts
-
-
-def missing_values(X: Any, names: Sequence[str] | None) -> str:
-    """Name the first cell of X that holds none, as a sentence to put before scikit-learn's own."""
-    values = X.to_numpy() if hasattr(X, "to_numpy") else X
-    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 2:
-        return ""
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad) == 0:
-        return ""
-    row, at = (int(place) for place in bad[0])
-    column = place(names, at)
-    kind = "missing" if np.isnan(values[row, at]) else "infinite"
-    return f"Row {row + 1}, column {column} is {kind}. "

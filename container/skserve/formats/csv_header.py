@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from skserve.errors import BadRequest
-from skserve.estimators.columns import NUMBER, TRUTH
+from skserve.estimators.columns import NUMBER, to_number
 from skserve.estimators.schema import Schema
 from skserve.formats.cells import quoted
 from skserve.formats.conform import conform
@@ -43,19 +42,10 @@ def names_anything(cells: Sequence[str]) -> bool:
 
 def _is_number(cell: str) -> bool:
     try:
-        number(cell)
+        to_number(cell)
     except ValueError:
         return False
     return True
-
-
-def number(cell: str) -> float:
-    """Read a cell as a number; an empty one is missing. Raises ValueError for a text."""
-    if not cell.strip():
-        return math.nan
-    if "_" in cell:
-        raise ValueError  # Python reads 1_000, no file format does
-    return float(TRUTH.get(cell.strip(), cell))
 
 
 @dataclass(frozen=True)

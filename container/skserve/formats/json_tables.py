@@ -31,6 +31,11 @@ def read_json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
             f"The body is {json.dumps(document)[:40]}, expected a list or an object.",
             "Send rows, such as [[1, 2], [3, 4]].",
         )
+    if set(document) - _ENVELOPE and all(isinstance(one, dict) for one in document.values()):
+        raise BadRequest(
+            "The body is an object of objects, as DataFrame.to_json() writes it: it has no rows.",
+            'Write it with to_json(orient="records").',
+        )
     if _is_record(document, schema):
         return Decoded(_rows([document], schema))
     return _envelope(document, schema)
@@ -98,9 +103,9 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
         raise BadRequest(f"{key!r} holds neither rows nor columns.", "Send a list of rows.")
     if "data" in document and set(document) <= _SPLIT_KEYS:
         return Decoded(_split(document, schema), method, enveloped=True)
-    if document and all(isinstance(values, dict) for values in document.values()):
+    if set(document) == {"schema", "data"}:
         raise BadRequest(
-            "The body is an object of objects, as DataFrame.to_json() writes it: it has no rows.",
+            'The body is a table with its schema, as to_json(orient="table") writes it.',
             'Write it with to_json(orient="records").',
         )
     raise BadRequest(

@@ -15,13 +15,13 @@ from skserve.formats.table import Decoded, Table
 
 
 def read_libsvm(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
-    """Read sparse rows. Indices start at 0, as in SageMaker and scikit-learn, or at `base`."""
+    """Read sparse rows. Indices start at `base`, or else where the setting says."""
     if schema.n_features is None:
         raise BadRequest(
             "The model does not say how many columns it takes, and libsvm does not either.",
             "Send application/x-npz.",
         )
-    base = kind.parameters.get("base", "0")
+    base = kind.parameters.get("base", str(schema.libsvm_base))
     if base not in ("0", "1"):
         raise BadRequest(f"base={base[:40]} is not known.", "Send base=0 or base=1.")
     pairs: list[bytes] = []
@@ -42,6 +42,15 @@ def read_libsvm(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
         values = np.array(list(map(float, flat[1::2])), np.float64)
     except (ValueError, OverflowError):
         raise _first_fault(pairs, starts) from None
+    beyond = np.flatnonzero((columns < 0) | (columns >= schema.n_features))
+    if len(beyond):
+        row = int(np.searchsorted(starts, beyond[0], side="right"))
+        raise BadRequest(
+            f"Row {row} has the index {columns[beyond[0]] + int(base)}; the model has "
+            f"{schema.n_features} columns, and indices start at {base}.",
+            f"Send ;base={1 - int(base)} with the type, or set SKSERVE_LIBSVM_BASE, if they start "
+            f"at {1 - int(base)}.",
+        )
     return Decoded(Table(sparse.rows_of(values, columns, np.array(starts), schema.n_features)))
 
 

@@ -11,11 +11,20 @@ import tempfile
 from collections.abc import Iterator
 
 from skserve.config import MIB, BatchSettings
-from skserve.errors import Overloaded, TooLarge
+from skserve.errors import Overloaded, StartError, TooLarge
 from skserve.machine import in_memory
 
 _IN_MEMORY = 4 * MIB
 _BLOCK = MIB  # bytes read back at a time
+
+
+def check_spool(config: BatchSettings) -> None:
+    """Raise StartError unless the folder of the setting can be written by this process."""
+    if not os.access(config.spool_dir, os.W_OK | os.X_OK):
+        raise StartError(
+            f"SKSERVE_SPOOL_DIR is {config.spool_dir}, which user {os.geteuid()} cannot write; "
+            "choose a folder that it can, such as /tmp."
+        )
 
 
 class Spool:

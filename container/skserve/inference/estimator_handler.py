@@ -6,25 +6,25 @@ here nothing asks for it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skserve.config import ModelSettings
-from skserve.errors import BadRequest, ModelFault, ServeError, StartError
+from skserve.errors import BadRequest, ModelFault, StartError
 from skserve.estimators.accelerate import accelerate
 from skserve.estimators.declared import Declared
 from skserve.estimators.methods import METHODS, find, fitted_steps, look, named
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.catalogue import ENCODERS
-from skserve.formats.conform import missing_values
 from skserve.formats.negotiation import answer_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.fitted import check_fitted, check_model, check_new_rows, no_method
+from skserve.inference.refusal import of_a_booster, refused
 
 
 class EstimatorHandler:
@@ -33,7 +33,8 @@ class EstimatorHandler:
     def __init__(
         self, estimator: object, config: ModelSettings, declared: Declared | None = None
     ) -> None:
-        self.schema = schema = Schema.of(estimator, declared)
+        schema = replace(Schema.of(estimator, declared), libsvm_base=config.libsvm_base)
+        self.schema = schema
         if schema.names is not None or schema.open or _writes_frames(estimator):
             import pandas  # noqa: F401  # the workers share what is imported now
         # Numbers travel as an array, and get their names where scikit-learn itself is asked.
@@ -70,14 +71,15 @@ class EstimatorHandler:
         assert method is not None  # checked at load
         try:
             y = self._ask(method, request.X)
-        except ValueError as error:
-            raise _refused(request, method, self.schema.names, error) from error
-        except TypeError as error:
-            if not hasattr(request.X, "tocsr"):
+        except Exception as error:
+            if isinstance(error, TypeError) and hasattr(request.X, "tocsr"):
+                raise BadRequest(
+                    "This model takes no sparse rows.", "Send them dense: JSON, CSV or npy."
+                ) from error
+            if not (isinstance(error, ValueError) or of_a_booster(error)):
                 raise
-            raise BadRequest(
-                "This model takes no sparse rows.", "Send them dense: JSON, CSV or npy."
-            ) from error
+            ask = self._methods[method]
+            raise refused(request, method, ask, self.schema.names, error) from error
         answer = Answer.of(y, method)
         if request.n_rows is not None and answer.n_rows != request.n_rows:
             raise ModelFault(
@@ -148,19 +150,3 @@ def _writes_frames(estimator: object) -> bool:
     """Whether a step was told to answer with frames: `set_output(transform="pandas")`."""
     steps = [estimator, *fitted_steps(estimator)]
     return {"transform": "pandas"} in [look(step, "_sklearn_output_config") for step in steps]
-
-
-def _refused(
-    request: Request, method: str, names: Sequence[str] | None, error: ValueError
-) -> ServeError:
-    """Make the answer to the values that the model refused."""
-    if request.n_rows is None:
-        return ModelFault(
-            f"{method} failed on what the script's input_fn returned.",
-            "The log has the traceback.",
-        )
-    # The table has the right shape and dtypes by now, so it is the values: NaN or infinity where
-    # the model takes none, an unknown category. scikit-learn says so best.
-    about_missing = re.search(r"\b(NaN|infinity)\b", str(error))
-    where = missing_values(request.X, names) if about_missing else ""
-    return BadRequest(where + str(error), "Change the values, or fit a model for them.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import zlib
 from pathlib import Path
 
+from skserve import archive
 from skserve.inference.versions import installed, minor
 
 # How Python says that `__main__` lacks a name; started by `-m`, it prints as `skserve.__main__`.
@@ -14,6 +16,40 @@ _MAIN_CLASS = re.compile(
     r"attribute '(\w+)' on <module '(?:\w+\.)*__main__'"
     r"|module '(?:\w+\.)*__main__' has no attribute '(\w+)'"
 )
+
+
+# What lies in the place of a model by a slip, by its first bytes.
+_OTHERS = (
+    (b"version https://git-lfs", "is a Git LFS pointer to it; run git lfs pull and pack it again"),
+    (b"<", "is an HTML or XML page; look whether the download of the model failed"),
+    (b"{", "is JSON; a booster saved as JSON needs a model_fn in code/inference.py that loads it"),
+    (b"[", "is JSON"),
+    (b"PK\x03\x04", "is a zip archive; a model saved with skops must end in .skops"),
+    (b"\x93NUMPY", "is an array of numpy; save the fitted model with joblib.dump"),
+    (b"\x89HDF", "is HDF5, as Keras writes it; it needs a model_fn in code/inference.py"),
+    (b"CBM1", "is CatBoost's own format; save the fitted model with joblib.dump"),
+    (b"tree\n", "is LightGBM's own format; save the fitted model with joblib.dump"),
+    (b"%PDF", "is a PDF"),
+)
+# A pickle of protocol 0 begins with the names of a module and of what is in it.
+_TEXT_PICKLE = re.compile(rb"[(cdl]+[\w.]+\n[\w.]+\n")
+
+
+def _other_kind(path: Path) -> str | None:
+    """Say what a file is that is no pickle; None where it begins as one."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if not head:
+        return "is empty"
+    for begin, what in _OTHERS:
+        if head.lstrip().startswith(begin):
+            return what
+    if head[257:262] == b"ustar":
+        return "is a tar archive; put the file that is in it in its place"
+    pickled = head.startswith(b"\x80") or _TEXT_PICKLE.match(head)
+    if pickled or archive.is_compressed(path):
+        return None
+    return "does not begin as one"
 
 
 def explained(path: Path, saved: str | None, error: Exception) -> str:
@@ -33,8 +69,10 @@ def explained(path: Path, saved: str | None, error: Exception) -> str:
             f"{path.name} needs the Python module {moved[1]!r}; add it to code/requirements.txt, "
             "or its file to code/."
         )
-    if isinstance(error, EOFError | pickle.UnpicklingError | struct.error):
-        return f"{path.name} is not a whole joblib or pickle file ({text or 'it ends too early'})."
+    if other := _other_kind(path):
+        return f"{path.name} is not a joblib or pickle file: it {other}."
+    if isinstance(error, EOFError | pickle.UnpicklingError | struct.error | zlib.error):
+        return f"{path.name} is not a whole joblib or pickle file: it ends too early or is damaged."
     origin = f"scikit-learn {saved}" if saved else "another version of scikit-learn or numpy"
     way_out = (
         f"build the image with --build-arg SKLEARN={minor(saved)}"

@@ -20,6 +20,7 @@ from skserve.estimators.declared import Declared
 from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.formats.json_text import dumps
 from skserve.formats.media_types import JSON
+from skserve.formats.spool import check_spool
 from skserve.inference import artifact, declaration, hooks, source
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.chunked import ChunkedBody
@@ -70,6 +71,7 @@ class Model:
                     artifact.import_scikit_learn()
                 estimator, saved_with = artifact.load(directory, config)
         limit_jobs(estimator, jobs)
+        check_spool(config)
         declared = declaration.read(directory)
         kind = ScriptHandler if script else EstimatorHandler
         handler = kind.of(estimator, script, config, declared)

@@ -1,0 +1,106 @@
+"""The answer to values that the model itself refused: whose fault it is, and which cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skserve.errors import BadRequest, ModelFault, ServeError
+from skserve.formats.cells import place
+from skserve.inference.calls import Request
+
+_MOST = 100  # columns that are tried one by one for the cell at fault
+
+# What boosters put around a sentence: a time and a place in their source, and a trace of C++.
+_BEFORE = re.compile(r"^\[[\d:]+\] \S+?:\d+: ")
+_BEHIND = re.compile(r"\s*\nStack trace:.*", re.DOTALL)
+
+_BOOSTERS = ("lightgbm", "xgboost", "catboost", "_catboost")
+
+
+def of_a_booster(error: Exception) -> bool:
+    """Whether a booster refused its values; not all of them raise a ValueError for that."""
+    return type(error).__module__.partition(".")[0] in _BOOSTERS
+
+
+def refused(
+    request: Request,
+    method: str,
+    ask: Callable[[Any], Any],
+    names: Sequence[str] | None,
+    error: Exception,
+) -> ServeError:
+    """Make the answer to the values that `ask`, the model's `method`, refused with `error`.
+
+    The table has the right shape and dtypes by now, so it is the values: NaN or infinity where the
+    model takes none, an unknown category. scikit-learn says so best.
+    """
+    if request.n_rows is None:
+        return ModelFault(
+            f"{method} failed on what the script's input_fn returned.",
+            "The log has the traceback.",
+        )
+    said = _BEHIND.sub("", _BEFORE.sub("", str(error)))
+    where = _cell_at_fault(ask, request.X, names, said)
+    return BadRequest(where + said, "Change the values, or fit a model for them.")
+
+
+def _cell_at_fault(
+    ask: Callable[[Any], Any], X: Any, names: Sequence[str] | None, said: str
+) -> str:
+    """Name the first cell for which the model refuses X, as a sentence to put before its own.
+
+    The model takes missing values in some columns and not in others, so each column that has one is
+    tried in a row of its own, with the other columns made whole.
+    """
+    kinds = (("NaN", "missing", np.isnan), ("infinity", "infinite", np.isinf))
+    for word, state, test in kinds:
+        if not re.search(rf"\b{word}\b", said):
+            continue
+        found = dict(list(_cells(X, test))[:_MOST])
+        for at, row in found.items():
+            if len(found) == 1 or _refuses(ask, X, row, at, set(found) - {at}):
+                return f"Row {row + 1}, column {place(names, at)} is {state}. "
+    return ""
+
+
+def _cells(X: Any, test: Callable[[Any], Any]) -> Iterator[tuple[int, int]]:
+    """Yield the column and the row of the first cell of each column for which `test` holds."""
+    frame = hasattr(X, "iloc")
+    if not (frame or isinstance(X, np.ndarray)) or X.ndim != 2:
+        return
+    for at in range(X.shape[1]):
+        column = _floats(X.iloc[:, at].to_numpy() if frame else X[:, at])
+        if test(column).any():
+            yield at, int(test(column).argmax())
+
+
+def _floats(column: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the floats of a column, and 0 for what is none, such as a text."""
+    if column.dtype.kind == "f":
+        return column
+    if column.dtype.kind != "O":
+        return np.zeros(len(column))
+    return np.array([cell if isinstance(cell, float) else 0.0 for cell in column.tolist()])
+
+
+def _refuses(ask: Callable[[Any], Any], X: Any, row: int, at: int, others: set[int]) -> bool:
+    """Whether one row is refused that has nothing wrong but its cell in column `at`."""
+    one = X[row : row + 1].copy()
+    for other in others:
+        whole = X.iloc[:, other] if hasattr(X, "iloc") else X[:, other]
+        fine = [cell for cell in whole.tolist() if not isinstance(cell, float) or np.isfinite(cell)]
+        value = fine[0] if fine else 0.0
+        if hasattr(one, "iloc"):
+            one = one.assign(**{one.columns[other]: value})
+        else:
+            one[:, other] = value
+    try:
+        ask(one)
+    except Exception:
+        return True
+    return False
