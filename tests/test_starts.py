@@ -30,6 +30,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 
 from skserve.config import Config
 from skserve.errors import StartError
+from skserve.formats.spool import check_spool
 from skserve.inference.model import Model
 from tests.conftest import ROOT
 
@@ -96,7 +97,7 @@ FILES = {
     ),
     "a pointer": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
-        NONE + "is a Git LFS pointer to it; run git lfs pull and pack it again.",
+        "model.joblib is a Git LFS pointer, not a model; fetch it with `git lfs pull`.",
     ),
     "JSON": (
         b'{"learner": {}}',
@@ -173,16 +174,25 @@ def test_a_setting_that_cannot_be_used_stops_the_start(environ, expected):
     assert str(refused.value) == f"{name} is {value.strip()!r}; expected {expected}."
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_spool_folder_that_cannot_be_written_stops_the_start(tmp_path):
-    joblib.dump(FITTED, tmp_path / "model.joblib")
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o555)
-    tmp_path.chmod(0o755)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # root may write anywhere
+        os.setuid(65534)
+        try:
+            check_spool(Config(spool_dir=tmp_path))
+        except StartError as error:
+            os.write(write, str(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
 
-    said = _started(tmp_path, SKSERVE_SPOOL_DIR=str(closed), SKSERVE_USER="")
-
-    assert f"SKSERVE_SPOOL_DIR is {closed}, which user" in said
-    assert "cannot write; choose a folder that it can, such as /tmp." in said
+    assert os.read(read, 4096).decode() == (
+        f"SKSERVE_SPOOL_DIR is {tmp_path}, which user 65534 cannot write; choose a folder that it "
+        "can, such as /tmp."
+    )
+    os.close(read)
+    os.close(write)
 
 
 X, Y = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 2.0]] * 5), [0, 0, 1, 1] * 5

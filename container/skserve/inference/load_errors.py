@@ -20,7 +20,6 @@ _MAIN_CLASS = re.compile(
 
 # What lies in the place of a model by a slip, by its first bytes.
 _OTHERS = (
-    (b"version https://git-lfs", "is a Git LFS pointer to it; run git lfs pull and pack it again"),
     (b"<", "is an HTML or XML page; look whether the download of the model failed"),
     (b"{", "is JSON; a booster saved as JSON needs a model_fn in code/inference.py that loads it"),
     (b"[", "is JSON"),
