@@ -1,0 +1,143 @@
+"""The cell that a message names is the one at fault."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from skserve.config import Config
+from skserve.errors import BadRequest
+from skserve.inference.calls import Call
+from skserve.inference.estimator_handler import EstimatorHandler
+
+FRAME = pd.DataFrame(
+    {"ward": ["north", "south"] * 10, "age": np.arange(20.0), "rent": np.arange(20.0) * 2}
+)
+TARGET = FRAME.age + FRAME.rent
+PLAIN = LinearRegression().fit(FRAME[["age", "rent"]].to_numpy(), TARGET)
+NAMED = LinearRegression().fit(FRAME[["age", "rent"]], TARGET)
+FILLED = make_pipeline(SimpleImputer(), LinearRegression()).fit(
+    FRAME[["age", "rent"]].to_numpy(), TARGET
+)
+MIXED = make_pipeline(
+    make_column_transformer(
+        (OneHotEncoder(), ["ward"]), (SimpleImputer(), ["age"]), (StandardScaler(), ["rent"])
+    ),
+    LinearRegression(),
+).fit(FRAME, TARGET)
+NARROW = LogisticRegression().fit(FRAME[["age", "rent"]].to_numpy(), TARGET > 20)
+
+
+def refused(model, body, content_type="application/json"):
+    handler = EstimatorHandler.of(model, None, Config())
+    body = body if isinstance(body, str) else json.dumps(body)
+    with pytest.raises(BadRequest) as error:
+        handler.predict(handler.decode(Call(body.encode(), content_type), None), None)
+    return error.value
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "begins"),
+    [
+        (PLAIN, [[1, 2], [1, NAN]], "Row 2, column 2 is missing. "),
+        (NAMED, [[1, 2], [1, NAN]], "Row 2, column 'rent' is missing. "),
+        (PLAIN, [[1, 2], [INF, 1]], "Row 2, column 1 is infinite. "),
+        (FILLED, [[NAN, 1.0], [1.0, 2.0], [INF, 1.0]], "Row 3, column 1 is infinite. "),
+        (FILLED, [[NAN, 1.0], [1.0, -INF]], "Row 2, column 2 is infinite. "),
+        (MIXED, [["north", NAN, 1.0], ["north", 1.0, NAN]], "Row 2, column 'rent' is missing. "),
+        (MIXED, [["north", INF, 1.0]], "Row 1, column 'age' is infinite. "),
+        (MIXED, [["north", None, INF]], "Row 1, column 'rent' is infinite. "),
+    ],
+)
+def test_the_cell_that_the_model_refuses_is_named(model, rows, begins):
+    assert refused(model, rows).message.startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "content_type", "message", "hint"),
+    [
+        (
+            PLAIN,
+            "1;2\n3;4\n",
+            "text/csv",
+            "Row 1 has semicolons between its values.",
+            "Separate them by commas.",
+        ),
+        (
+            NARROW,
+            "1\t2\n",
+            "text/csv",
+            "Row 1 has tabs between its values.",
+            "Separate them by commas.",
+        ),
+        (
+            MIXED,
+            "north;1,5;2,5\n",
+            "text/csv",
+            "Row 1, column 'age': expected a number, got '5;2'.",
+            "Separate values by commas, not by semicolons or tabs.",
+        ),
+        (
+            NAMED,
+            FRAME[["age", "rent"]].to_json(),
+            "application/json",
+            "The body is an object of objects, as DataFrame.to_json() writes it: it has no rows.",
+            'Write it with to_json(orient="records").',
+        ),
+        (
+            PLAIN,
+            FRAME[["age", "rent"]].to_json(orient="index"),
+            "application/json",
+            "The body is an object of objects, as DataFrame.to_json() writes it: it has no rows.",
+            'Write it with to_json(orient="records").',
+        ),
+        (
+            NAMED,
+            FRAME[["age", "rent"]].to_json(orient="table"),
+            "application/json",
+            'The body is a table with its schema, as to_json(orient="table") writes it.',
+            'Write it with to_json(orient="records").',
+        ),
+        (
+            MIXED,
+            [[90210, 1, 2]],
+            "application/json",
+            "Row 1, column 'ward': expected a text, got 90210.",
+            "The model learned text here: send a string, so that 007 stays 007.",
+        ),
+        (
+            PLAIN,
+            "0:1 2:5\n",
+            "text/libsvm",
+            "Row 1 has the index 2; the model has 2 columns, and indices start at 0.",
+            "Send ;base=1 with the type, or set SKSERVE_LIBSVM_BASE, if they start at 1.",
+        ),
+    ],
+)
+def test_a_refusal_names_the_cause_and_the_way_out(model, body, content_type, message, hint):
+    error = refused(model, body, content_type)
+
+    assert (error.message, error.hint) == (message, hint)
+
+
+def test_the_base_of_libsvm_is_a_setting_and_a_parameter_comes_before_it():
+    handler = EstimatorHandler.of(PLAIN, None, Config(libsvm_base=1))
+
+    def ask(content_type, body):
+        request = handler.decode(Call(body, content_type), None)
+        return handler.predict(request, None).rows().tolist()
+
+    expected = PLAIN.predict([[1.0, 5.0]])
+    assert ask("text/libsvm", b"0 1:1 2:5\n") == pytest.approx(expected)
+    assert ask("text/libsvm; base=0", b"0 0:1 1:5\n") == pytest.approx(expected)
