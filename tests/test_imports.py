@@ -24,8 +24,8 @@ PACKAGES = {
     "training": {"inference", "formats", "estimators"},
 }
 DOORS = {
-    "flask": {"serving.app", "serving.multi_model_api"},
-    "werkzeug": {"serving.app", "serving.body"},
+    "flask": {"serving.app", "serving.browser", "serving.multi_model_api"},
+    "werkzeug": {"serving.app", "serving.body", "serving.browser"},
     "gunicorn": {"serving.arbiter", "serving.body", "serving.server", "serving.worker"},
     "joblib": {"inference.artifact", "inference.mapped", "multi_model.zygote"},
     "skops": {"inference.artifact"},

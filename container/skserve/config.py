@@ -112,6 +112,8 @@ class HttpSettings(ProcessSettings):
     classes answer each row by itself, `on` where you say so of your model or `predict_fn`."""
     preload: bool = setting("SKSERVE_PRELOAD", SWITCH, True, shown="on")
     """`off` loads the model in each worker instead of once before they fork."""
+    page: bool = setting("SKSERVE_PAGE", SWITCH, True, shown="on")
+    """`off` answers `GET /` with JSON to browsers too, instead of the page to try the model."""
 
     @property
     def max_body(self) -> int:

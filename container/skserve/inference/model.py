@@ -17,6 +17,7 @@ from typing import Any
 from skserve.config import Config
 from skserve.estimators.accelerate.jobs import limit_jobs
 from skserve.estimators.declared import Declared
+from skserve.estimators.outline import outline
 from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.formats.json_text import dumps
 from skserve.formats.media_types import JSON
@@ -133,6 +134,7 @@ class Model:
         return {
             "model": type(self.estimator).__name__,
             "method": self.handler.method,
+            "steps": outline(self.estimator),
             **self.handler.schema.describe(),
             "example": self._example(),
             "script": [name for name in hooks.HOOKS if getattr(self.script, name)],

@@ -6,6 +6,7 @@ goes to its model's process directly, on a line of which a worker keeps a few fo
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
@@ -152,14 +153,24 @@ class ModelClient:
                 if not self._held[name]:
                     del self._held[name]
 
-    def invoke(self, name: str, call: Call) -> Reply:
-        """Let a model answer one call. Raises ServeError."""
+    def describe(self, name: str) -> Message:
+        """Return what a model says of itself, as data of a stranger. Raises ServeError."""
+        with self.place(name):
+            body = self.invoke(name, Call(b""), describe=True).body
+        description = json.loads(body) if isinstance(body, bytes) else None
+        if not isinstance(description, dict):
+            raise ModelFault(f"What model {name} says of itself is no description.")
+        return description
+
+    def invoke(self, name: str, call: Call, describe: bool = False) -> Reply:
+        """Let a model answer one call, or `describe` itself instead. Raises ServeError."""
         record = telemetry.current()
         head: Message = {
             "id": record.request_id if record else "",
             "content_type": call.content_type,
             "accept": call.accept,
             "attributes": call.attributes,
+            "describe": describe,
         }
         for _ in range(OFFERS):
             line = self._line(name)

@@ -32,6 +32,7 @@ from skserve.errors import (
     TimedOut,
 )
 from skserve.formats import frames
+from skserve.formats.json_text import dumps_anyway
 from skserve.inference import source
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
@@ -243,9 +244,12 @@ class ModelServer:
         record = telemetry.begin(head.pop("id"))
         with ExitStack() as held:
             try:
-                held.enter_context(self._single.place())
-                cheap = self._single.cheap(len(body))
-                reply = self._single.invoke(Call(body, **head), cheap)
+                if head.pop("describe", False):
+                    reply = Reply(dumps_anyway(self._single.describe()))
+                else:
+                    held.enter_context(self._single.place())
+                    cheap = self._single.cheap(len(body))
+                    reply = self._single.invoke(Call(body, **head), cheap)
             except BaseException as error:
                 frames.send_frame(line, {"error": self._failed(error, record.request_id)}, b"")
                 return

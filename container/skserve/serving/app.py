@@ -32,7 +32,7 @@ from skserve.formats.media_types import JSON
 from skserve.inference.calls import Call, Reply, attribute
 from skserve.scheduling.local_model import Invocable, Registry
 from skserve.scheduling.slots import Bodies
-from skserve.serving import compression
+from skserve.serving import browser, compression, openapi
 from skserve.serving.body import Environ, Incoming
 from skserve.telemetry import Record
 
@@ -101,13 +101,14 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
         with ExitStack() as held:
             return _respond(reply, environ, telemetry.begin(_request_id(environ)), held)
 
-    @app.route("/", methods=["GET", "HEAD"])
     @app.route("/", methods=["OPTIONS"])
     @app.route("/ping", methods=["OPTIONS"])
     @app.route("/invocations", methods=["OPTIONS"])
     def describe() -> Response:
-        return Response(dumps_anyway(registry.describe()), content_type=JSON)
+        return browser.described(registry.describe())
 
+    browser.add_page(app, config, registry.describe)
+    browser.add_openapi(app, lambda served: openapi.of_model(registry.describe(), served))
     return app
 
 

@@ -1,8 +1,8 @@
 """HTTP of the multi-model mode: the five routes of SageMaker's contract, which exist only there.
 
 They answer what Multi Model Server answers, because clients parse that; what goes wrong inside a
-model is answered as for a single one. A name is opaque: it is one segment of the path as it was
-sent, and is decoded only then.
+model is answered as for a single one. Beside them is what describes a model. A name is opaque: it
+is one segment of the path as it was sent, and is decoded only then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -26,6 +26,7 @@ from skserve.formats.media_types import JSON
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
 from skserve.scheduling.slots import Bodies
+from skserve.serving import browser, openapi
 from skserve.serving.app import (
     Wsgi,
     ahead_of,
@@ -76,15 +77,7 @@ def create_app(fleet: ModelClient, config: Config, bodies: Bodies) -> Flask:
     @app.get("/models")
     @managed
     def listed() -> Response:
-        after, limit = (
-            _token(request.args.get("next_page_token")),
-            _limit(request.args.get("limit")),
-        )
-        page, more = fleet.page(after, limit)
-        answer: dict[str, Any] = {"models": [_described(name, url) for name, url in page]}
-        if more:
-            answer["nextPageToken"] = _token_after(page[-1][0])
-        return _json(answer)
+        return _json(_listed(fleet, request.args))
 
     @app.post("/models")
     @managed
@@ -120,6 +113,20 @@ def create_app(fleet: ModelClient, config: Config, bodies: Bodies) -> Flask:
     @app.post("/models/<segment>/invoke")
     def invoke(segment: str) -> Response:
         return called(request.environ, _name(segment))
+
+    @app.route("/models/<segment>/invoke", methods=["OPTIONS"])
+    @managed
+    def shown_model(segment: str) -> Response:
+        return browser.described(fleet.describe(_name(segment)))
+
+    @app.get("/models/<segment>/openapi.json")
+    @managed
+    def documented(segment: str) -> Response:
+        name = _name(segment)
+        return browser.described(openapi.of_named_model(name, fleet.describe(name)))
+
+    browser.add_page(app, config, lambda: _listed(fleet, request.args))
+    browser.add_openapi(app, openapi.of_models)
 
     def at_once(environ: Environ) -> Response | None:
         line = f"{environ['REQUEST_METHOD']} {environ['RAW_URI']}"
@@ -194,6 +201,14 @@ def _failed(error: Exception) -> Response:
 
 def _json(answer: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(answer) + "\n", status, content_type=JSON)
+
+
+def _listed(fleet: ModelClient, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Return a page of the models that are loaded, as `asked` by limit and token."""
+    after, limit = _token(asked.get("next_page_token")), _limit(asked.get("limit"))
+    page, more = fleet.page(after, limit)
+    answer: dict[str, Any] = {"models": [_described(name, url) for name, url in page]}
+    return answer | ({"nextPageToken": _token_after(page[-1][0])} if more else {})
 
 
 def _described(name: str, url: str) -> dict[str, str]:
