@@ -1,4 +1,4 @@
-"""A real browser for the tests: headless Chromium, asked through chromedriver's WebDriver routes."""
+"""A real browser for the tests: headless Chromium, driven through the routes of chromedriver."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def scaled() -> Any:
 
 def hostile() -> Any:
     """Names and categories that a page could take for markup."""
-    X = pd.DataFrame({name: HOSTILE * 4 for name in HOSTILE})
+    X = pd.DataFrame(dict.fromkeys(HOSTILE, HOSTILE * 4))
     encoder = OneHotEncoder(handle_unknown="ignore")
     columns = ColumnTransformer([(HOSTILE[0], encoder, HOSTILE)])
     return make_pipeline(columns, LogisticRegression()).fit(X, HOSTILE * 4)
@@ -100,8 +100,9 @@ MODELS |= {name: zoo.MODELS[name] for name in ("iris", "text", "wine")}
 def make(name: str, folder: Path) -> Path:
     """Save a model in a folder of its name, `script` as iris with a script of its own."""
     made = folder / name
-    (made / "code").mkdir(parents=True)
+    made.mkdir(parents=True)
     if name == "script":
+        (made / "code").mkdir()
         (made / "code" / "inference.py").write_text(SCRIPT)
     joblib.dump(MODELS["iris" if name == "script" else name](), made / "model.joblib")
     return made

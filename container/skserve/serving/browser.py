@@ -53,8 +53,7 @@ def add_openapi(app: Flask, document: Callable[[set[str]], Any]) -> None:
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        rules = (str(rule) for rule in app.url_map.iter_rules())
-        return described(document({rule.replace("<", "{").replace(">", "}") for rule in rules}))
+        return described(document({str(rule) for rule in app.url_map.iter_rules()}))
 
 
 def described(description: Any) -> Response:

@@ -6,6 +6,7 @@ it: a document holds those that are `served`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
@@ -147,13 +148,18 @@ def _document(title: str, paths: Json, served: Iterable[str], named: Json) -> Js
             "get": _operation("A file of the page", {_ANY: {}}, _failed(_NO_FILE)),
         },
     }
-    known = set(served)
+    known = set(map(_shape, served))
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": __version__},
-        "paths": {path: item for path, item in (paths | own).items() if path in known},
+        "paths": {path: item for path, item in (paths | own).items() if _shape(path) in known},
         "components": {"schemas": named},
     }
+
+
+def _shape(path: str) -> str:
+    """Return a path without the names of its parameters, which Flask writes between < and >."""
+    return re.sub(r"<\w+>|{\w+}", "{}", path)
 
 
 # ------------------------------------------------------------------------------------ operations
