@@ -25,6 +25,7 @@ demo: $(VENV)/serve  ## train both examples, serve them, send requests, stop
 	@$(RUN) examples/demo.py
 
 serve: $(VENV)/serve  ## serve a folder: make serve MODEL=path/to/folder
+	@echo "When the model is loaded, try it at http://localhost:$${SAGEMAKER_BIND_TO_PORT:-8080}/"
 	@$(RUN) -m skserve serve --model-dir $(or $(MODEL),$(error say which folder: make serve MODEL=path))
 
 check: $(VENV)/dev  ## format, lint, types, shell scripts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -25,7 +26,9 @@ from skserve.scheduling.slots import Bodies, Slots
 from skserve.serving import multi_model_api, openapi
 from skserve.serving.app import create_app
 from tests import page_models
-from tests.conftest import serving
+from tests.conftest import ROOT, serving
+
+ROUTES = (ROOT / "docs" / "80-page.md").read_text()
 
 SIX = ["iris", "mixed", "text", "wine", "scaled", "script"]
 AS_DESCRIBED = [
@@ -214,3 +217,12 @@ def test_the_document_is_openapi_3_1(apps):
         schema = schemathesis.openapi.from_dict(document(apps(name)))
         schema.validate()
         assert schema.raw_schema["openapi"] == "3.1.0"
+
+
+def test_the_table_of_routes_in_the_docs_is_the_codes(apps):
+    table = re.findall(r"^\| `(\w+) (/\S*)` \| (yes|no) \| (yes|no) ", ROUTES, re.MULTILINE)
+    single, many = apps("iris"), multi_model_api.create_app(Nothing(), Config(), Bodies(1 << 20))
+
+    for place, app in ((2, single), (3, many)):
+        listed = {(row[1], row[0].lower()) for row in table if row[place] == "yes"}
+        assert listed | {("/ping", "post")} == routes(app)

@@ -30,7 +30,7 @@ function textOf(value) {
   return typeof value === "number" ? short(value) : named(spelled(value));
 }
 
-/** A number in 7 digits; its title has all. */
+/** Seven digits; the title has all. */
 function short(value) {
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(7)));
 }
