@@ -17,6 +17,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import requests
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import page_models
 from tests.chromium import CONTROL, ENTER, FOUND, SHIFT, TAB, browsing
@@ -338,6 +340,58 @@ def test_a_script_that_reads_itself_is_offered_a_raw_body(browser, many):
     browser.click("#copy")
     done = subprocess.run(browser.clipboard(), shell=True, capture_output=True, check=True)
     assert done.stdout == b"[0,2]"
+
+
+def test_each_of_many_models_describes_itself(many):
+    for name in ("iris", "script", page_models.HOSTILE[0]):
+        path = f"{many.url}/models/{quote(name, safe='')}"
+        described = requests.options(path + "/invoke", timeout=30)
+        document = requests.get(path + "/openapi.json", timeout=30).json()
+
+        assert described.json()["model"] == "LogisticRegression"
+        assert list(document["paths"]) == [f"/models/{quote(name, safe='')}/invoke"]
+    assert many.ping() == 200
+    lost = requests.options(many.url + "/models/lost/invoke", timeout=30)
+    assert (lost.status_code, lost.json()["type"]) == (404, "ModelNotFoundException")
+
+
+def test_a_server_of_many_models_lists_them_for_programs_too(many):
+    listed = requests.get(many.url + "/", timeout=30).json()
+
+    assert listed == requests.get(many.url + "/models", timeout=30).json()
+    assert {one["modelName"] for one in listed["models"]} >= {"iris", *NAMED}
+
+
+# -------------------------------------------------------------------------------- figures
+
+
+@in_browser
+def test_the_figures_of_metrics_are_shown_as_they_are(browser, mixed):
+    registry = CollectorRegistry()
+    requests_total = Counter("skserve_requests", "-", ["status"], registry=registry)
+    requests_total.labels("200").inc(1234)
+    requests_total.labels("other").inc(1)
+    seconds = Histogram("skserve_request_seconds", "-", ["stage"], registry=registry)
+    seconds.labels("total").observe(0.02)
+    Gauge("skserve_memory_bytes", "-", ["kind"], registry=registry).labels("shared").set(50 << 20)
+    text = generate_latest(registry).decode()
+    open_model(browser, mixed)
+    assert not browser.script("return document.querySelector('#figures').checkVisibility()")
+
+    read = browser.later(
+        "const [text, done] = arguments;"
+        "window.fetch = async () => new Response(text);"
+        "import('/page/figures.js').then((figures) => {"
+        "  figures.follow(); done(figures.read(text));"
+        "})",
+        text,
+    )
+
+    families = text_string_to_metric_families(text)
+    expected = [(one.name, one.labels) for family in families for one in family.samples]
+    assert [(one["name"], one["labels"]) for one in read] == expected
+    shown = browser.wait("#figures", "1,235")
+    assert "50 MiB" in shown
 
 
 # ------------------------------------------------------------------------- hostile names
