@@ -138,6 +138,7 @@ class Browser:
         """Save what the page looks like, as wide as asked and as high as it is."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.cdp("Emulation.setEmulatedMedia", features=[scheme])
+        self.cdp("Emulation.setScrollbarsHidden", hidden=True)
         metrics = {"width": width, "deviceScaleFactor": 1, "mobile": width < 600}
         self.cdp("Emulation.setDeviceMetricsOverride", height=height or 800, **metrics)
         high = height or self.script("return document.documentElement.scrollHeight")
