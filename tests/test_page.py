@@ -110,6 +110,8 @@ def test_a_row_of_lists_and_blanks_is_predicted_with_its_classes_as_bars(browser
         assert name in shown
         assert f"{100 * share:.1f} %" in shown or f"{100 * share:.2f} %" in shown
     assert '["Dream", false, null]' in browser.text("#call")
+    browser.type("#cell-0-2", "4000")
+    assert answers(browser) == [""]  # what was answered to another row is gone
 
 
 @in_browser

@@ -13,7 +13,7 @@ const PATIENCE = 10;
 export class FileRun {
   /** `header` says whether the first line is one; `method` names the columns of the answers. */
   constructor(file, columns, path, method) {
-    Object.assign(this, { file, columns, path, method, attributes: `method=${method}` });
+    Object.assign(this, { file, columns, path, method, attributes: method && `method=${method}` });
     this.portions = portionsOf(file, PORTION);
     this.pending = []; // records that are read and not answered yet
     this.done = { rows: 0, bytes: 0, skipped: 0 };

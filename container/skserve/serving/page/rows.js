@@ -21,7 +21,7 @@ export class Rows {
     this.draw();
   }
 
-  /** The rows as JSON: lists of cells, or texts alone. */
+  /** The rows as JSON. */
   json() {
     const lines = this.values.map((row) => row.map((cell, at) => jsonOf(this.columns[at], cell)));
     return `[${lines.map((cells) => (this.columns[0].alone ? cells[0] : `[${cells.join(", ")}]`)).join(", ")}]`;
@@ -48,7 +48,7 @@ export class Rows {
     this.draw();
   }
 
-  /** Put a block of cells into the rows from `row`, `column` on. Returns what was done, to be said. */
+  /** Put a block of cells into the rows from `row`, `column` on. Returns what to say of it. */
   paste(text, row, column) {
     const block = blockOf(text, this.columns.length);
     const header = headerOf(block[0], this.columns);
@@ -119,6 +119,7 @@ export class Rows {
     const put = (cell) => {
       cells[column.at] = cell;
       clear(field);
+      this.answer(row, "");
       this.changed();
     };
     const input = inputOf(column, cells[column.at], put);
