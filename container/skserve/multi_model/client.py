@@ -140,6 +140,7 @@ class ModelClient:
                 raise Overloaded(
                     "As many requests of this model are running and waiting as may.",
                     "Try again in a second.",
+                    "places",
                 )
             self._held[name] += 1
             self._free -= 1
@@ -364,9 +365,9 @@ def _give_up_after(end: socket.socket, seconds: float) -> None:
 class _Relayed(ServeError):
     """What a model's process says went wrong; its own log has the traceback."""
 
-    def __init__(self, status: int, code: str, message: str, hint: str) -> None:
+    def __init__(self, status: int, code: str, message: str, hint: str, retry_after: int) -> None:
         super().__init__(message, hint)
-        self.status, self.code = status, code
+        self.status, self.code, self.retry_after = status, code, retry_after
 
 
 def _reply(head: Message, body: bytes, record: telemetry.Record | None) -> Reply:
@@ -374,7 +375,8 @@ def _reply(head: Message, body: bytes, record: telemetry.Record | None) -> Reply
     if "error" in head:
         error = head["error"]
         code, message, hint = (str(error[key]) for key in ("code", "message", "hint"))
-        raise _Relayed(_status(error["status"], 400), code, message, hint)
+        later = max(1, int(error["retry_after"]))
+        raise _Relayed(_status(error["status"], 400), code, message, hint, later)
     if record is not None:
         stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
         record.stages.update({_word(name): float(seconds) for name, seconds in stages})

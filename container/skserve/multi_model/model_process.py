@@ -84,7 +84,13 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
         with _first_to_go(config.machine.memory):
             model = _load(url, config, code, parent)
             threads = config.threads or (1 if model.script else 2)
-            slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
+            slots = Slots(
+                threads,
+                config.queue,
+                config.timeout,
+                config.native_threads or 1,
+                config.longest_wait,
+            )
             _LIBC.malloc_trim(0)  # what loading alone needed
             _check_rest(config)
         protocol.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
@@ -279,8 +285,8 @@ class ModelServer:
 
     def _failed(self, error: BaseException, request_id: str) -> dict[str, Any]:
         """Say what failed in the words of a ServeError; its traceback belongs into this log."""
-        if isinstance(error, TimedOut) and self._single.hung():
-            protocol.tell(self._channel, {"hung": True})
+        if isinstance(error, TimedOut):
+            self._tell_if_hung()
         if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
             answer: ServeError = OutOfMemory("The model ran out of memory.", "Send fewer rows.")
         elif isinstance(error, ServeError):
@@ -294,4 +300,16 @@ class ModelServer:
             "code": answer.code,
             "message": answer.message,
             "hint": answer.hint,
+            "retry_after": getattr(answer, "retry_after", 1),
         }
+
+    def _tell_if_hung(self) -> None:
+        """Tell the zygote that every prediction hangs, as soon as that is so."""
+        left = self._single.hangs_in()
+        if left <= 0:
+            with suppress(OSError):
+                protocol.tell(self._channel, {"hung": True})
+        elif left < float("inf"):
+            again = threading.Timer(left, self._tell_if_hung)
+            again.daemon = True
+            again.start()

@@ -13,7 +13,8 @@ from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.scheduling.batching import Batcher, joinable
-from skserve.scheduling.slots import SMALL, Pace, Slots, safely
+from skserve.scheduling.costs import SMALL, Pace
+from skserve.scheduling.slots import Slots, safely
 from skserve.scheduling.streaming import StreamQueue
 
 
@@ -66,8 +67,12 @@ class LocalModel:
         return self._model is not None and not self.hung()
 
     def hung(self) -> bool:
-        """Whether every slot holds a prediction that outlived its request."""
+        """Whether every slot holds work that has run for as long as a request may take."""
         return self._slots.hung
+
+    def hangs_in(self) -> float:
+        """Return the seconds until that is so, unless some work ends before."""
+        return self._slots.hangs_in()
 
     def place(self) -> AbstractContextManager[None]:
         """Hold a place for one request. Raises Overloaded."""
@@ -95,7 +100,11 @@ class LocalModel:
                 return reply
             return replace(reply, body=StreamQueue(reply.body, self._slots))
 
-        return safely(work) if here else self._slots.run(work, after=_pump)
+        return (
+            safely(work)
+            if here
+            else self._slots.run(work, None, _pump, len(call.body), refusable=True)
+        )
 
     def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None:
         """Answer a body as it is read, each portion in its turn; None where it is needed whole."""

@@ -31,7 +31,7 @@ from skserve.formats.json_text import dumps_anyway
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Call, Reply, attribute
 from skserve.scheduling.local_model import Invocable, Registry
-from skserve.scheduling.slots import Bodies
+from skserve.scheduling.memory import Bodies
 from skserve.serving import compression
 from skserve.serving.body import Environ, Incoming
 from skserve.telemetry import Record
@@ -310,7 +310,7 @@ def failure(error: Exception, request_id: str) -> Response:
     if status >= 500 and not isinstance(error, Overloaded):
         log.error("request %s: %s", request_id, message, exc_info=error)
     if status == 503:
-        headers["Retry-After"] = "1"
+        headers["Retry-After"] = str(getattr(error, "retry_after", 1))
     if len(message) > MESSAGE_LIMIT:
         message = message[:MESSAGE_LIMIT] + "..."
     body = {"code": code, "message": message, "hint": hint, "request_id": request_id}

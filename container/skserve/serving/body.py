@@ -12,7 +12,7 @@ from werkzeug.wsgi import get_content_length
 
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
-from skserve.scheduling.slots import Bodies
+from skserve.scheduling.memory import Bodies
 from skserve.serving import compression
 
 Environ = dict[str, Any]

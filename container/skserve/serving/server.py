@@ -36,7 +36,8 @@ from skserve.multi_model import zygote
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.supervisor import Supervisor
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.slots import Bodies, Slots
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.slots import Slots
 from skserve.serving import multi_model_api
 from skserve.serving.app import create_app
 from skserve.serving.arbiter import Arbiter
@@ -225,7 +226,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             self._keeper.forget()
             self._fleet = ModelClient(self._keeper.control, config, PLACES)
             return multi_model_api.create_app(self._fleet, config, bodies)
-        slots = Slots(plan.threads, config.queue, config.timeout, plan.native_threads)
+        slots = Slots(
+            plan.threads, config.queue, config.timeout, plan.native_threads, config.longest_wait
+        )
         self._registry = LocalModel(slots, batching=config.batching)
         if self._model is not None and not self._model.script.model_warmup_fn:
             self._registry.fill(self._model)

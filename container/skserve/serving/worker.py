@@ -42,7 +42,7 @@ from gunicorn.http.body import LengthReader
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
-from skserve.scheduling.slots import SMALL
+from skserve.scheduling.costs import SMALL
 from skserve.serving.app import HERE
 from skserve.serving.arbiter import ENDINGS
 from skserve.serving.balancer import Balancer
