@@ -20,6 +20,8 @@ from typing import Any
 from skserve.formats.frames import receive_frame, send_frame
 from skserve.machine import addressed, resident
 
+from skserve import privileges
+
 Job = tuple[dict[str, Any], bytes]
 Work = Callable[[dict[str, Any], bytes], Job]
 
@@ -112,6 +114,7 @@ def main(work: Work) -> None:
     """
     end = socket.socket(fileno=os.dup(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    privileges.shield()
     with contextlib.suppress(EOFError):
         last = False
         while not last:

@@ -125,7 +125,7 @@ def _first_to_go(memory: int) -> Iterator[None]:
     is loaded does not go first any more. The file is opened here, while root may still do so.
     """
     try:
-        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        file = privileges.open_own("oom_score_adj", os.O_WRONLY)
         os.write(file, b"1000")
     except OSError:
         yield
@@ -142,6 +142,8 @@ def _first_to_go(memory: int) -> Iterator[None]:
 def _load(url: str, config: Config, code: Source | None, parent: int) -> Model:
     directory = _below(config.models_below, url)
     privileges.give_up_root(replace(config, model_dir=directory))
+    privileges.shield()
+    privileges.confine()
     # After that, because a change of user clears it.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

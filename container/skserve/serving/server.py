@@ -121,6 +121,7 @@ def _serve_many(config: Config) -> NoReturn:
     The zygote they are forked from is made first, while this process has one thread and no port.
     Root is not given up here: the process of each model does so, before it reads the model.
     """
+    privileges.shield()  # those of the workers, of the zygote and of the models as well
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with _failures_said(config):
