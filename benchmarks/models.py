@@ -126,7 +126,6 @@ MODELS: dict[str, Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, n
     "neighbours": _neighbours,
     "neighbours compressed": _neighbours,
     "linear": _linear,
-    "mixed": _mixed,
     "script": _script,
 }
 

@@ -1,12 +1,16 @@
-"""More requests than a server can answer: the real server stays well, and says when to come back."""
+"""More than a server can answer: the real one stays well, and says when to come back."""
 
 from __future__ import annotations
 
+import io
+import re
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import Server, serving
@@ -78,3 +82,31 @@ def test_batch_lets_wait_what_would_be_refused(model_with_script, tmp_path):
         answers = callers.map(lambda _: server.post("5.1,3.5,1.4,0.2", "text/csv"), range(14))
 
         assert {answer.status_code for answer in answers} == {200}
+
+
+def test_small_bodies_that_become_large_tables_end_no_worker(models, tmp_path):
+    """Each becomes 60 MB of numbers, and their answers, where some 90 KB came."""
+    file = io.BytesIO()
+    np.savez_compressed(file, np.random.default_rng(0).random((1_900_000, 4)) < 0.007)
+    body = file.getvalue()
+    with (
+        serving(models("iris"), tmp_path / "log", **ONE, SKSERVE_IN_FLIGHT_MB="200") as server,
+        ThreadPoolExecutor(12) as callers,
+    ):
+        before = children(server)
+        alone = server.post(body, "application/x-npz", Accept="text/csv")
+        assert alone.status_code == 200
+        peak = resident_peak(before[0])
+        statuses = list(
+            callers.map(lambda _: server.post(body, "application/x-npz").status_code, range(12))
+        )
+
+        assert children(server) == before
+        assert set(statuses) == {200, 503}
+        assert resident_peak(before[0]) < 2.5 * peak
+
+
+def resident_peak(pid: int) -> int:
+    """Return the most memory that a process has held, in KiB."""
+    (line,) = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(line)

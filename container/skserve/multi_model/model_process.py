@@ -40,6 +40,7 @@ from skserve.machine import resident
 from skserve.multi_model import protocol
 from skserve.multi_model.protocol import Message
 from skserve.scheduling.local_model import LocalModel
+from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 
 log = logging.getLogger("skserve")
@@ -91,10 +92,11 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
                 config.native_threads or 1,
                 config.longest_wait,
             )
+            bodies = Bodies(max(config.in_flight, config.max_whole))
             _LIBC.malloc_trim(0)  # what loading alone needed
             _check_rest(config)
         protocol.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
-        ModelServer(channel, LocalModel(slots, model, config.batching)).listen()
+        ModelServer(channel, LocalModel(slots, model, config.batching, bodies)).listen()
     except (NoRoom, MemoryError) as error:
         _give_up(channel, 507, str(error) or "There is not enough memory to load the model.")
     except StartError as error:

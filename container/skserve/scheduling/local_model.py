@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.scheduling.batching import Batcher, joinable
 from skserve.scheduling.costs import SMALL, Pace
+from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots, safely
 from skserve.scheduling.streaming import StreamQueue
 
@@ -43,8 +45,16 @@ class Registry(Invocable, Protocol):
 class LocalModel:
     """The registry of one model: loaded before the fork, or `fill`ed later."""
 
-    def __init__(self, slots: Slots, model: Model | None = None, batching: str = "off") -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        model: Model | None = None,
+        batching: str = "off",
+        bodies: Bodies | None = None,
+    ) -> None:
         self._slots = slots
+        self.answered = 0  # calls, so far
+        self._bodies = bodies or Bodies(sys.maxsize)
         self._batching = batching
         self._batcher: Batcher | None = None
         self._filled = threading.Event()
@@ -90,12 +100,16 @@ class LocalModel:
 
     def invoke(self, call: Call, here: bool = False) -> Reply:
         """Answer a call in a slot, or `here` in this thread."""
+        self.answered += 1  # one that is lost among threads does not matter
         model = self._loaded()
         if self._batcher and not here and len(call.body) < SMALL:
             return self._with_others(model, self._batcher, call)
 
         def work() -> Reply:
-            reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
+            with ExitStack() as held:
+                if not here:  # it is small, and the only one
+                    held.enter_context(self._counted(model, call))
+                reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
             if isinstance(reply.body, bytes):
                 return reply
             return replace(reply, body=StreamQueue(reply.body, self._slots))
@@ -121,11 +135,16 @@ class LocalModel:
         """Decode and encode in this thread; only the prediction needs a slot."""
         costs: list[tuple[float, bool]] = []
         own = time.thread_time()
-        reply = model.invoke(call, lambda request, context: batcher(request, context, costs))
+        with self._counted(model, call):
+            reply = model.invoke(call, lambda request, context: batcher(request, context, costs))
         own = time.thread_time() - own
         for cost, alone in costs:
             self._pace.learn(len(call.body), own + cost, alone)
         return reply
+
+    def _counted(self, model: Model, call: Call) -> AbstractContextManager[None]:
+        """Count what will be made of a call while it is worked on. Raises Overloaded."""
+        return self._bodies.hold(model.expected_size(call), len(call.body))
 
     def describe(self) -> dict[str, object]:
         return self._loaded().describe()

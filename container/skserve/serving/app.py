@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import logging
-import random
 import re
+import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import Any, cast
@@ -170,6 +171,8 @@ def invocation(
             if reply is None:
                 body = held.enter_context(incoming.whole(bodies))
                 reply = registry.invoke(_call(body, environ), here)
+                if isinstance(reply.body, bytes):  # until it has left
+                    held.enter_context(bodies.hold(len(reply.body), own=sys.maxsize))
             record.facts["bytes_in"] = incoming.seen
         response = _respond(reply, environ, record, held)
     except Exception as error:
@@ -289,9 +292,12 @@ class Sending:
 
 
 def _request_id(environ: Environ) -> str:
-    """Return the caller's inference id where it has one, else a new one."""
+    """Return the caller's inference id where it has one, else a new one.
+
+    Not one of `random`, which a script may seed.
+    """
     given = environ.get(_INFERENCE_ID, "")
-    return given if _IDENTITY.fullmatch(given) else f"{random.getrandbits(64):016x}"
+    return given if _IDENTITY.fullmatch(given) else secrets.token_hex(8)
 
 
 def failure(error: Exception, request_id: str) -> Response:
