@@ -76,8 +76,10 @@ class Container:
 
 
 @contextmanager
-def container(image: str, model: Path, *options: str, port: int = 8080) -> Iterator[Container]:
-    """Run the image on a model folder until it is ready. A noisy log fails the test."""
+def container(
+    image: str, model: Path, *options: str, port: int = 8080, noisy: bool = False
+) -> Iterator[Container]:
+    """Run the image on a model folder until it is ready. Its log fails the test, if it is noisy."""
     published = None if "none" in options else free_port()
     ports = ["-p", f"127.0.0.1:{published}:{port}"] if published else []
     mount = ["-v", f"{model}:/opt/ml/model:ro"]
@@ -91,8 +93,9 @@ def container(image: str, model: Path, *options: str, port: int = 8080) -> Itera
             assert time.monotonic() < deadline, running.log
             time.sleep(0.05)
         yield running
-        assert "WARNING" not in running.log
-        assert "ERROR" not in running.log
+        if not noisy:
+            assert "WARNING" not in running.log
+            assert "ERROR" not in running.log
     finally:
         docker("rm", "--force", name)
 

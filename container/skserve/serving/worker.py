@@ -547,6 +547,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self.alive and self.app.hung():
             self.log.error("Every prediction of this worker hangs; it is replaced.")
             self.alive = False
+        elif self.alive and (why := self.app.retires()):
+            self.log.info("This worker is replaced: %s.", why)
+            self.alive = False
 
 
 def _body_length(head: bytes) -> int | None:
