@@ -64,17 +64,18 @@ def cost_since() -> Callable[[], float]:
 class Durations:
     """Expects that a body takes as long as the last ones of about its size: their median.
 
-    One that is longer or shorter by chance, such as the first of all, does not change that.
+    One that is longer or shorter by chance, such as the first of all, does not change that: until
+    there are a few, nothing is expected.
     """
 
-    LAST = 9
+    LAST, FEW = 9, 3
 
     def __init__(self) -> None:
         self._last: dict[int | None, deque[float]] = defaultdict(lambda: deque(maxlen=self.LAST))
         self._medians: dict[int | None, float] = {}
 
     def expected(self, size: int | None) -> float:
-        """Return the seconds of a body of `size` bytes, or of any; 0 where there was none yet."""
+        """Return the seconds of a body of `size` bytes, or of any; 0 while unknown."""
         step = None if size is None else size.bit_length()
         return self._medians.get(step, self._medians.get(None, 0.0))
 
@@ -83,4 +84,5 @@ class Durations:
         for step in {None, None if size is None else size.bit_length()}:
             last = self._last[step]
             last.append(seconds)
-            self._medians[step] = statistics.median(last)
+            if len(last) >= self.FEW:
+                self._medians[step] = statistics.median(last)
