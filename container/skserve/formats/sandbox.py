@@ -17,10 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from skserve import privileges
 from skserve.formats.frames import receive_frame, send_frame
 from skserve.machine import addressed, resident
-
-from skserve import privileges
 
 Job = tuple[dict[str, Any], bytes]
 Work = Callable[[dict[str, Any], bytes], Job]

@@ -14,14 +14,13 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from skserve import archive, privileges, telemetry
-from skserve.config import MIB, Config
+from skserve import privileges, telemetry
+from skserve.config import Config
 from skserve.errors import (
     ModelFault,
     NoRoom,
@@ -36,8 +35,8 @@ from skserve.inference import source
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.inference.source import Source
-from skserve.machine import resident
 from skserve.multi_model import protocol
+from skserve.multi_model.memory_guard import check_rest, check_room, first_to_go
 from skserve.multi_model.protocol import Message
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.memory import Bodies
@@ -45,21 +44,8 @@ from skserve.scheduling.slots import Slots
 
 log = logging.getLogger("skserve")
 
-# What a model takes at least beside its file, in bytes: an iris pipeline measures about 8 MiB.
-FLOOR = 8 * MIB
-
-# What is left at least for calls when a model has been loaded, in bytes.
-REST = 16 * MIB
-
-# How many times the size of its file a compressed model takes in memory, at the least. Too low a
-# guess costs a load that ends for want of memory; too high a one would evict others for nothing.
-EXPANSION = 2
-
 # Characters that the process of a model may use to say why it could not load.
 WORDS_LIMIT = 4096
-
-# Share of the memory that a loaded model has on top of its growth in the eyes of the kernel.
-_STANDING = 600
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -82,7 +68,7 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
     """
     parent = os.getppid()
     try:
-        with _first_to_go(config.machine.memory):
+        with first_to_go(config.machine.memory):
             model = _load(url, config, code, parent)
             threads = config.threads or (1 if model.script else 2)
             slots = Slots(
@@ -94,7 +80,7 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
             )
             bodies = Bodies(max(config.in_flight, config.max_whole))
             _LIBC.malloc_trim(0)  # what loading alone needed
-            _check_rest(config)
+            check_rest(config)
         protocol.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
         ModelServer(channel, LocalModel(slots, model, config.batching, bodies)).listen()
     except (NoRoom, MemoryError) as error:
@@ -118,29 +104,6 @@ def _give_up(channel: socket.socket, status: int, message: str) -> None:
         protocol.tell(channel, {"failed": message[:WORDS_LIMIT], "status": status})
 
 
-@contextmanager
-def _first_to_go(memory: int) -> Iterator[None]:
-    """Be the process that the kernel ends if memory runs out; afterwards be judged by growth.
-
-    It ends the process with the most memory plus its adjustment in thousandths of all memory. So a
-    small model that grows without end goes before a large one that does not. Who has said that it
-    is loaded does not go first any more. The file is opened here, while root may still do so.
-    """
-    try:
-        file = privileges.open_own("oom_score_adj", os.O_WRONLY)
-        os.write(file, b"1000")
-    except OSError:
-        yield
-        return
-    try:
-        yield
-        share = resident() * 1000 // memory
-        with suppress(OSError):  # the container's runtime may have raised its minimum
-            os.write(file, b"%d" % max(0, _STANDING - share))
-    finally:
-        os.close(file)
-
-
 def _load(url: str, config: Config, code: Source | None, parent: int) -> Model:
     directory = _below(config.models_below, url)
     privileges.give_up_root(replace(config, model_dir=directory))
@@ -150,7 +113,7 @@ def _load(url: str, config: Config, code: Source | None, parent: int) -> Model:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    _check_room(directory, config)
+    check_room(directory, config)
     # What a script or pip leaves there is removed when this process has ended.
     tempfile.tempdir = tempfile.mkdtemp(prefix=folder_prefix(os.getpid()))
     code = source.beside(directory, config) or code
@@ -174,31 +137,6 @@ def _below(root: Path, url: str) -> Path:
     if not real.is_dir():
         raise StartError(f"{url} is not a folder.")
     return real
-
-
-def _check_room(directory: Path, config: Config) -> None:
-    """Compare what the model will take at the least with the memory that is left. Raises NoRoom."""
-    needed, left = (
-        FLOOR + sum(map(_in_memory, archive.find_models(directory))),
-        config.machine.left(),
-    )
-    if needed > left:
-        raise NoRoom(
-            f"The model needs at least {needed // MIB:,} MiB of memory; {left // MIB:,} are left."
-        )
-
-
-def _check_rest(config: Config) -> None:
-    """Leave memory to those who answer: of many loads at once each saw the same. Raises NoRoom."""
-    left = config.machine.left()
-    if left < REST:
-        raise NoRoom(
-            f"With the model {left // MIB:,} MiB of memory would be left; calls need {REST // MIB}."
-        )
-
-
-def _in_memory(path: Path) -> int:
-    return path.stat().st_size * (EXPANSION if archive.is_compressed(path) else 1)
 
 
 class ModelServer:

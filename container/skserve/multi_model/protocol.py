@@ -29,6 +29,13 @@ def line() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
+def give_up_after(end: socket.socket, seconds: float) -> None:
+    """Limit the time of each step on a socket; 0 is without limit."""
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
 def tell(end: socket.socket, message: Message, *descriptors: int) -> None:
     """Send one message. Raises OSError; BlockingIOError where the other end is not read."""
     packet = json.dumps(message).encode()

@@ -17,8 +17,6 @@ What it holds of a model is an `Entry` in one of these states:
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
 import logging
 import os
 import selectors
@@ -38,29 +36,12 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from skserve.config import Config
-from skserve.inference.calls import Call
-from skserve.inference.model import Model
 from skserve.inference.source import Source
 from skserve.multi_model import model_process, protocol, subreaper
 from skserve.multi_model.log_capture import LogCapture, shown
 from skserve.multi_model.protocol import Message
 
 log = logging.getLogger("skserve")
-
-# What most models are made of: imported once, here, and shared by all of them.
-WARM = (
-    "pandas",
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.feature_extraction.text",
-    "sklearn.impute",
-    "sklearn.linear_model",
-    "sklearn.neighbors",
-    "sklearn.pipeline",
-    "sklearn.preprocessing",
-    "sklearn.svm",
-    "sklearn.tree",
-)
 
 # So many deaths within so many seconds, and a model is not started again until some have passed.
 DEATHS = 5
@@ -146,29 +127,6 @@ class Entry:
     @property
     def registered(self) -> bool:
         return self.state not in (State.NEW, State.LEAVING)
-
-
-def warm() -> None:
-    """Import what models need, and take a first small model through its life.
-
-    What scikit-learn makes at its first use is then made once, and its pages are shared.
-    """
-    logging.disable(logging.INFO)  # no caller asked for this model
-    gc.disable()  # a collection would leave holes, which each model would fill in a copy
-    for name in WARM:
-        importlib.import_module(name)
-    import joblib
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    sample = make_pipeline(StandardScaler(), LogisticRegression()).fit([[0, 0], [1, 1]], [0, 1])
-    with tempfile.TemporaryDirectory(prefix="skserve-") as folder:
-        joblib.dump(sample, Path(folder) / "sample.joblib")
-        Model.load(Path(folder), Config()).invoke(Call(b"[[1, 2]]"))
-    gc.freeze()  # nothing of this is looked at again, and so copied, by a collection in a model
-    gc.enable()
-    logging.disable(logging.NOTSET)
 
 
 def run(

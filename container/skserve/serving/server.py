@@ -32,7 +32,7 @@ from skserve.inference import source
 from skserve.inference.model import Model
 from skserve.inference.source import Source
 from skserve.machine import resident
-from skserve.multi_model import zygote
+from skserve.multi_model import warm_up
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.supervisor import Supervisor
 from skserve.scheduling.local_model import LocalModel
@@ -127,7 +127,7 @@ def _serve_many(config: Config) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with _failures_said(config):
         code = source.shared(config)
-    zygote.warm()
+    warm_up.warm()
     keeper = Supervisor(config, code)
     keeper.start()
     workers = config.workers or max(1, int(config.machine.cpus))
