@@ -40,6 +40,7 @@ from skserve.multi_model.memory_guard import check_rest, check_room, first_to_go
 from skserve.multi_model.protocol import Message
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.memory import Bodies
+from skserve.scheduling.retirement import Retirement
 from skserve.scheduling.slots import Slots
 
 log = logging.getLogger("skserve")
@@ -78,11 +79,12 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
                 config.native_threads or 1,
                 config.longest_wait,
             )
+            retirement = Retirement(config.max_requests, config.machine.memory, config.machine.left)
             bodies = Bodies(max(config.in_flight, config.max_whole))
             _LIBC.malloc_trim(0)  # what loading alone needed
             check_rest(config)
         protocol.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
-        ModelServer(channel, LocalModel(slots, model, config.batching, bodies)).listen()
+        ModelServer(channel, LocalModel(slots, model, config.batching, bodies), retirement).listen()
     except (NoRoom, MemoryError) as error:
         _give_up(channel, 507, str(error) or "There is not enough memory to load the model.")
     except StartError as error:
@@ -142,8 +144,9 @@ def _below(root: Path, url: str) -> Path:
 class ModelServer:
     """The loaded model and the lines on which its calls come, one thread each."""
 
-    def __init__(self, channel: socket.socket, single: LocalModel) -> None:
-        self._channel, self._single = channel, single
+    def __init__(self, channel: socket.socket, single: LocalModel, retirement: Retirement) -> None:
+        self._channel, self._single, self._retirement = channel, single, retirement
+        self._tired = False
         self._lines: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
 
@@ -179,6 +182,7 @@ class ModelServer:
         try:
             while (frame := frames.receive_frame(line)) is not None:
                 self._answer(line, *frame)
+                self._tell_if_tired()
         except (OSError, EOFError, ValueError):
             pass  # the worker is gone, and who asked with it
         finally:
@@ -244,6 +248,14 @@ class ModelServer:
             "hint": answer.hint,
             "retry_after": getattr(answer, "retry_after", 1),
         }
+
+    def _tell_if_tired(self) -> None:
+        """Tell the zygote, once, that another process should take the place of this one."""
+        why = "" if self._tired else self._retirement.reason(self._single.answered)
+        if why:
+            self._tired = True
+            with suppress(OSError):
+                protocol.tell(self._channel, {"tired": why})
 
     def _tell_if_hung(self) -> None:
         """Tell the zygote that every prediction hangs, as soon as that is so."""

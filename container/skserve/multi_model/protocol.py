@@ -11,6 +11,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 # Bytes in the largest message, which is a page of `GET /models`.
@@ -62,3 +65,17 @@ def hear(end: socket.socket) -> tuple[Message, list[int]] | None:
             os.close(descriptor)
         raise ValueError(str(error)) from error
     return message, descriptors
+
+
+@dataclass(eq=False)
+class Peer:
+    """A worker's channel. It asks one thing at a time and waits for the answer."""
+
+    channel: socket.socket
+
+    def answer(self, message: Message, *descriptors: int) -> None:
+        with suppress(OSError):  # the worker is gone, or does not read: its loss
+            tell(self.channel, message, *descriptors)
+
+    def refuse(self, status: int, message: str) -> None:
+        self.answer({"status": status, "message": message})

@@ -29,14 +29,18 @@ RISES, FEW = 6, 3
 # Bytes, and share of what it was, that a process must have grown for that to matter.
 LEAST, SHARE = 64 << 20, 0.5
 
+# Share of the mean rise that each must reach.
+STEADY = 0.3
+
 # Share of the container's memory below which it is short.
 SHORT = 0.1
 
 
 class Growth:
-    """Tells memory that grows without end from memory that comes and goes.
+    """Tells memory that grows without end from memory that comes and goes, or comes to rest.
 
-    What comes and goes leaves the least of each window where it was; a leak raises it in each.
+    What comes and goes leaves the least of each window where it was, and what comes to rest raises
+    it less and less; a leak raises it in each window by about as much.
     """
 
     def __init__(self) -> None:
@@ -59,11 +63,12 @@ class Growth:
 
 
 def _risen(least: list[int], rises: int) -> int:
-    rising = all(one < other for one, other in pairwise(least))
-    if len(least) <= rises or not rising:
+    if len(least) <= rises:
         return 0
     grown = least[-1] - least[0]
-    return grown if grown > max(LEAST, SHARE * least[0]) else 0
+    slowest = min(other - one for one, other in pairwise(least))
+    endless = slowest * rises > STEADY * grown and grown > max(LEAST, SHARE * least[0])
+    return grown if endless else 0
 
 
 class Retirement:
