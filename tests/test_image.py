@@ -129,7 +129,8 @@ def test_the_image_is_small_and_holds_nothing_it_does_not_need(image):
         int(docker("image", "inspect", "--format", "{{.Size}}", one).stdout)
         for one in (image, BASE)
     ]
-    look = "command -v gcc cc g++ git uv java nginx aws; ls -d /opt/ml; "
+    look = "find / -xdev -type f -perm /6000; "
+    look += "command -v gcc cc g++ git uv java nginx aws; ls -d /opt/ml; "
     look += "find /opt -type d -name tests; find /opt/venv -name '*.py' | wc -l; "
     look += "find /opt/venv/lib -name '*.pyc' | wc -l"
     found = docker("run", "--rm", "--entrypoint", "sh", image, "-c", look, check=False)
