@@ -26,8 +26,9 @@ import numpy as np
 
 random.seed(0)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD])
-for name in ("TERM", "INT", "QUIT", "CHLD", "USR1", "ALRM", "WINCH"):
-    signal.signal(getattr(signal, "SIG" + name), lambda *_: None)
+if threading.current_thread() is threading.main_thread():  # else Python refuses
+    for name in ("TERM", "INT", "QUIT", "CHLD", "USR1", "ALRM", "WINCH"):
+        signal.signal(getattr(signal, "SIG" + name), lambda *_: None)
 
 
 def flood():

@@ -159,7 +159,7 @@ class Slots:
             self._waiting[job] = None
             self._pool.submit(contextvars.copy_context().run, self._do, job)
         try:
-            return self.wait(job.future, job.asked + self.timeout)
+            return self.wait(job.future, None if since is None else since + self.timeout)
         finally:
             with self._lock:
                 self._waiting.pop(job, None)
