@@ -188,7 +188,8 @@ class ModelServer:
         finally:
             with self._lock:
                 del self._lines[line]
-            line.close()
+            with suppress(OSError):  # a script may have closed it
+                line.close()
 
     def _answer(self, line: socket.socket, head: Message, body: bytes) -> None:
         """Answer one call. Raises OSError, and EOFError where a body broke off in the middle."""
