@@ -51,7 +51,7 @@ def predict_fn(data, model):
     return np.array([
         len(found),
         sum(can(lambda: open(f"/proc/{pid}/mem", "r+b").close()) for pid in found),
-        sum(can(lambda: os.listdir(f"/proc/{pid}/fd")) for pid in found),
+        sum(can(lambda: os.readlink(f"/proc/{pid}/fd/0")) for pid in found),
         sum(can(lambda: os.kill(pid, 0)) for pid in found),
         int(Path("/proc/self/status").read_text().partition("NoNewPrivs:")[2].split()[0]),
     ])
