@@ -22,6 +22,9 @@ from skserve.scheduling.costs import Durations
 
 T = TypeVar("T")
 
+# Seconds for which an answer is still waited for that is being made when its time is up.
+LEEWAY = 0.05
+
 # How much longer than allowed a wait may be by the estimate, which is as exact as that at best.
 MARGIN = 1.1
 
@@ -213,7 +216,7 @@ class Slots:
         if deadline is None:
             deadline = time.perf_counter() + self.timeout
         while not future.done():
-            left = deadline - time.perf_counter()
+            left = deadline - time.perf_counter() + LEEWAY * future.running()
             if left <= 0:
                 self._give_up(future)
                 break
