@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skserve.scheduling.costs import SMALL
 from tests.conftest import Server, serving
 from tests.test_server import ONE, ROW, SLEEPY, children
 
@@ -42,6 +43,8 @@ def test_overload_is_refused_by_the_time_it_would_wait_and_no_worker_is_taken_fo
     settings = {**ONE, "SAGEMAKER_MODEL_SERVER_TIMEOUT": "2"}
     folder = model_with_script(SLEEPY.format(seconds=0.05))
     with serving(folder, tmp_path / "log", **settings) as server:
+        for _ in range(4):
+            assert server.post(ROW).json() == [0]  # now its pace is known
         before, pings, over = children(server), Counter(), threading.Event()
 
         def ping() -> None:
@@ -85,10 +88,11 @@ def test_batch_lets_wait_what_would_be_refused(model_with_script, tmp_path):
 
 
 def test_small_bodies_that_become_large_tables_end_no_worker(models, tmp_path):
-    """Each becomes 60 MB of numbers, and their answers, where some 90 KB came."""
+    """Each becomes 30 MB of numbers, and their answers, where 60 KB came."""
     file = io.BytesIO()
-    np.savez_compressed(file, np.random.default_rng(0).random((1_900_000, 4)) < 0.007)
+    np.savez_compressed(file, np.random.default_rng(0).random((950_000, 4)) < 0.007)
     body = file.getvalue()
+    assert len(body) < SMALL, "many are decoded at once"
     with (
         serving(models("iris"), tmp_path / "log", **ONE, SKSERVE_IN_FLIGHT_MB="200") as server,
         ThreadPoolExecutor(12) as callers,
@@ -102,7 +106,8 @@ def test_small_bodies_that_become_large_tables_end_no_worker(models, tmp_path):
         )
 
         assert children(server) == before
-        assert set(statuses) == {200, 503}
+        assert 200 in statuses
+        assert set(statuses) <= {200, 503}
         assert resident_peak(before[0]) < 2.5 * peak
 
 
