@@ -7,12 +7,13 @@ requests, answers those that it has, and ends.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
+
+from skserve.machine import resident
 
 log = logging.getLogger("skserve")
 
@@ -83,12 +84,12 @@ class Retirement:
         most: int,
         memory: int,
         left: Callable[[], int],
-        held: Callable[[], int] | None = None,
+        held: Callable[[], int] = resident,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         spread = int(most * JITTER)
         self._most = most and most + random.SystemRandom().randint(-spread, spread)
-        self._memory, self._left, self._held, self._clock = memory, left, held or resident(), clock
+        self._memory, self._left, self._held, self._clock = memory, left, held, clock
         self._growth, self._next, self.grows = Growth(), clock(), False
 
     def reason(self, answered: int) -> str:
@@ -110,18 +111,3 @@ class Retirement:
                 int(SHORT * self._memory) >> 20,
             )
         return "its memory grows without end" if self.grows and short else ""
-
-
-def resident() -> Callable[[], int]:
-    """Return what reads the bytes that this process holds for itself, without what it shares.
-
-    The file is opened once: it stays readable whatever becomes of this process's rights.
-    """
-    file = os.open("/proc/self/statm", os.O_RDONLY)
-    size = os.sysconf("SC_PAGE_SIZE")
-
-    def read() -> int:
-        _, held, shared = map(int, os.pread(file, 200, 0).split()[:3])
-        return (held - shared) * size
-
-    return read
