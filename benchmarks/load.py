@@ -28,6 +28,7 @@ from pathlib import Path
 WRK = shutil.which("wrk")
 PATIENCE = 60  # seconds for one answer
 OPEN_CALLERS = 256  # connections that an open loop may use
+LOST, REFUSED = 0, 503  # statuses
 DRAIN = 3  # seconds after an open loop in which late answers still count
 
 
@@ -46,13 +47,20 @@ class Load:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the callers saw. Latencies are those of good answers; `errors` are all others."""
+    """What the callers saw. Latencies are those of good answers; `errors` are all others.
+
+    Of these `refused` were a 503, half of them within `refused_ms` of being sent, and `lost` were
+    on a connection that ended without an answer. wrk does not tell them apart.
+    """
 
     requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
     errors: int
+    refused: int = 0
+    refused_ms: float = 0.0
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class _Caller:
 
     def __init__(self, address: tuple[str, int], selector: selectors.BaseSelector) -> None:
         self._address, self._selector = address, selector
-        self.due = 0.0
+        self.due = self.sent = 0.0
         self._connect()
 
     def _connect(self) -> None:
@@ -109,7 +117,7 @@ class _Caller:
         self._end = 0  # bytes in the whole answer, once its head is there
 
     def send(self, request: bytes, due: float) -> None:
-        self.due, self._busy = due, True
+        self.due, self.sent, self._busy = due, time.perf_counter(), True
         self._left = memoryview(request)
         self._write()
 
@@ -120,8 +128,8 @@ class _Caller:
         if self._selector.get_key(self._socket).events != wanted:
             self._selector.modify(self._socket, wanted, self)
 
-    def ready(self, events: int) -> bool | None:
-        """Take what has come. Return whether the answer is good once it is whole, else None."""
+    def ready(self, events: int) -> int | None:
+        """Take what has come. Return the status once the answer is whole, 0 if none will come."""
         if events & selectors.EVENT_WRITE:
             self._write()
         if not events & selectors.EVENT_READ:
@@ -135,19 +143,19 @@ class _Caller:
         if not some:
             busy = self._busy
             self._connect_again()
-            return False if busy else None  # an idle connection may be closed at any time
+            return LOST if busy else None  # an idle connection may be closed at any time
         self._seen += some
         if not self._end:
             self._end = self._length()
         if not self._end or len(self._seen) < self._end:
             return None
-        good = self._seen.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))
+        status = int(self._seen[9:12])
         closing = re.search(rb"(?i)\r\nconnection: *close", self._seen[: self._head])
         if closing or self._seen.startswith(b"HTTP/1.0"):
             self._connect_again()
         self._seen.clear()
         self._end, self._busy = 0, False
-        return good
+        return status
 
     def _length(self) -> int:
         self._head = self._seen.find(b"\r\n\r\n") + 4
@@ -178,11 +186,12 @@ def generate(order: Order, load: Load, seconds: float) -> Outcome:
     ]
     selector = selectors.DefaultSelector()
     address = ("127.0.0.1", order.port)
-    count = load.callers if load.rate is None else min(OPEN_CALLERS, max(1, int(load.rate)))
+    count = load.callers if load.rate is None else min(load.callers, max(1, int(load.rate)))
     idle = deque(_Caller(address, selector) for _ in range(count))
     every = list(idle)
     took: list[float] = []
-    sent = bad = 0
+    refused: list[float] = []
+    sent = bad = lost = 0
     began = time.perf_counter()
     ending = began + seconds
     last = ending if load.rate is None else ending + DRAIN
@@ -197,20 +206,27 @@ def generate(order: Order, load: Load, seconds: float) -> Outcome:
             idle.popleft().send(requests[sent % len(requests)], due)
             sent += 1
         for key, events in selector.select(max(0.0, wake - now)):
-            good = key.data.ready(events)
-            if good is None:
+            status = key.data.ready(events)
+            if status is None:
                 continue
             idle.append(key.data)
-            if good:
+            if status == 200:
                 took.append(time.perf_counter() - key.data.due)
-            else:
-                bad += 1
+                continue
+            bad += 1
+            lost += status == LOST
+            if status == REFUSED:
+                refused.append(time.perf_counter() - key.data.sent)
     errors = bad if total is None else total - len(took)  # what was never answered is none either
     for caller in every:
         caller.close()
-    took.sort()
-    p50, p99 = (1e3 * took[int(part * len(took))] if took else 0.0 for part in (0.5, 0.99))
-    return Outcome(len(took), seconds, p50, p99, errors)
+    p50, p99, middle = _at(took, 0.5), _at(took, 0.99), _at(refused, 0.5)
+    return Outcome(len(took), seconds, p50, p99, errors, len(refused), middle, lost)
+
+
+def _at(took: list[float], part: float) -> float:
+    """Return the milliseconds within which that part of all was over."""
+    return 1e3 * sorted(took)[int(part * len(took))] if took else 0.0
 
 
 def _bodies(path: str) -> list[bytes]:

@@ -113,6 +113,10 @@ def records(rows: np.ndarray) -> bytes:
     return json.dumps([dict(zip(MIXED, row, strict=True)) for row in rows.tolist()]).encode()
 
 
+def _script(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    return _iris(rng, small)
+
+
 MODELS: dict[str, Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, np.ndarray]]] = {
     "iris": _iris,
     "iris pipeline": _pipeline,
@@ -122,6 +126,17 @@ MODELS: dict[str, Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, n
     "neighbours": _neighbours,
     "neighbours compressed": _neighbours,
     "linear": _linear,
+    "script": _script,
+}
+
+SCRIPTS = {
+    "script": """import time
+
+
+def predict_fn(data, model):
+    time.sleep(0.05)
+    return model.predict(data)
+""",
 }
 
 
@@ -137,6 +152,9 @@ def case(name: str, cache: Path, small: bool = False) -> Case:
         (folder / "model").mkdir(parents=True, exist_ok=True)
         compress = 1 if name.endswith("compressed") else 0
         joblib.dump(model, folder / "model" / "model.joblib", compress=compress)
+        if name in SCRIPTS:
+            (folder / "model" / "code").mkdir(exist_ok=True)
+            (folder / "model" / "code" / "inference.py").write_text(SCRIPTS[name])
         np.savez(
             folder / "case.npz",
             rows=asked,

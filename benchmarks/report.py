@@ -17,8 +17,8 @@ BEST_PEER = "best peer"
 
 # Of several rounds the quickest counts, for every server: other work on a machine only slows down.
 # Where that would hide a fault, the worst counts.
-BETTER = {"rps": max, "cpus": max}
-WORSE = {"share": max, "errors": max, "of_data": max, "pss_mib": max}
+BETTER = {"rps": max, "cpus": max, "goodput": max}
+WORSE = {"share": max, "errors": max, "ping_ms": max, "lost": max, "of_data": max, "pss_mib": max}
 
 UNITS = {
     "rps": "requests/s",
@@ -30,6 +30,10 @@ UNITS = {
     "cpus": "CPUs in use",
     "share": "of the CPU time, busiest worker",
     "of_data": "of the data's size",
+    "refused_ms": "ms until a 503, median",
+    "ping_ms": "ms, the slowest ping",
+    "goodput": "of the best throughput",
+    "lost": "requests without an answer",
 }
 
 
@@ -270,6 +274,10 @@ VALUES = {
     "pss_mib": "PSS MiB",
     "seconds": "s",
     "cpus": "CPUs",
+    "refused_ms": "503 ms",
+    "ping_ms": "ping ms",
+    "goodput": "of best",
+    "lost": "lost",
     "errors": "errors",
 }
 FIGURES_HEAD = ["work", "load", "server", *VALUES.values()]

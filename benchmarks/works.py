@@ -21,6 +21,7 @@ from benchmarks.bench import Bench, Figure, closed, cost
 from benchmarks.load import Load
 from benchmarks.many import many
 from benchmarks.ours import OURS
+from benchmarks.overload import overload
 from benchmarks.peers import PEERS
 from benchmarks.servers import Failed, Running, good, post
 
@@ -180,6 +181,7 @@ WORKS: dict[str, Callable[[str, Bench], Iterator[Figure]]] = {
     "start": start,
     "memory": memory,
     "many": many,
+    "overload": overload,
 }
 
 

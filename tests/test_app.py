@@ -18,7 +18,8 @@ from skserve.errors import BadRequest, NotReady, Overloaded
 from skserve.inference.calls import Reply
 from skserve.inference.model import Model
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.slots import Bodies, Slots
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.slots import Slots
 from skserve.serving.app import ATTRIBUTES, HERE, INFERENCE_ID, create_app
 
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"

@@ -9,7 +9,7 @@ from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
-from skserve.scheduling.slots import Bodies
+from skserve.scheduling.memory import Bodies
 from skserve.serving.body import Incoming
 
 

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skserve.errors import ModelFault, NotReady, Overloaded, TimedOut
+from skserve.scheduling.costs import Durations, Pace
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.slots import Bodies, Pace, Slots
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.slots import Slots
 from skserve.telemetry import begin, note
 
 
@@ -112,12 +114,84 @@ def test_who_waits_behind_predictions_that_all_hang_is_answered_at_once():
 def test_a_slot_that_is_not_free_in_time_is_said():
     slots, gate = Slots(2, 4, timeout=0.5), threading.Event()
     with ThreadPoolExecutor(3) as callers:
-        running = [callers.submit(slots.run, lambda: gate.wait(0.4)) for _ in range(2)]
+        streams = [
+            callers.submit(slots.run, lambda: 7, after=lambda _: gate.wait(2)) for _ in range(2)
+        ]
         time.sleep(0.05)
-        blocked = [callers.submit(slots.run, lambda: gate.wait(0.45)) for _ in range(1)]
-        with pytest.raises(TimedOut, match="longer than"):
-            blocked[0].result(2)
-        assert [one.result(1) for one in running] == [False, False]
+        with pytest.raises(TimedOut, match="No prediction slot was free"):
+            slots.run(lambda: 7)
+        gate.set()
+        assert [one.result(1) for one in streams] == [7, 7]
+
+
+def test_what_cannot_end_in_its_time_is_not_started():
+    slots, started = Slots(1, 4, timeout=1), []
+
+    for _ in range(Durations.FEW):
+        slots.run(lambda: time.sleep(0.3))
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(slots.run, lambda: time.sleep(0.8))
+        time.sleep(0.05)
+        with pytest.raises(Overloaded, match=r"After 0\.\d s .* 1 s .* not started") as refused:
+            slots.run(lambda: started.append(1))
+        assert refused.value.reason == "late"
+        first.result()
+    assert started == []
+
+
+def test_only_what_has_run_for_the_timeout_hangs():
+    slots, gate = Slots(1, 4, timeout=1), threading.Event()
+    slots.run(lambda: 7, size=1)
+    with ThreadPoolExecutor(3) as callers:
+        callers.submit(slots.run, lambda: time.sleep(0.8))
+        time.sleep(0.05)
+        late = callers.submit(slots.run, lambda: gate.wait(0.6), size=1)  # its time ends first
+        assert isinstance(late.exception(), TimedOut)
+
+        assert not slots.hung
+        assert slots.run(lambda: 7) == 7
+
+
+def test_what_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back():
+    slots = Slots(1, 100, timeout=10, longest_wait=0.3)
+    for _ in range(Durations.FEW):
+        slots.run(lambda: time.sleep(0.1), size=100)
+    with ThreadPoolExecutor(10) as callers:
+        asked = [
+            callers.submit(slots.run, lambda: time.sleep(0.1), size=100, refusable=True)
+            for _ in range(10)
+        ]
+        refused = [one.exception() for one in asked if one.exception()]
+        with slots.place():
+            pass  # nothing waits any more
+
+    assert 5 <= len(refused) <= 7
+    assert {type(one) for one in refused} == {Overloaded}
+    assert {(one.reason, one.retry_after) for one in refused} == {("wait", 1)}
+
+
+def test_a_slot_that_is_free_takes_what_it_is_given_whatever_the_pace():
+    slots = Slots(1, 4, timeout=0.2, longest_wait=0.01)
+    for _ in range(3):
+        with pytest.raises(TimedOut):
+            slots.run(lambda: time.sleep(0.3))
+        while slots.in_progress:
+            time.sleep(0.01)
+    assert slots.run(lambda: 7, refusable=True) == 7
+
+
+def test_small_bodies_are_expected_to_take_as_long_as_small_ones():
+    durations = Durations()
+    durations.learn(100, 8.0)
+    assert durations.expected(100) == 0, "the first is no measure"
+    for seconds in (0.1, 0.1, 9.0, 0.1):
+        durations.learn(100, seconds)
+    for _ in range(Durations.FEW):
+        durations.learn(1 << 20, 5.0)
+
+    assert durations.expected(120) == 0.1, "one of them does not matter"
+    assert durations.expected(1 << 20) == 5
+    assert durations.expected(1 << 10) == 5, "as most of the last"
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), SystemExit("x"), KeyboardInterrupt()])

@@ -76,8 +76,10 @@ class Container:
 
 
 @contextmanager
-def container(image: str, model: Path, *options: str, port: int = 8080) -> Iterator[Container]:
-    """Run the image on a model folder until it is ready. A noisy log fails the test."""
+def container(
+    image: str, model: Path, *options: str, port: int = 8080, noisy: bool = False
+) -> Iterator[Container]:
+    """Run the image on a model folder until it is ready. Its log fails the test, if it is noisy."""
     published = None if "none" in options else free_port()
     ports = ["-p", f"127.0.0.1:{published}:{port}"] if published else []
     mount = ["-v", f"{model}:/opt/ml/model:ro"]
@@ -91,8 +93,9 @@ def container(image: str, model: Path, *options: str, port: int = 8080) -> Itera
             assert time.monotonic() < deadline, running.log
             time.sleep(0.05)
         yield running
-        assert "WARNING" not in running.log
-        assert "ERROR" not in running.log
+        if not noisy:
+            assert "WARNING" not in running.log
+            assert "ERROR" not in running.log
     finally:
         docker("rm", "--force", name)
 
@@ -126,7 +129,8 @@ def test_the_image_is_small_and_holds_nothing_it_does_not_need(image):
         int(docker("image", "inspect", "--format", "{{.Size}}", one).stdout)
         for one in (image, BASE)
     ]
-    look = "command -v gcc cc g++ git uv java nginx aws; ls -d /opt/ml; "
+    look = "find / -xdev -type f -perm /6000; "
+    look += "command -v gcc cc g++ git uv java nginx aws; ls -d /opt/ml; "
     look += "find /opt -type d -name tests; find /opt/venv -name '*.py' | wc -l; "
     look += "find /opt/venv/lib -name '*.pyc' | wc -l"
     found = docker("run", "--rm", "--entrypoint", "sh", image, "-c", look, check=False)

@@ -27,7 +27,7 @@ DOORS = {
     "flask": {"serving.app", "serving.browser", "serving.multi_model_api"},
     "werkzeug": {"serving.app", "serving.body", "serving.browser"},
     "gunicorn": {"serving.arbiter", "serving.body", "serving.server", "serving.worker"},
-    "joblib": {"inference.artifact", "inference.mapped", "multi_model.zygote"},
+    "joblib": {"inference.artifact", "inference.mapped", "multi_model.warm_up"},
     "skops": {"inference.artifact"},
     "boto3": {"inference.source"},
     "botocore": {"inference.source"},
@@ -48,7 +48,7 @@ DOORS = {
     "sklearn": {
         "inference.artifact",
         "inference.fitted",
-        "multi_model.zygote",
+        "multi_model.warm_up",
         "training.recipe",
         "training.evaluation",
         "training.report",

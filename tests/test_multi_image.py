@@ -15,7 +15,7 @@ import requests
 from tests.conftest import free_port
 from tests.test_image import Container, docker, readable
 from tests.test_image import pytestmark as needs_docker
-from tests.test_multi_model import ModelClient
+from tests.test_multi_model import ManyModels
 from tests.test_server import until
 
 pytestmark = needs_docker
@@ -47,7 +47,7 @@ curl -s -o /dev/null -w '%{http_code}\\n' -XDELETE localhost:PORT/models/m1
 
 
 @contextmanager
-def contained(image: str, root: Path, options: Sequence[str] = ()) -> Iterator[ModelClient]:
+def contained(image: str, root: Path, options: Sequence[str] = ()) -> Iterator[ManyModels]:
     """Run the image on a folder of models until it is told to end."""
     published = free_port()
     options = ["-p", f"127.0.0.1:{published}:8080", *options]
@@ -56,7 +56,7 @@ def contained(image: str, root: Path, options: Sequence[str] = ()) -> Iterator[M
     running = Container(name, f"http://127.0.0.1:{published}")
     try:
         until(running.ready, 60)
-        yield ModelClient(running, Path("/opt/ml/models"))
+        yield ManyModels(running, Path("/opt/ml/models"))
         assert docker("stop", "--time", "30", name).returncode == 0
         assert docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout == "0\n"
         assert "Traceback" not in running.log
@@ -65,7 +65,7 @@ def contained(image: str, root: Path, options: Sequence[str] = ()) -> Iterator[M
 
 
 @pytest.fixture(scope="module")
-def fleet(image, add, tmp_path_factory) -> Iterator[ModelClient]:
+def fleet(image, add, tmp_path_factory) -> Iterator[ManyModels]:
     """Return a container of 1 GiB with a read-only disk and a user without a name."""
     root = tmp_path_factory.mktemp("models")
     scripts = {"m1": "", "allocates": ALLOCATES, "starves": STARVES, "prints": PRINTS,
@@ -78,7 +78,7 @@ def fleet(image, add, tmp_path_factory) -> Iterator[ModelClient]:
         yield running
 
 
-def load(fleet: ModelClient, name: str, model: str = "") -> requests.Response:
+def load(fleet: ManyModels, name: str, model: str = "") -> requests.Response:
     return fleet.load(name, f"/opt/ml/models/{model or name}/model")
 
 

@@ -26,6 +26,7 @@ import pytest
 import requests
 
 import skserve.multi_model.client
+import skserve.multi_model.pool
 import skserve.multi_model.supervisor
 import skserve.serving.multi_model_api
 from skserve.config import Config
@@ -937,7 +938,7 @@ def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(mon
 )
 def test_a_model_is_cheap_if_it_says_so_and_is(said, seconds, cheap):
     ours, _ = socket.socketpair()
-    line = skserve.multi_model.client._Line(ours.detach(), 1, False, 1)
+    line = skserve.multi_model.pool.ModelConnection(ours.detach(), 1, False, 1)
 
     line.learn(100, 0.001, True)
     line.learn(100, seconds, said)

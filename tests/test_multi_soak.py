@@ -18,7 +18,7 @@ import pytest
 
 from tests.test_image import pytestmark as needs_docker
 from tests.test_multi_image import contained
-from tests.test_multi_model import ModelClient, children, fleet
+from tests.test_multi_model import ManyModels, children, fleet
 from tests.test_server import until
 
 pytestmark = pytest.mark.soak
@@ -36,7 +36,7 @@ DOCUMENTED = {200, 404, 409, 500, 503, 507}
 
 
 @pytest.fixture(params=PLACES)
-def place(request, tmp_path) -> Callable[[Path], AbstractContextManager[ModelClient]]:
+def place(request, tmp_path) -> Callable[[Path], AbstractContextManager[ManyModels]]:
     """Return what runs the server on a folder of models."""
     if request.param == "process":
         return partial(fleet, log=tmp_path / "log")
@@ -70,7 +70,7 @@ def test_a_thousand_rounds_with_kills_leave_everything_as_it_was(add, tmp_path, 
         assert running.invoke(NAMES[7]).json() == [7]
 
 
-def rounds(running: ModelClient) -> tuple[Counter[int], list[str]]:
+def rounds(running: ManyModels) -> tuple[Counter[int], list[str]]:
     """Return how often each status was answered, and what is neither right nor documented."""
     left, lock = iter(range(ROUNDS)), threading.Lock()
     seen: Counter[int] = Counter()
@@ -99,7 +99,7 @@ def rounds(running: ModelClient) -> tuple[Counter[int], list[str]]:
 
 
 @contextmanager
-def kills(running: ModelClient) -> Iterator[list[int]]:
+def kills(running: ManyModels) -> Iterator[list[int]]:
     """Kill a model's process five times a second; the list grows by who was killed."""
     chance, stop = random.Random(0), threading.Event()
     killed: list[int] = []

@@ -33,7 +33,8 @@ from skserve.formats.media_types import CSV, JSON, JSON_LINES, NDJSON, NPY
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.slots import Bodies, Slots
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.slots import Slots
 from skserve.serving.app import Sending, create_app
 
 BATCH = Config.from_env({"SAGEMAKER_BATCH": "true"})

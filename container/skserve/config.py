@@ -8,6 +8,7 @@ empty string means unset. A value that does not parse is a `StartError`.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
@@ -95,6 +96,11 @@ class HttpSettings(ProcessSettings):
     """Predictions one worker runs at the same time."""
     queue: int = setting("SKSERVE_QUEUE", whole(0, 1000), 128)
     """Requests one worker lets wait for a thread; a 503 above."""
+    queue_seconds: float | None = setting(
+        "SKSERVE_QUEUE_SECONDS", SECONDS, shown="half the timeout; in batch no limit"
+    )
+    """Seconds a request may wait for a thread: what by the measured pace would wait longer is a 503
+    at once."""
     timeout: float = setting(
         "SAGEMAKER_MODEL_SERVER_TIMEOUT", SECONDS, 60.0, shown="60; in batch 3600"
     )
@@ -106,7 +112,7 @@ class HttpSettings(ProcessSettings):
     in_flight_mb: int | None = setting(
         "SKSERVE_IN_FLIGHT_MB", whole(1, 1 << 20), shown="a sixteenth of the memory"
     )
-    """MiB of bodies held at once over all workers; a 503 above."""
+    """MiB of bodies, as tables with their answers, held at once over all workers; a 503 above."""
     batching: str = setting("SKSERVE_BATCHING", choice("auto", "on", "off"), "auto")
     """Answer requests that wait at the same moment by one call: `auto` where scikit-learn's own
     classes answer each row by itself, `on` where you say so of your model or `predict_fn`."""
@@ -114,6 +120,19 @@ class HttpSettings(ProcessSettings):
     """`off` loads the model in each worker instead of once before they fork."""
     page: bool = setting("SKSERVE_PAGE", SWITCH, True, shown="on")
     """`off` answers `GET /` with JSON to browsers too, instead of the page to try the model."""
+
+    max_requests: int = setting("SKSERVE_MAX_REQUESTS", whole(0, 1 << 40), 0)
+    """Requests after which a process is replaced, a tenth more or fewer; 0 is never."""
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a request may wait for a thread, as far as that can be foreseen."""
+        return self.queue_seconds or (math.inf if self.batch else self.timeout / 2)
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes of bodies, and of what is made of them, held at once over all workers."""
+        return (self.in_flight_mb or self.machine.memory // MIB // 16) * MIB
 
     @property
     def max_body(self) -> int:

@@ -67,10 +67,21 @@ class HookError(ServeError):
 
 
 class Overloaded(ServeError):
-    """As many requests are waiting as may wait."""
+    """A request that is refused for the sake of those before it.
+
+    `reason` is one word for it: `places` (as many wait as may), `wait` (it would wait too long),
+    `late` (too little of its time is left), `memory`, `hung` or `model`. `retry_after` is in
+    seconds.
+    """
 
     status = 503
     code = "overloaded"
+
+    def __init__(
+        self, message: str, hint: str = "", reason: str = "model", retry_after: int = 1
+    ) -> None:
+        super().__init__(message, hint)
+        self.reason, self.retry_after = reason, retry_after
 
 
 class NotReady(ServeError):

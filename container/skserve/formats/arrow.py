@@ -54,6 +54,20 @@ def read_columns(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     return Decoded(Table([list(row) for row in zip(*columns, strict=True)], names))
 
 
+def parquet_shape(body: bytes) -> tuple[int, int]:
+    """Return the rows and columns that the footer of a Parquet file claims. Raises ValueError."""
+    length = int.from_bytes(body[-8:-4], "little") + 8
+    if length > len(body) - 4:
+        raise ValueError("no footer")
+    try:
+        found, _ = _helper.ask({"do": "shape"}, b"PAR1" + body[-length:], _MEMORY)
+    except HelperError as error:
+        raise ValueError("no footer") from error
+    if "error" in found:
+        raise ValueError(found["error"])
+    return found["rows"], found["columns"]
+
+
 def write_columns(answer: Answer, media_type: str) -> bytes:
     """Write one column for each number of a row, named by its part of the answer."""
     heads: list[tuple[str, str | list[str | None]]] = []
@@ -91,9 +105,12 @@ def ready() -> Work:
     for form in FORMS.values():  # so that threads and their heaps are there before any limit is
         tiny = _write({"form": form, "rows": 1, "heads": [("x", "<f8")]}, b"12345678")
         _read({"form": form, "limit": 1 << 20, "numeric": True}, tiny)
-    return lambda facts, body: (
-        _read(facts, body) if facts["do"] == "read" else ({}, _write(facts, body))
-    )
+    jobs: dict[str, Work] = {
+        "read": _read,
+        "shape": _shape,
+        "write": lambda facts, body: ({}, _write(facts, body)),
+    }
+    return lambda facts, body: jobs[facts["do"]](facts, body)
 
 
 class _LimitError(Exception):
@@ -121,6 +138,14 @@ def _read(facts: dict[str, Any], body: bytes) -> Job:
     }
     shaped = np.stack(numbers, axis=1 if matrix else 0) if numbers else np.empty(0)
     return found, shaped.tobytes()
+
+
+def _shape(facts: dict[str, Any], body: bytes) -> Job:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = pq.read_metadata(pa.BufferReader(body))
+    return {"rows": max(0, found.num_rows), "columns": max(0, found.num_columns)}, b""
 
 
 def _table(form: str, body: bytes, limit: int) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from skserve import privileges
 from skserve.formats.frames import receive_frame, send_frame
 from skserve.machine import addressed, resident
 
@@ -112,6 +113,7 @@ def main(work: Work) -> None:
     """
     end = socket.socket(fileno=os.dup(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    privileges.shield()
     with contextlib.suppress(EOFError):
         last = False
         while not last:

@@ -21,8 +21,9 @@ from skserve.estimators.outline import outline
 from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.formats.json_text import dumps
 from skserve.formats.media_types import JSON
+from skserve.formats.sizes import expected_size
 from skserve.formats.spool import check_spool
-from skserve.inference import artifact, declaration, hooks, source
+from skserve.inference import artifact, calls, declaration, hooks, source
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.chunked import ChunkedBody
 from skserve.inference.estimator_handler import EstimatorHandler
@@ -94,6 +95,12 @@ class Model:
                 y = self.handler.predict(request, context)
         with stage("encode"):
             return self.handler.encode(y, request, context)
+
+    def expected_size(self, call: Call) -> int:
+        """Return the bytes that a call's table and its answer will take; 0 where a script reads."""
+        if self.script.input_fn or self.script.transform_fn:
+            return 0
+        return expected_size(call.body, calls.content_type(call).name, self.handler.schema)
 
     def transform(self, call: Call) -> ChunkedBody | None:
         """Take on a call whose body is still to come, if it can be answered in chunks."""

@@ -14,14 +14,13 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from skserve import archive, privileges, telemetry
-from skserve.config import MIB, Config
+from skserve import privileges, telemetry
+from skserve.config import Config
 from skserve.errors import (
     ModelFault,
     NoRoom,
@@ -37,29 +36,18 @@ from skserve.inference import source
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.inference.source import Source
-from skserve.machine import resident
 from skserve.multi_model import protocol
+from skserve.multi_model.memory_guard import check_rest, check_room, first_to_go
 from skserve.multi_model.protocol import Message
 from skserve.scheduling.local_model import LocalModel
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.retirement import Retirement
 from skserve.scheduling.slots import Slots
 
 log = logging.getLogger("skserve")
 
-# What a model takes at least beside its file, in bytes: an iris pipeline measures about 8 MiB.
-FLOOR = 8 * MIB
-
-# What is left at least for calls when a model has been loaded, in bytes.
-REST = 16 * MIB
-
-# How many times the size of its file a compressed model takes in memory, at the least. Too low a
-# guess costs a load that ends for want of memory; too high a one would evict others for nothing.
-EXPANSION = 2
-
 # Characters that the process of a model may use to say why it could not load.
 WORDS_LIMIT = 4096
-
-# Share of the memory that a loaded model has on top of its growth in the eyes of the kernel.
-_STANDING = 600
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -82,14 +70,22 @@ def run(url: str, channel: socket.socket, config: Config, code: Source | None) -
     """
     parent = os.getppid()
     try:
-        with _first_to_go(config.machine.memory):
+        with first_to_go(config.machine.memory):
             model = _load(url, config, code, parent)
             threads = config.threads or (1 if model.script else 2)
-            slots = Slots(threads, config.queue, config.timeout, config.native_threads or 1)
+            slots = Slots(
+                threads,
+                config.queue,
+                config.timeout,
+                config.native_threads or 1,
+                config.longest_wait,
+            )
+            retirement = Retirement(config.max_requests, config.machine.memory, config.machine.left)
+            bodies = Bodies(max(config.in_flight, config.max_whole))
             _LIBC.malloc_trim(0)  # what loading alone needed
-            _check_rest(config)
+            check_rest(config)
         protocol.tell(channel, {"loaded": model.title, "scripted": bool(model.script)})
-        ModelServer(channel, LocalModel(slots, model, config.batching)).listen()
+        ModelServer(channel, LocalModel(slots, model, config.batching, bodies), retirement).listen()
     except (NoRoom, MemoryError) as error:
         _give_up(channel, 507, str(error) or "There is not enough memory to load the model.")
     except StartError as error:
@@ -111,37 +107,16 @@ def _give_up(channel: socket.socket, status: int, message: str) -> None:
         protocol.tell(channel, {"failed": message[:WORDS_LIMIT], "status": status})
 
 
-@contextmanager
-def _first_to_go(memory: int) -> Iterator[None]:
-    """Be the process that the kernel ends if memory runs out; afterwards be judged by growth.
-
-    It ends the process with the most memory plus its adjustment in thousandths of all memory. So a
-    small model that grows without end goes before a large one that does not. Who has said that it
-    is loaded does not go first any more. The file is opened here, while root may still do so.
-    """
-    try:
-        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-        os.write(file, b"1000")
-    except OSError:
-        yield
-        return
-    try:
-        yield
-        share = resident() * 1000 // memory
-        with suppress(OSError):  # the container's runtime may have raised its minimum
-            os.write(file, b"%d" % max(0, _STANDING - share))
-    finally:
-        os.close(file)
-
-
 def _load(url: str, config: Config, code: Source | None, parent: int) -> Model:
     directory = _below(config.models_below, url)
     privileges.give_up_root(replace(config, model_dir=directory))
+    privileges.shield()
+    privileges.confine()
     # After that, because a change of user clears it.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    _check_room(directory, config)
+    check_room(directory, config)
     # What a script or pip leaves there is removed when this process has ended.
     tempfile.tempdir = tempfile.mkdtemp(prefix=folder_prefix(os.getpid()))
     code = source.beside(directory, config) or code
@@ -167,36 +142,12 @@ def _below(root: Path, url: str) -> Path:
     return real
 
 
-def _check_room(directory: Path, config: Config) -> None:
-    """Compare what the model will take at the least with the memory that is left. Raises NoRoom."""
-    needed, left = (
-        FLOOR + sum(map(_in_memory, archive.find_models(directory))),
-        config.machine.left(),
-    )
-    if needed > left:
-        raise NoRoom(
-            f"The model needs at least {needed // MIB:,} MiB of memory; {left // MIB:,} are left."
-        )
-
-
-def _check_rest(config: Config) -> None:
-    """Leave memory to those who answer: of many loads at once each saw the same. Raises NoRoom."""
-    left = config.machine.left()
-    if left < REST:
-        raise NoRoom(
-            f"With the model {left // MIB:,} MiB of memory would be left; calls need {REST // MIB}."
-        )
-
-
-def _in_memory(path: Path) -> int:
-    return path.stat().st_size * (EXPANSION if archive.is_compressed(path) else 1)
-
-
 class ModelServer:
     """The loaded model and the lines on which its calls come, one thread each."""
 
-    def __init__(self, channel: socket.socket, single: LocalModel) -> None:
-        self._channel, self._single = channel, single
+    def __init__(self, channel: socket.socket, single: LocalModel, retirement: Retirement) -> None:
+        self._channel, self._single, self._retirement = channel, single, retirement
+        self._tired = False
         self._lines: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
 
@@ -232,12 +183,14 @@ class ModelServer:
         try:
             while (frame := frames.receive_frame(line)) is not None:
                 self._answer(line, *frame)
+                self._tell_if_tired()
         except (OSError, EOFError, ValueError):
             pass  # the worker is gone, and who asked with it
         finally:
             with self._lock:
                 del self._lines[line]
-            line.close()
+            with suppress(OSError):  # a script may have closed it
+                line.close()
 
     def _answer(self, line: socket.socket, head: Message, body: bytes) -> None:
         """Answer one call. Raises OSError, and EOFError where a body broke off in the middle."""
@@ -283,8 +236,8 @@ class ModelServer:
 
     def _failed(self, error: BaseException, request_id: str) -> dict[str, Any]:
         """Say what failed in the words of a ServeError; its traceback belongs into this log."""
-        if isinstance(error, TimedOut) and self._single.hung():
-            protocol.tell(self._channel, {"hung": True})
+        if isinstance(error, TimedOut):
+            self._tell_if_hung()
         if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
             answer: ServeError = OutOfMemory("The model ran out of memory.", "Send fewer rows.")
         elif isinstance(error, ServeError):
@@ -298,4 +251,24 @@ class ModelServer:
             "code": answer.code,
             "message": answer.message,
             "hint": answer.hint,
+            "retry_after": getattr(answer, "retry_after", 1),
         }
+
+    def _tell_if_tired(self) -> None:
+        """Tell the zygote, once, that another process should take the place of this one."""
+        why = "" if self._tired else self._retirement.reason(self._single.answered)
+        if why:
+            self._tired = True
+            with suppress(OSError):
+                protocol.tell(self._channel, {"tired": why})
+
+    def _tell_if_hung(self) -> None:
+        """Tell the zygote that every prediction hangs, as soon as that is so."""
+        left = self._single.hangs_in()
+        if left <= 0:
+            with suppress(OSError):
+                protocol.tell(self._channel, {"hung": True})
+        elif left < float("inf"):
+            again = threading.Timer(left, self._tell_if_hung)
+            again.daemon = True
+            again.start()

@@ -11,6 +11,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 # Bytes in the largest message, which is a page of `GET /models`.
@@ -27,6 +30,13 @@ def channel() -> tuple[socket.socket, socket.socket]:
 def line() -> tuple[socket.socket, socket.socket]:
     """Return the two ends of a new line."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def give_up_after(end: socket.socket, seconds: float) -> None:
+    """Limit the time of each step on a socket; 0 is without limit."""
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def tell(end: socket.socket, message: Message, *descriptors: int) -> None:
@@ -55,3 +65,17 @@ def hear(end: socket.socket) -> tuple[Message, list[int]] | None:
             os.close(descriptor)
         raise ValueError(str(error)) from error
     return message, descriptors
+
+
+@dataclass(eq=False)
+class Peer:
+    """A worker's channel. It asks one thing at a time and waits for the answer."""
+
+    channel: socket.socket
+
+    def answer(self, message: Message, *descriptors: int) -> None:
+        with suppress(OSError):  # the worker is gone, or does not read: its loss
+            tell(self.channel, message, *descriptors)
+
+    def refuse(self, status: int, message: str) -> None:
+        self.answer({"status": status, "message": message})

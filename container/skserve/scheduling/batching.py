@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from skserve import telemetry
-from skserve.errors import TimedOut
 from skserve.formats.answer import Answer
 from skserve.inference.calls import Request
 from skserve.inference.hooks import Hooks
-from skserve.scheduling.slots import Slots, cost_since
+from skserve.scheduling.costs import cost_since
+from skserve.scheduling.slots import Slots, hangs, no_slot, safely, took_too_long
 
 # Rows of one call: more of them take longer and save no more, while others wait.
 ROWS = 256
@@ -59,8 +59,13 @@ class _Piece:
     def over(self) -> bool:
         return self.ended > 0
 
+    @property
+    def rows(self) -> int:
+        return self.request.n_rows or 0
+
     def finish(self, answer: Any, error: Exception | None) -> None:
         self.answer, self.error, self.ended = answer, error, time.perf_counter()
+        self.began = self.began or self.ended
         self.told.set()
 
 
@@ -84,9 +89,10 @@ class Batcher:
         """
         kind = _kind(request)
         if kind is None:
-            return self._slots.run(lambda: self._alone(request, context))
+            return self._slots.run(lambda: self._alone(request, context), refusable=True)
         piece = _Piece(request, kind)
         with self._lock:
+            self._slots.check_wait(sum(one.rows for one in self._waiting) // ROWS)
             self._waiting.append(piece)
             leads, self._led = not self._led, True
         if leads or self._leads_at_last(piece):
@@ -104,8 +110,13 @@ class Batcher:
             return self._predict(request, context)
 
     def _leads_at_last(self, piece: _Piece) -> bool:
-        """Wait until the piece is answered, or is to lead. Raises TimedOut."""
-        piece.told.wait(self._slots.timeout)
+        """Wait until the piece is answered, or is to lead. Raises TimedOut, or Overloaded."""
+        deadline = piece.since + self._slots.timeout
+        while not piece.told.is_set():
+            left = min(deadline - time.perf_counter(), self._slots.hangs_in())
+            if left <= 0:
+                break
+            piece.told.wait(left)
         with self._lock:
             if piece.over:
                 return False
@@ -113,25 +124,20 @@ class Batcher:
                 return True
             if piece in self._waiting:
                 self._waiting.remove(piece)
-        raise TimedOut(
-            f"No prediction was made within {self._slots.timeout:g} s.", "Send fewer at a time."
-        )
+                raise hangs() if self._slots.hung else no_slot(self._slots.timeout)
+        raise took_too_long(self._slots.timeout)
 
     def _lead(self, piece: _Piece, context: Any) -> None:
         """Make the next call, and name who leads after it."""
         taken: list[_Piece] = []
-        left = piece.since + self._slots.timeout - time.perf_counter()
         try:
-            self._slots.run(lambda: self._call(taken, context), max(left, 0.001))
+            self._slots.run(lambda: self._call(taken, context), piece.since)
         except Exception as error:  # no slot, or none in time, or the call took too long
             with self._lock:
                 if piece in self._waiting:
                     self._waiting.remove(piece)
-                    taken = [piece]
-            for one in taken:
-                if not one.over:
-                    one.began = one.began or time.perf_counter()
-                    one.finish(None, error)
+            if not piece.over:  # the others of its call have more time
+                piece.finish(None, error)
         finally:
             with self._lock:
                 self._led = bool(self._waiting)
@@ -156,7 +162,7 @@ class Batcher:
         for one in taken:
             answer, error = None, None
             try:
-                answer = self._predict(one.request, context)
+                answer = safely(lambda one=one: self._predict(one.request, context))  # type: ignore[misc]
             except Exception as failure:
                 error = failure
             one.cost = work()
@@ -164,12 +170,11 @@ class Batcher:
 
     def _next(self) -> list[_Piece]:
         """Take the first that waits, and those that can go with it."""
-        taken, rows = [self._waiting[0]], self._waiting[0].request.n_rows or 0
+        taken, rows = [self._waiting[0]], self._waiting[0].rows
         for one in self._waiting[1:]:
-            more = one.request.n_rows or 0
-            if one.kind == taken[0].kind and rows + more <= ROWS:
+            if one.kind == taken[0].kind and rows + one.rows <= ROWS:
                 taken.append(one)
-                rows += more
+                rows += one.rows
         self._waiting = [one for one in self._waiting if one not in taken]
         return taken
 
@@ -186,7 +191,7 @@ class Batcher:
             else [text for X in tables for text in X]
         )
         try:
-            y = self._predict(replace(requests[0], X=X, n_rows=len(X)), context)
+            y = safely(lambda: self._predict(replace(requests[0], X=X, n_rows=len(X)), context))
         except Exception:
             return None
         ends = np.cumsum(counts).tolist()

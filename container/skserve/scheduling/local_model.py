@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,7 +14,9 @@ from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.scheduling.batching import Batcher, joinable
-from skserve.scheduling.slots import SMALL, Pace, Slots, safely
+from skserve.scheduling.costs import SMALL, Pace
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.slots import Slots, safely
 from skserve.scheduling.streaming import StreamQueue
 
 
@@ -42,8 +45,16 @@ class Registry(Invocable, Protocol):
 class LocalModel:
     """The registry of one model: loaded before the fork, or `fill`ed later."""
 
-    def __init__(self, slots: Slots, model: Model | None = None, batching: str = "off") -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        model: Model | None = None,
+        batching: str = "off",
+        bodies: Bodies | None = None,
+    ) -> None:
         self._slots = slots
+        self.answered = 0  # calls, so far
+        self._bodies = bodies or Bodies(sys.maxsize)
         self._batching = batching
         self._batcher: Batcher | None = None
         self._filled = threading.Event()
@@ -66,8 +77,12 @@ class LocalModel:
         return self._model is not None and not self.hung()
 
     def hung(self) -> bool:
-        """Whether every slot holds a prediction that outlived its request."""
+        """Whether every slot holds work that has run for as long as a request may take."""
         return self._slots.hung
+
+    def hangs_in(self) -> float:
+        """Return the seconds until that is so, unless some work ends before."""
+        return self._slots.hangs_in()
 
     def place(self) -> AbstractContextManager[None]:
         """Hold a place for one request. Raises Overloaded."""
@@ -85,17 +100,25 @@ class LocalModel:
 
     def invoke(self, call: Call, here: bool = False) -> Reply:
         """Answer a call in a slot, or `here` in this thread."""
+        self.answered += 1  # one that is lost among threads does not matter
         model = self._loaded()
         if self._batcher and not here and len(call.body) < SMALL:
             return self._with_others(model, self._batcher, call)
 
         def work() -> Reply:
-            reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
+            with ExitStack() as held:
+                if not here:  # it is small, and the only one
+                    held.enter_context(self._counted(model, call))
+                reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
             if isinstance(reply.body, bytes):
                 return reply
             return replace(reply, body=StreamQueue(reply.body, self._slots))
 
-        return safely(work) if here else self._slots.run(work, after=_pump)
+        return (
+            safely(work)
+            if here
+            else self._slots.run(work, None, _pump, len(call.body), refusable=True)
+        )
 
     def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None:
         """Answer a body as it is read, each portion in its turn; None where it is needed whole."""
@@ -112,11 +135,16 @@ class LocalModel:
         """Decode and encode in this thread; only the prediction needs a slot."""
         costs: list[tuple[float, bool]] = []
         own = time.thread_time()
-        reply = model.invoke(call, lambda request, context: batcher(request, context, costs))
+        with self._counted(model, call):
+            reply = model.invoke(call, lambda request, context: batcher(request, context, costs))
         own = time.thread_time() - own
         for cost, alone in costs:
             self._pace.learn(len(call.body), own + cost, alone)
         return reply
+
+    def _counted(self, model: Model, call: Call) -> AbstractContextManager[None]:
+        """Count what will be made of a call while it is worked on. Raises Overloaded."""
+        return self._bodies.hold(model.expected_size(call), len(call.body))
 
     def describe(self) -> dict[str, object]:
         return self._loaded().describe()

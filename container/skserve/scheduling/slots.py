@@ -1,4 +1,4 @@
-"""What one worker runs, lets wait and holds at once.
+"""What one worker runs and lets wait at once, and for how long.
 
 A request waits in a thread of the server, of which there are more than can ever wait here, so
 `/ping` always finds one free.
@@ -7,125 +7,233 @@ A request waits in a thread of the server, of which there are more than can ever
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from heapq import heapreplace
+from typing import Any, Generic, TypeVar
 
 from skserve.errors import ModelFault, Overloaded, TimedOut
+from skserve.scheduling.costs import Durations
 
 T = TypeVar("T")
+
+# Seconds for which an answer is still waited for that is being made when its time is up.
+LEEWAY = 0.05
+
+# How much longer than allowed a wait may be by the estimate, which is as exact as that at best.
+MARGIN = 1.1
+
+
+@dataclass(eq=False)
+class _Job(Generic[T]):
+    """Work for a slot. `size` is that of its body in bytes, where it has one of its own."""
+
+    work: Callable[[], T]
+    after: Callable[[T], object] | None
+    size: int | None
+    asked: float
+    at_once: bool = False  # a slot was free when it was asked for
+    future: Future[T] = field(default_factory=Future)
 
 
 class Slots:
     """`running` threads that predict, and places for as many requests and `waiting` more.
 
-    Make it after the fork: threads do not survive one.
+    A request has `timeout` seconds, waiting included. One that would wait for more than
+    `longest_wait` seconds, by what the last ones took, is refused. Make it after the fork: threads
+    do not survive one.
     """
 
-    def __init__(self, running: int, waiting: int, timeout: float, native_threads: int = 1) -> None:
+    def __init__(
+        self,
+        running: int,
+        waiting: int,
+        timeout: float,
+        native_threads: int = 1,
+        longest_wait: float = math.inf,
+    ) -> None:
         self._places = threading.BoundedSemaphore(running + waiting)
-        self.timeout = timeout
+        self.timeout, self._longest_wait = timeout, longest_wait
         self._pool = ThreadPoolExecutor(
             running, "predict", initializer=_limit_native_threads, initargs=(native_threads,)
         )
-        self._lock = threading.Lock()
-        self._asked: set[Future[Any]] = (
-            set()
-        )  # running or waiting, with a request that waits for it
-        self._stuck = 0  # predictions that outlived their request
+        self._lock = threading.RLock()
         self._running = running
+        self._waiting: dict[_Job[Any], None] = {}  # in the order in which they were asked for
+        self._held: dict[_Job[Any], float] = {}  # what holds a slot, and since when
+        self._worked: dict[object, float] = {}  # what the user's code works on, and since when
+        self._answers, self._holds = Durations(), Durations()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
+
+    @property
+    def in_progress(self) -> int:
+        """How many hold a slot."""
+        return len(self._held)
 
     @property
     def hung(self) -> bool:
-        """Whether every slot holds a prediction that outlived its request."""
-        return self._stuck >= self._running
+        """Whether every slot holds work that has run for as long as a request may take."""
+        return self.hangs_in() <= 0
+
+    def hangs_in(self) -> float:
+        """Return the seconds until every slot hangs, unless some work ends before."""
+        with self._lock:
+            if len(self._worked) < self._running:
+                return math.inf
+            return max(self._worked.values()) + self.timeout - time.perf_counter()
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold a place from before a body is read until its answer has left.
 
-        Raises Overloaded at once where there is none, so slow clients are bounded like slow models.
+        Raises Overloaded at once where there is none, so slow clients are bounded like slow models,
+        or where it would wait for too long.
         """
+        self.check_wait()
         if not self._places.acquire(blocking=False):
+            rest = self._holds.expected(None)
             raise Overloaded(
-                "As many requests are running and waiting as may.", "Try again in a second."
+                "As many requests are running and waiting as may.",
+                f"Try again in {_whole(rest)} s.",
+                "places",
+                _whole(rest),
             )
         try:
             yield
         finally:
             self._places.release()
 
+    def check_wait(self, calls: int = 0) -> None:
+        """Raise Overloaded where a request would wait for too long, behind so many `calls` more."""
+        with self._lock:
+            wait = self._wait() + calls * self._holds.expected(None)
+        if wait > MARGIN * self._longest_wait:
+            rest = wait - self._longest_wait
+            raise Overloaded(
+                f"The request would wait for about {_seconds(wait)}; "
+                f"{self._longest_wait:g} s are allowed.",
+                f"Try again in {_whole(rest)} s, or raise SKSERVE_QUEUE_SECONDS.",
+                "wait",
+                _whole(rest),
+            )
+
+    def _wait(self) -> float:
+        """Return the seconds after which what is asked for now would start."""
+        now = time.perf_counter()
+        ends = [self._holds.expected(job.size) - (now - at) for job, at in self._held.items()]
+        free = sorted([max(0.0, end) for end in ends] + [0.0] * (self._running - len(ends)))
+        for job in self._waiting:
+            heapreplace(free, free[0] + self._holds.expected(job.size))
+        return free[0]
+
     def run(
         self,
         work: Callable[[], T],
-        timeout: float | None = None,
+        since: float | None = None,
         after: Callable[[T], object] | None = None,
+        size: int | None = None,
+        refusable: bool = False,
     ) -> T:
-        """Run `work` in a slot. Raises TimedOut after the timeout (seconds), or Overloaded.
+        """Run `work` in a slot. Raises TimedOut when its time is up, or Overloaded.
+
+        Its time begins now, or at `since` (of `time.perf_counter`).
 
         A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
-        `after` gets the result in the same slot, while it is returned here already.
+        `after` gets the result in the same slot, while it is returned here already. Where it is
+        `refusable` it is refused if it would wait for too long; the work on a part of a body which
+        others have answered before is not.
         """
-        future: Future[T] = Future()
+        job = _Job(work, after, size, time.perf_counter() if since is None else since)
         with self._lock:
             if self.hung:
-                raise _hangs()
-            self._pool.submit(contextvars.copy_context().run, _do, future, work, after)
-            self._asked.add(future)
-        return self.wait(future, timeout)
-
-    def wait(self, future: Future[T], timeout: float | None = None) -> T:
-        """Wait for what a slot does. Raises TimedOut after the timeout (seconds), or Overloaded."""
+                raise hangs()
+            if refusable:
+                self.check_wait()
+            job.at_once = len(self._held) + len(self._waiting) < self._running
+            self._waiting[job] = None
+            self._pool.submit(contextvars.copy_context().run, self._do, job)
         try:
-            future.exception(self.timeout if timeout is None else timeout)
-        except CancelledError:
-            raise _hangs() from None
-        except TimeoutError:
-            self._give_up(future)
+            return self.wait(job.future, None if since is None else since + self.timeout)
         finally:
             with self._lock:
-                self._asked.discard(future)
+                self._waiting.pop(job, None)
+
+    def _do(self, job: _Job[Any]) -> None:
+        """Do the work of a slot, if its request still waits for it and it can end in time."""
+        began = time.perf_counter()
+        with self._lock:
+            self._waiting.pop(job, None)
+            if not job.future.set_running_or_notify_cancel():
+                return
+            self._held[job] = began
+        try:
+            if not job.at_once and self._too_late(job.asked + self.timeout, job.size):
+                job.future.set_exception(_late(began - job.asked, self.timeout))
+                return
+            try:
+                with self.working(job.asked if job.at_once else began):
+                    result = job.work()
+            except BaseException as error:
+                job.future.set_exception(error)
+                return
+            finally:
+                self._answers.learn(job.size, time.perf_counter() - began)
+            job.future.set_result(result)
+            if job.after:
+                job.after(result)
+            self._holds.learn(job.size, time.perf_counter() - began)
+        finally:
+            with self._lock:
+                del self._held[job]
+
+    def _too_late(self, deadline: float, size: int | None) -> bool:
+        """Whether a body of `size` bytes that is begun now is hardly answered by `deadline`."""
+        return time.perf_counter() + self._answers.expected(size) > deadline
+
+    @contextmanager
+    def working(self, began: float | None = None) -> Iterator[None]:
+        """Count what is done inside as work that hangs once it has run for the timeout."""
+        token = object()
+        with self._lock:
+            self._worked[token] = time.perf_counter() if began is None else began
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._worked[token]
+
+    def wait(self, future: Future[T], deadline: float | None = None) -> T:
+        """Wait for what a slot does. Raises TimedOut at the `deadline`, or Overloaded."""
+        if deadline is None:
+            deadline = time.perf_counter() + self.timeout
+        while not future.done():
+            left = deadline - time.perf_counter() + LEEWAY * future.running()
+            if left <= 0:
+                self._give_up(future)
+                break
+            # This worker is replaced before a slot comes free that hangs: do not wait for that.
+            patience = left if future.running() else min(left, self.hangs_in())
+            if patience <= 0 and future.cancel():
+                raise hangs()
+            with suppress(TimeoutError):
+                future.exception(max(0.0, patience))
         return safely(future.result)
 
-    def _give_up(self, future: Future[T]) -> None:
+    def _give_up(self, future: Future[Any]) -> None:
         """Raise TimedOut for a request whose time is up, unless it ends at this very moment."""
         if future.cancel():
-            raise TimedOut(
-                f"No prediction slot was free within {self.timeout:g} s.", "Send fewer at a time."
-            )
-        if future.done():
-            return
-        with self._lock:
-            self._stuck += 1
-            # Answer all that wait now: this worker is replaced before a slot comes free.
-            for one in self._asked if self.hung else ():
-                one.cancel()
-        future.add_done_callback(self._came_back)
-        raise TimedOut(
-            f"The prediction took longer than {self.timeout:g} s.",
-            "Send fewer rows, or raise SAGEMAKER_MODEL_SERVER_TIMEOUT.",
-        )
-
-    def _came_back(self, _: Future[Any]) -> None:
-        with self._lock:
-            self._stuck -= 1
-
-
-def _do(future: Future[T], work: Callable[[], T], after: Callable[[T], object] | None) -> None:
-    """Do the work of a slot, if its request still waits for it."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = work()
-    except BaseException as error:
-        future.set_exception(error)
-        return
-    future.set_result(result)
-    if after:
-        after(result)
+            raise no_slot(self.timeout)
+        if not future.done():
+            raise took_too_long(self.timeout)
 
 
 def safely(work: Callable[[], T]) -> T:
@@ -141,8 +249,36 @@ def safely(work: Callable[[], T]) -> T:
         ) from error
 
 
-def _hangs() -> Overloaded:
-    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.")
+def no_slot(timeout: float) -> TimedOut:
+    return TimedOut(f"No prediction slot was free within {timeout:g} s.", "Send fewer at a time.")
+
+
+def took_too_long(timeout: float) -> TimedOut:
+    return TimedOut(
+        f"The prediction took longer than {timeout:g} s, waiting included.",
+        "Send fewer rows, or raise SAGEMAKER_MODEL_SERVER_TIMEOUT.",
+    )
+
+
+def _late(waited: float, timeout: float) -> Overloaded:
+    return Overloaded(
+        f"After {_seconds(waited)} of waiting too little was left of the {timeout:g} s of this "
+        "request, so it was not started.",
+        "Send fewer at a time.",
+        "late",
+    )
+
+
+def hangs() -> Overloaded:
+    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.", "hung")
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{_whole(seconds)} s"
 
 
 def _limit_native_threads(count: int) -> None:
@@ -154,77 +290,3 @@ def _limit_native_threads(count: int) -> None:
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(count)
-
-
-# Bytes in a small body: it is decoded without a slot, and may be answered by the poller.
-SMALL = 64 << 10
-
-
-class Pace:
-    """Knows for which sizes of body the answers are cheap: less work than a hand-over to a thread.
-
-    A size is what `int.bit_length` says of it. It is cheap after a few cheap answers in a row, and
-    an answer that was not takes as many more as it was dearer.
-    """
-
-    CHEAP = 2e-3  # seconds of work
-    PROOF = 4  # answers
-
-    def __init__(self) -> None:
-        self._missing = [self.PROOF] * SMALL.bit_length()
-
-    def cheap(self, size: int) -> bool:
-        """Whether a body of `size` bytes was lately answered at little cost."""
-        step = size.bit_length()
-        return step < len(self._missing) and not self._missing[step]
-
-    def watch(self, size: int, work: Callable[[], T]) -> T:
-        """Learn from the answer to a body of `size` bytes, which `work` makes in this thread."""
-        cost = cost_since()
-        answer = work()
-        self.learn(size, cost())
-        return answer
-
-    def learn(self, size: int, seconds: float, alone: bool = True) -> None:
-        """Learn what an answer to a body of `size` bytes cost, or one that was made with others."""
-        step = size.bit_length()
-        if step >= len(self._missing):
-            return
-        cost = seconds / self.CHEAP
-        if cost <= 1:
-            self._missing[step] = max(0, self._missing[step] - 1)
-        elif alone:  # its part in a dear one is not known
-            self._missing[step] = int(cost * self.PROOF)
-
-
-def cost_since() -> Callable[[], float]:
-    """Return a clock of the work of this thread from now on, in seconds.
-
-    A thread may have to wait for a processor or for the interpreter: waiting counts a twentieth, so
-    that only what waits by itself, say for a disk, is dear for that.
-    """
-    began, worked = time.perf_counter(), time.thread_time()
-    return lambda: max(time.thread_time() - worked, (time.perf_counter() - began) / 20)
-
-
-class Bodies:
-    """Counts the bytes of bodies held at once against a limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._held, self._lock = limit, 0, threading.Lock()
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Count `size` bytes in. Raises Overloaded where they do not fit beside the others."""
-        with self._lock:
-            if self._held and self._held + size > self._limit:
-                raise Overloaded(
-                    f"Bodies of {self._held:,} bytes are in work; {size:,} more do not fit.",
-                    "Try again in a second, or send smaller bodies.",
-                )
-            self._held += size
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held -= size

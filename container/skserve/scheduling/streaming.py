@@ -49,7 +49,8 @@ class StreamQueue:
         """Make one part and hand it over; whether there was one."""
         future = self._making
         try:
-            part = next(self._parts, None)
+            with self._slots.working():
+                part = next(self._parts, None)
         except BaseException as error:
             future.set_exception(error)
             return False

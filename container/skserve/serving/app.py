@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import logging
-import random
 import re
+import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import Any, cast
@@ -31,7 +32,7 @@ from skserve.formats.json_text import dumps_anyway
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Call, Reply, attribute
 from skserve.scheduling.local_model import Invocable, Registry
-from skserve.scheduling.slots import Bodies
+from skserve.scheduling.memory import Bodies
 from skserve.serving import browser, compression, openapi
 from skserve.serving.body import Environ, Incoming
 from skserve.telemetry import Record
@@ -171,6 +172,8 @@ def invocation(
             if reply is None:
                 body = held.enter_context(incoming.whole(bodies))
                 reply = registry.invoke(_call(body, environ), here)
+                if isinstance(reply.body, bytes):  # until it has left
+                    held.enter_context(bodies.hold(len(reply.body), own=sys.maxsize))
             record.facts["bytes_in"] = incoming.seen
         response = _respond(reply, environ, record, held)
     except Exception as error:
@@ -290,9 +293,12 @@ class Sending:
 
 
 def _request_id(environ: Environ) -> str:
-    """Return the caller's inference id where it has one, else a new one."""
+    """Return the caller's inference id where it has one, else a new one.
+
+    Not one of `random`, which a script may seed.
+    """
     given = environ.get(_INFERENCE_ID, "")
-    return given if _IDENTITY.fullmatch(given) else f"{random.getrandbits(64):016x}"
+    return given if _IDENTITY.fullmatch(given) else secrets.token_hex(8)
 
 
 def failure(error: Exception, request_id: str) -> Response:
@@ -311,7 +317,7 @@ def failure(error: Exception, request_id: str) -> Response:
     if status >= 500 and not isinstance(error, Overloaded):
         log.error("request %s: %s", request_id, message, exc_info=error)
     if status == 503:
-        headers["Retry-After"] = "1"
+        headers["Retry-After"] = str(getattr(error, "retry_after", 1))
     if len(message) > MESSAGE_LIMIT:
         message = message[:MESSAGE_LIMIT] + "..."
     body = {"code": code, "message": message, "hint": hint, "request_id": request_id}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from gunicorn.http.errors import ParseException
@@ -12,7 +12,7 @@ from werkzeug.wsgi import get_content_length
 
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
-from skserve.scheduling.slots import Bodies
+from skserve.scheduling.memory import Bodies
 from skserve.serving import compression
 
 Environ = dict[str, Any]
@@ -56,7 +56,8 @@ class Incoming:
     def read(self, size: int) -> bytes:
         """Read `size` bytes, fewer only at the end of the body."""
         if self._packed:
-            self._head, self._packed = io.BytesIO(self._all()), False
+            body = compression.unpacked(self._all(), self._most)
+            self._head, self._packed = io.BytesIO(body), False
         return self._taken(size)
 
     @contextmanager
@@ -65,16 +66,21 @@ class Incoming:
         limit = self._most
         if self.length is not None and self.length > limit:
             raise _too_large(f"{self.length:,}", limit)
-        # A chunked or packed body does not say its size, so it counts as the largest that may come.
-        with bodies.hold(limit if self.length is None or self._packed else self.length):
-            yield self._all()
+        # A chunked body does not say its size, so it counts as the largest that may come.
+        with ExitStack() as held:
+            held.enter_context(bodies.hold(limit if self.length is None else self.length))
+            body = self._all()
+            if self._packed:
+                body = _unpacked(body, limit, bodies, held)
+            yield body
 
     def _all(self) -> bytes:
+        """Read it all, as it was sent."""
         limit = self._most
         body = self._taken(limit + 1)
         if len(body) > limit:
             raise _too_large(f"more than {limit:,}", limit)
-        return compression.unpacked(body, limit) if self._packed else body
+        return body
 
     def _taken(self, size: int) -> bytes:
         taken = io.BytesIO()  # a list of what a trickle brings would weigh many times as much
@@ -106,6 +112,19 @@ class Incoming:
         if self.seen > self._limit:
             raise _too_large(f"more than {self._limit:,}", self._limit)
         return part
+
+
+def _unpacked(body: bytes, limit: int, bodies: Bodies, held: ExitStack) -> bytes:
+    """Return what a gzip file holds, counted before it is made."""
+    size = compression.claimed(body, limit)
+    held.enter_context(bodies.hold(size, len(body)))
+    try:
+        return compression.unpacked(body, size)
+    except TooLarge:
+        if size == limit:
+            raise
+        held.enter_context(bodies.hold(limit - size, len(body) + size))
+        return compression.unpacked(body, limit)
 
 
 def _too_large(size: str, limit: int) -> TooLarge:

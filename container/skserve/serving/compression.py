@@ -22,6 +22,22 @@ _SHRINKS = {JSON, JSON_LINES, NDJSON, NPY, RECORDIO}  # and text; other formats 
 
 _PIECE = 16 << 10
 
+# How every member of a gzip file begins, its bytes at the least, and how much gzip shrinks at the
+# most: 1,032 bytes to one.
+_BEGIN, _MEMBER, _MOST = b"\x1f\x8b\x08", 18, 1032
+
+
+def claimed(body: bytes, limit: int) -> int:
+    """Return how many bytes a gzip file says it unpacks to, at most `limit`; it may hold more.
+
+    Its last four bytes say it of its last member alone, so they count where no other member can
+    begin, and never beyond what gzip can make of so few bytes.
+    """
+    most = min(limit, _MOST * len(body))
+    if len(body) < _MEMBER or body.find(_BEGIN, 1) >= 0:
+        return most
+    return min(most, int.from_bytes(body[-4:], "little"))
+
 
 def unpacked(body: bytes, limit: int) -> bytes:
     """Return what a gzip file holds, all its members. Raises BadRequest, or TooLarge past `limit`.

@@ -25,7 +25,7 @@ from skserve.errors import BadRequest, Overloaded, Refused, ServeError
 from skserve.formats.media_types import JSON
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
-from skserve.scheduling.slots import Bodies
+from skserve.scheduling.memory import Bodies
 from skserve.serving import browser, openapi
 from skserve.serving.app import (
     Wsgi,

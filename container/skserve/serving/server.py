@@ -32,11 +32,13 @@ from skserve.inference import source
 from skserve.inference.model import Model
 from skserve.inference.source import Source
 from skserve.machine import resident
-from skserve.multi_model import zygote
+from skserve.multi_model import warm_up
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.supervisor import Supervisor
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.slots import Bodies, Slots
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.retirement import Retirement
+from skserve.scheduling.slots import Slots
 from skserve.serving import multi_model_api
 from skserve.serving.app import create_app
 from skserve.serving.arbiter import Arbiter
@@ -120,11 +122,12 @@ def _serve_many(config: Config) -> NoReturn:
     The zygote they are forked from is made first, while this process has one thread and no port.
     Root is not given up here: the process of each model does so, before it reads the model.
     """
+    privileges.shield()  # those of the workers, of the zygote and of the models as well
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with _failures_said(config):
         code = source.shared(config)
-    zygote.warm()
+    warm_up.warm()
     keeper = Supervisor(config, code)
     keeper.start()
     workers = config.workers or max(1, int(config.machine.cpus))
@@ -167,6 +170,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self._keeper = keeper
         self._registry: LocalModel | None = None
         self._fleet: ModelClient | None = None
+        self._retirement: Retirement | None = None
         self.balancer = Balancer(2 * plan.workers + 8)  # twice: a reload starts new beside old
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
@@ -219,14 +223,17 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """Make this worker's application. Called after the fork."""
         config, plan = self._config, self._plan
-        in_flight = config.in_flight_mb or config.machine.memory // MIB // 16
-        bodies = Bodies(max(in_flight * MIB // plan.workers, config.max_whole))
+        bodies = Bodies(max(config.in_flight // plan.workers, config.max_whole))
         if self._keeper:
             self._keeper.forget()
             self._fleet = ModelClient(self._keeper.control, config, PLACES)
             return multi_model_api.create_app(self._fleet, config, bodies)
-        slots = Slots(plan.threads, config.queue, config.timeout, plan.native_threads)
-        self._registry = LocalModel(slots, batching=config.batching)
+        machine = config.machine
+        self._retirement = Retirement(config.max_requests, machine.memory, machine.left)
+        slots = Slots(
+            plan.threads, config.queue, config.timeout, plan.native_threads, config.longest_wait
+        )
+        self._registry = LocalModel(slots, batching=config.batching, bodies=bodies)
         if self._model is not None and not self._model.script.model_warmup_fn:
             self._registry.fill(self._model)
         else:
@@ -248,6 +255,12 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def hung(self) -> bool:
         return self._registry is not None and self._registry.hung()
+
+    def retires(self) -> str:
+        """Return why this worker is to be replaced although it is well, or nothing."""
+        if self._registry is None or self._retirement is None:
+            return ""
+        return self._retirement.reason(self._registry.answered)
 
     def cheap(self, line: bytes, size: int) -> bool:
         """Whether the poller may answer a request itself; `line` is its method and path."""

@@ -42,7 +42,7 @@ from gunicorn.http.body import LengthReader
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
-from skserve.scheduling.slots import SMALL
+from skserve.scheduling.costs import SMALL
 from skserve.serving.app import HERE
 from skserve.serving.arbiter import ENDINGS
 from skserve.serving.balancer import Balancer
@@ -546,6 +546,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().notify()
         if self.alive and self.app.hung():
             self.log.error("Every prediction of this worker hangs; it is replaced.")
+            self.alive = False
+        elif self.alive and (why := self.app.retires()):
+            self.log.info("This worker is replaced: %s.", why)
             self.alive = False
 
 

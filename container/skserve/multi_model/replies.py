@@ -1,0 +1,52 @@
+"""What a model's process answers, as data from a stranger: each word of it is looked at first."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from skserve import telemetry
+from skserve.errors import ServeError
+from skserve.inference.calls import Reply
+from skserve.multi_model.protocol import Message
+
+# Facts and stages of one call that a model's process may add to its line in the log.
+FACTS = 50
+
+
+class _Relayed(ServeError):
+    """What a model's process says went wrong; its own log has the traceback."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str, retry_after: int) -> None:
+        super().__init__(message, hint)
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def reply_of(head: Message, body: bytes, record: telemetry.Record | None) -> Reply:
+    """Make a reply of a frame. Raises whatever reading one raises for what is none."""
+    if "error" in head:
+        error = head["error"]
+        code, message, hint = (str(error[key]) for key in ("code", "message", "hint"))
+        later = max(1, int(error["retry_after"]))
+        raise _Relayed(_status(error["status"], 400), code, message, hint, later)
+    if record is not None:
+        stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
+        record.stages.update({_word(name): float(seconds) for name, seconds in stages})
+        record.facts.update({_word(name): _plain(fact) for name, fact in facts})
+    headers = {str(name): str(text) for name, text in head["headers"].items()}
+    return Reply(body, str(head["media_type"]), _status(head["status"], 200), headers)
+
+
+def _status(value: Any, lowest: int) -> int:
+    if not isinstance(value, int) or not lowest <= value <= 599:
+        raise ValueError(f"a status of {value!r:.50}")
+    return value
+
+
+def _plain(fact: Any) -> Any:
+    return fact if isinstance(fact, int | float) else _word(fact)
+
+
+def _word(said: Any) -> str:
+    """Return what a model's process says without what would break a line of the log."""
+    return " ".join(str(said)[:200].split())

@@ -1,0 +1,88 @@
+"""What calls cost: which are cheap enough for the poller, and how long the others take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Bytes in a small body: it is decoded without a slot, and may be answered by the poller.
+SMALL = 64 << 10
+
+
+class Pace:
+    """Knows for which sizes of body the answers are cheap: less work than a hand-over to a thread.
+
+    A size is what `int.bit_length` says of it. It is cheap after a few cheap answers in a row, and
+    an answer that was not takes as many more as it was dearer.
+    """
+
+    CHEAP = 2e-3  # seconds of work
+    PROOF = 4  # answers
+
+    def __init__(self) -> None:
+        self._missing = [self.PROOF] * SMALL.bit_length()
+
+    def cheap(self, size: int) -> bool:
+        """Whether a body of `size` bytes was lately answered at little cost."""
+        step = size.bit_length()
+        return step < len(self._missing) and not self._missing[step]
+
+    def watch(self, size: int, work: Callable[[], T]) -> T:
+        """Learn from the answer to a body of `size` bytes, which `work` makes in this thread."""
+        cost = cost_since()
+        answer = work()
+        self.learn(size, cost())
+        return answer
+
+    def learn(self, size: int, seconds: float, alone: bool = True) -> None:
+        """Learn what an answer to a body of `size` bytes cost, or one that was made with others."""
+        step = size.bit_length()
+        if step >= len(self._missing):
+            return
+        cost = seconds / self.CHEAP
+        if cost <= 1:
+            self._missing[step] = max(0, self._missing[step] - 1)
+        elif alone:  # its part in a dear one is not known
+            self._missing[step] = int(cost * self.PROOF)
+
+
+def cost_since() -> Callable[[], float]:
+    """Return a clock of the work of this thread from now on, in seconds.
+
+    A thread may have to wait for a processor or for the interpreter: waiting counts a twentieth, so
+    that only what waits by itself, say for a disk, is dear for that.
+    """
+    began, worked = time.perf_counter(), time.thread_time()
+    return lambda: max(time.thread_time() - worked, (time.perf_counter() - began) / 20)
+
+
+class Durations:
+    """Expects that a body takes as long as the last ones of about its size: their median.
+
+    One that is longer or shorter by chance, such as the first of all, does not change that: until
+    there are a few, nothing is expected.
+    """
+
+    LAST, FEW = 9, 3
+
+    def __init__(self) -> None:
+        self._last: dict[int | None, deque[float]] = defaultdict(lambda: deque(maxlen=self.LAST))
+        self._medians: dict[int | None, float] = {}
+
+    def expected(self, size: int | None) -> float:
+        """Return the seconds of a body of `size` bytes, or of any; 0 while unknown."""
+        step = None if size is None else size.bit_length()
+        return self._medians.get(step, self._medians.get(None, 0.0))
+
+    def learn(self, size: int | None, seconds: float) -> None:
+        """Learn how long a body of `size` bytes took."""
+        for step in {None, None if size is None else size.bit_length()}:
+            last = self._last[step]
+            last.append(seconds)
+            if len(last) >= self.FEW:
+                self._medians[step] = statistics.median(last)
