@@ -27,6 +27,7 @@ DOORS = {
     "flask": {"serving.app", "serving.multi_model_api"},
     "werkzeug": {"serving.app", "serving.body"},
     "gunicorn": {"serving.arbiter", "serving.body", "serving.server", "serving.worker"},
+    "prometheus_client": {"serving.metrics"},
     "joblib": {"inference.artifact", "inference.mapped", "multi_model.zygote"},
     "skops": {"inference.artifact"},
     "boto3": {"inference.source"},

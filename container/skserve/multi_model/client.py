@@ -6,6 +6,7 @@ goes to its model's process directly, on a line of which a worker keeps a few fo
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 
 from skserve import telemetry
 from skserve.config import MIB, Config
-from skserve.errors import ModelFault, OutOfMemory, Overloaded, Refused, ServeError, TimedOut
+from skserve.errors import ModelFault, OutOfMemory, Overloaded, Refused, ServeError, TimedOut, quote
 from skserve.formats import frames
 from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
@@ -56,8 +57,11 @@ class _Lost(Exception):
 class _Line:
     """A line to the process `pid` of a model; only one with a script is sent the headers."""
 
-    def __init__(self, descriptor: int, pid: int, scripted: bool, timeout: float) -> None:
+    def __init__(
+        self, descriptor: int, pid: int, scripted: bool, timeout: float, place: int | None = None
+    ) -> None:
         self.end, self.pid, self.scripted = socket.socket(fileno=descriptor), pid, scripted
+        self.place = place  # of the model, among those that are counted apart
         self.cheap: set[int] = set()  # sizes of body, as `int.bit_length` says them
         _give_up_after(self.end, timeout)
 
@@ -163,6 +167,8 @@ class ModelClient:
         }
         for _ in range(OFFERS):
             line = self._line(name)
+            if record is not None:
+                record.model = line.place
             head["headers"] = dict(call.headers) if line.scripted else {}
             try:
                 frames.send_frame(line.end, head, call.body)
@@ -188,7 +194,9 @@ class ModelClient:
             frame = None
         except ValueError as error:
             line.end.close()
-            raise ModelFault(f"What model {name} answered cannot be passed on: {error}.") from error
+            raise ModelFault(
+                f"What model {name} answered cannot be passed on: {quote(error)}."
+            ) from error
         if frame is None:
             raise self._died(name, line)
         line.learn(size, time.perf_counter() - began, frame[0].get("cheap") is True)
@@ -200,7 +208,9 @@ class ModelClient:
             raise
         except Exception as error:  # it may be anything
             line.end.close()
-            raise ModelFault(f"What model {name} answered is no reply: {error!r:.200}.") from error
+            raise ModelFault(
+                f"What model {name} answered is no reply: {quote(repr(error)[:200])}."
+            ) from error
         if whole:
             self._keep(name, line)
             return reply
@@ -243,7 +253,8 @@ class ModelClient:
         self._sweep()
         answer, descriptor = self._ask({"do": "connect", "name": name})
         assert descriptor is not None
-        return _Line(descriptor, answer["pid"], answer["scripted"], self._timeout)
+        facts = answer["pid"], answer["scripted"], self._timeout, answer["place"]
+        return _Line(descriptor, *facts)
 
     def _keep(self, name: str, line: _Line) -> None:
         with self._lock:
@@ -371,16 +382,41 @@ class _Relayed(ServeError):
 
 def _reply(head: Message, body: bytes, record: telemetry.Record | None) -> Reply:
     """Make a reply of a frame. Raises whatever reading one raises for what is none."""
+    if record is not None:
+        _count(head, record)
     if "error" in head:
         error = head["error"]
         code, message, hint = (str(error[key]) for key in ("code", "message", "hint"))
-        raise _Relayed(_status(error["status"], 400), code, message, hint)
-    if record is not None:
-        stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
-        record.stages.update({_word(name): float(seconds) for name, seconds in stages})
-        record.facts.update({_word(name): _plain(fact) for name, fact in facts})
+        relayed = _Relayed(_status(error["status"], 400), code, message, hint)
+        relayed.reason = str(error["reason"])
+        raise relayed
     headers = {str(name): str(text) for name, text in head["headers"].items()}
     return Reply(body, str(head["media_type"]), _status(head["status"], 200), headers)
+
+
+def _count(head: Message, record: telemetry.Record) -> None:
+    """Take over what a model's process counted. Raises ValueError for what nothing can count to.
+
+    No stage took longer than the whole call, whatever is said.
+    """
+    stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
+    longest = time.perf_counter() - record.began
+    for name, seconds in stages:
+        if (took := float(seconds)) != took:
+            raise ValueError("a stage of no length")
+        record.stages[_name(name)] = min(max(took, 0.0), longest)
+    record.facts.update({_name(name): _plain(fact) for name, fact in facts})
+    _whole(record.facts.get("rows", 0))
+    record.predictions = _whole(head.get("predictions", 0))
+    if (cells := head.get("cells")) is not None:
+        missing, unseen, outside = map(_whole, cells)
+        record.cells = [[missing], [unseen], [outside]]
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 40:
+        raise ValueError(f"a count of {value!r:.50}")
+    return value
 
 
 def _status(value: Any, lowest: int) -> int:
@@ -391,6 +427,11 @@ def _status(value: Any, lowest: int) -> int:
 
 def _plain(fact: Any) -> Any:
     return fact if isinstance(fact, int | float) else _word(fact)
+
+
+def _name(said: Any) -> str:
+    """Return a name for a line of the log, in which it can be taken for no other fact."""
+    return "_".join(re.findall(r"\w+", str(said)[:50]))
 
 
 def _word(said: Any) -> str:

@@ -37,10 +37,13 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from skserve import telemetry
 from skserve.config import Config
+from skserve.counters import ZYGOTE
 from skserve.inference.calls import Call
 from skserve.inference.model import Model
 from skserve.inference.source import Source
+from skserve.log_sink import sink
 from skserve.multi_model import model_process, protocol, subreaper
 from skserve.multi_model.log_capture import LogCapture, shown
 from skserve.multi_model.protocol import Message
@@ -121,6 +124,7 @@ class Process:
     late: str
     reason: str = ""  # why we have killed it
     failed: tuple[int, str] | None = None  # why it could not load, in its own words
+    memory: tuple[int, int] = (0, 0)  # its part of what is shared, and its own, in bytes
     status: int | None = None  # with which it has ended, as waitpid says it
     exit_waiters: list[Peer] = field(default_factory=list)  # the workers that asked how it ended
 
@@ -189,6 +193,8 @@ def run(
     try:
         os.setsid()  # Ctrl-C is the master's business
         model_process.call_it("zygote")
+        telemetry.counters.use(ZYGOTE)
+        sink.open()  # what it wrote to was the master's
         subreaper.adopt()
         tempfile.tempdir = str(scratch)
         _Zygote(config, code, listener, liveness, pages, models).run()
@@ -221,6 +227,7 @@ class _Zygote:
         self._selector = selectors.DefaultSelector()
         self._recent_exits: dict[int, tuple[str, bool]] = {}  # how the last processes ended
         self._ending = False
+        self._look, self._own = telemetry.MemoryLook(), (0, 0)
         self._oom_kills = config.machine.oom_kills()
         self._words: dict[str, Callable[[Peer, Message], None]] = {
             "load": self._load,
@@ -391,7 +398,12 @@ class _Zygote:
             except OSError:  # it is dying, and its end starts another
                 entry.callers.append(peer)
             else:
-                answer = {"status": 200, "pid": entry.process.pid, "scripted": entry.scripted}
+                answer = {
+                    "status": 200,
+                    "pid": entry.process.pid,
+                    "scripted": entry.scripted,
+                    "place": telemetry.counters.model(shown(entry.name)),
+                }
                 peer.answer(answer, mine.fileno())
 
     def _tell(self, process: Process, message: Message) -> None:
@@ -447,6 +459,8 @@ class _Zygote:
             kept = os.dup2(channel.fileno(), 3, inheritable=False)
             os.closerange(4, os.sysconf("SC_OPEN_MAX"))
             channel.detach()
+            telemetry.alone()
+            sink.open()
             model_process.call_it(shown(entry.name))
             model_process.run(entry.url, socket.socket(fileno=kept), self._config, self._code)
         finally:
@@ -477,6 +491,9 @@ class _Zygote:
         elif "failed" in message and entry.state in (State.NEW, State.STARTING):
             status = 507 if message.get("status") == 507 else 400
             process.failed = status, _words(message["failed"])
+        elif "memory" in message:
+            process.memory = _sizes(message["memory"])
+            self._put_memory()
         elif "hung" in message and entry.state is State.READY:
             self._retire(entry, process)
 
@@ -493,6 +510,14 @@ class _Zygote:
         for peer in callers:
             self._join(peer, entry)
         self._rebuild()
+
+    def _put_memory(self) -> None:
+        """Add up the memory of the models and of this process for /metrics."""
+        self._own = self._look.due() or self._own
+        alive = [one.process.memory for one in self._entries.values() if one.process]
+        for at, kind in enumerate(("shared", "private")):
+            size = sum(one[at] for one in (self._own, *alive))
+            telemetry.counters.put("skserve_memory_bytes", kind, size)
 
     def _retire(self, entry: Entry, process: Process) -> None:
         entry.state = State.RETIRING
@@ -528,6 +553,7 @@ class _Zygote:
             self._heard_from(entry, process)  # its last words may still lie there
         self._clear(process)
         entry.process = None
+        self._put_memory()
         how, starved = self._recent_exits[process.pid] = self._how(process, code)
         if len(self._recent_exits) > RECENT_EXITS:
             del self._recent_exits[next(iter(self._recent_exits))]
@@ -550,6 +576,8 @@ class _Zygote:
                 asker.refuse(status, message)
             return
         entry.state = State.DEAD
+        reason = "out_of_memory" if starved else "hang" if process.reason else "crash"
+        telemetry.counters.add("skserve_worker_ends", reason)
         entry.deaths.append(time.monotonic())
         entry.last_words = process.failed[1] if process.failed else how + "."
         log.error("model %s: %s", shown(entry.name), entry.last_words)
@@ -658,6 +686,14 @@ class _Zygote:
             if process.deadline is not None and process.deadline <= now:
                 process.deadline, process.reason = None, process.late
                 process.kill()
+
+
+def _sizes(said: object) -> tuple[int, int]:
+    """Return what a model's process says of its memory; nothing where it makes no sense."""
+    match said:
+        case [int(shared), int(private)] if all(0 <= size < 2**50 for size in (shared, private)):
+            return shared, private
+    return 0, 0
 
 
 def _words(said: object) -> str:

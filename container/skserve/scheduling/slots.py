@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from skserve import telemetry
 from skserve.errors import ModelFault, Overloaded, TimedOut
 
 T = TypeVar("T")
@@ -73,6 +74,8 @@ class Slots:
         with self._lock:
             if self.hung:
                 raise _hangs()
+            if (record := telemetry.current()) is not None:
+                record.wait()
             self._pool.submit(contextvars.copy_context().run, _do, future, work, after)
             self._asked.add(future)
         return self.wait(future, timeout)
@@ -118,6 +121,8 @@ def _do(future: Future[T], work: Callable[[], T], after: Callable[[T], object] |
     """Do the work of a slot, if its request still waits for it."""
     if not future.set_running_or_notify_cancel():
         return
+    if (record := telemetry.current()) is not None:
+        record.waited()
     try:
         result = work()
     except BaseException as error:
@@ -142,7 +147,7 @@ def safely(work: Callable[[], T]) -> T:
 
 
 def _hangs() -> Overloaded:
-    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.")
+    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.", "hang")
 
 
 def _limit_native_threads(count: int) -> None:
@@ -221,6 +226,7 @@ class Bodies:
                 raise Overloaded(
                     f"Bodies of {self._held:,} bytes are in work; {size:,} more do not fit.",
                     "Try again in a second, or send smaller bodies.",
+                    "memory",
                 )
             self._held += size
         try:
