@@ -23,6 +23,7 @@ from benchmarks.many import many
 from benchmarks.ours import OURS
 from benchmarks.peers import PEERS
 from benchmarks.servers import Failed, Running, good, post
+from benchmarks.telling import telling
 
 STARTS = 5  # times that a start is measured
 FEW = 16  # rows that a slow server is checked with
@@ -180,6 +181,7 @@ WORKS: dict[str, Callable[[str, Bench], Iterator[Figure]]] = {
     "start": start,
     "memory": memory,
     "many": many,
+    "telling": telling,
 }
 
 
