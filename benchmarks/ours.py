@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.servers import ROOT, Server, Setup
 
 QUIET = {"SAGEMAKER_CONTAINER_LOG_LEVEL": "30"}  # no line per request
+UNCOUNTED = {"SKSERVE_METRICS": "off"}
 
 
 def _serve(setup: Setup) -> list[str]:
@@ -36,6 +37,14 @@ def _quiet(setup: Setup) -> Mapping[str, str]:
     return _environ(setup) | QUIET
 
 
+def _uncounted(setup: Setup) -> Mapping[str, str]:
+    return _environ(setup) | UNCOUNTED
+
+
+def _silent(setup: Setup) -> Mapping[str, str]:
+    return _environ(setup) | QUIET | UNCOUNTED
+
+
 def _many(setup: Setup) -> Mapping[str, str]:
     root = {"SKSERVE_MODEL_ROOT": str(setup.case.folder)}
     return _environ(setup) | {"SAGEMAKER_MULTI_MODEL": "true"} | root
@@ -53,6 +62,8 @@ OURS = {
     for one in (
         Server("skserve", _serve, _environ, read=read),
         Server("skserve-quiet", _serve, _quiet, read=read),
+        Server("skserve-no-metrics", _serve, _uncounted, read=read),
+        Server("skserve-silent", _serve, _silent, read=read),
         Server(
             "skserve-many",
             _serve,

@@ -34,6 +34,8 @@ PARTS = {
     "'send'": "reading and writing the socket",
     "posix.write": "writing the line of the log",
     "skserve/telemetry": "making the line of the log",
+    "skserve/logs": "making the line of the log",
+    "skserve/counters": "counting for /metrics",
     "gunicorn/http/wsgi": "gunicorn: the WSGI environment",
     "gunicorn/http": "gunicorn: the head of the request",
     "gunicorn": "gunicorn: the worker",

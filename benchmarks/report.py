@@ -168,6 +168,21 @@ TARGETS = [
     ),
     Target(f"{IRIS}, with its log", _pick("iris", "8 callers", "cpu_us"), 150),
     Target(IRIS, _pick("iris", "8 callers", "share"), 0.6),
+    *(
+        Target(
+            f"iris, 8 callers in turn, {what}",
+            _pick("telling", "8 callers, in turn", "cpu_us", ours),
+            bound,
+            _pick("telling", "8 callers, in turn", "cpu_us", other),
+        )
+        for what, ours, bound, other in (
+            ("metrics, beside the log alone", "skserve", 1.04, "skserve-no-metrics"),
+            ("metrics, beside neither", "skserve-quiet", 1.04, "skserve-silent"),
+            ("metrics and log, beside neither", "skserve", 1.15, "skserve-silent"),
+        )
+    ),
+    Target("a scrape of /metrics, idle", _pick("telling", "a scrape, idle", "p50_ms"), 50),
+    Target("a scrape, 8 callers", _pick("telling", "a scrape, 8 callers", "p50_ms"), 200),
     *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("rps", "aws", 8, True)),
     *_ratios(f"{FOREST}, 64 callers", "forest", "64 callers", ("rps", "aws", 10, True)),
     *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("cpu_us", "aws", 0.12, False)),

@@ -24,6 +24,7 @@ from benchmarks.ours import OURS
 from benchmarks.overload import overload
 from benchmarks.peers import PEERS
 from benchmarks.servers import Failed, Running, good, post
+from benchmarks.telling import telling
 
 STARTS = 5  # times that a start is measured
 FEW = 16  # rows that a slow server is checked with
@@ -182,6 +183,7 @@ WORKS: dict[str, Callable[[str, Bench], Iterator[Figure]]] = {
     "memory": memory,
     "many": many,
     "overload": overload,
+    "telling": telling,
 }
 
 

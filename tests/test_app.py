@@ -12,7 +12,7 @@ from decimal import Decimal
 import pytest
 from flask import Flask, Response
 
-from skserve import telemetry
+from skserve import logs, telemetry
 from skserve.config import Config
 from skserve.errors import BadRequest, NotReady, Overloaded
 from skserve.inference.calls import Reply
@@ -188,12 +188,13 @@ def test_one_line_of_the_log_says_what_a_request_cost(client, caplog, capfd):
     assert {"decode_ms", "predict_ms", "encode_ms", "total_ms"} <= set(line)
 
 
-@pytest.mark.parametrize("style", [telemetry._Text, telemetry._Json])
+@pytest.mark.parametrize("style", [logs.Text, logs.Json])
 def test_whatever_a_request_says_of_itself_can_be_logged(style, monkeypatch, caplog, capfd):
     caplog.set_level(logging.INFO, "skserve.requests")
-    monkeypatch.setattr(telemetry, "_style", style())
+    monkeypatch.setattr(logs, "_style", style())
 
-    record = telemetry.Record("me", facts={"model": "\ud800", "rows": 1})
+    record = telemetry.Record("me")
+    record.facts = {"model": "\ud800", "rows": 1}
     record.write(Response("x"))
 
     (said,) = capfd.readouterr().err.splitlines()

@@ -167,7 +167,7 @@ def test_what_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(
 
     assert 5 <= len(refused) <= 7
     assert {type(one) for one in refused} == {Overloaded}
-    assert {(one.reason, one.retry_after) for one in refused} == {("wait", 1)}
+    assert {(one.reason, one.retry_after) for one in refused} == {("time", 1)}
 
 
 def test_a_slot_that_is_free_takes_what_it_is_given_whatever_the_pace():

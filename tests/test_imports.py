@@ -27,6 +27,7 @@ DOORS = {
     "flask": {"serving.app", "serving.browser", "serving.multi_model_api"},
     "werkzeug": {"serving.app", "serving.body", "serving.browser"},
     "gunicorn": {"serving.arbiter", "serving.body", "serving.server", "serving.worker"},
+    "prometheus_client": {"serving.metrics"},
     "joblib": {"inference.artifact", "inference.mapped", "multi_model.warm_up"},
     "skops": {"inference.artifact"},
     "boto3": {"inference.source"},

@@ -45,7 +45,7 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
 
         server.serve(config)
     except StartError as error:
-        print(f"skserve: {error}", file=sys.stderr)
+        print(f"skserve: {error}", file=sys.__stderr__)  # no line of the log
         return 1
 
 

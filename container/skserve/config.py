@@ -22,6 +22,7 @@ from skserve.settings import (
     BASE_FOLDER,
     FOLDER,
     MEDIA_TYPE,
+    OTHER_PATH,
     SECONDS,
     SWITCH,
     TEXT,
@@ -62,6 +63,8 @@ class ProcessSettings:
     """Python's logging level. 30 and above silences the line per request."""
     log_format: str = setting("SKSERVE_LOG_FORMAT", choice("text", "json"), "text")
     """`text` or `json` lines."""
+    log_values: bool = setting("SKSERVE_LOG_VALUES", TRUTH, False)
+    """`true` lets the log quote what callers sent, in messages of errors and exceptions."""
     native_threads: int | None = setting(
         "OMP_NUM_THREADS",
         whole(1, 1024),
@@ -116,6 +119,12 @@ class HttpSettings(ProcessSettings):
     batching: str = setting("SKSERVE_BATCHING", choice("auto", "on", "off"), "auto")
     """Answer requests that wait at the same moment by one call: `auto` where scikit-learn's own
     classes answer each row by itself, `on` where you say so of your model or `predict_fn`."""
+    metrics: bool = setting("SKSERVE_METRICS", SWITCH, True, shown="on")
+    """`off` counts nothing, and there is no `/metrics`."""
+    metrics_path: str = setting("SKSERVE_METRICS_PATH", OTHER_PATH, "/metrics")
+    """Where the metrics are."""
+    metrics_columns: bool = setting("SKSERVE_METRICS_COLUMNS", TRUTH, False)
+    """`true` counts missing, unseen and out of range cells by column too, of 50 at most."""
     preload: bool = setting("SKSERVE_PRELOAD", SWITCH, True, shown="on")
     """`off` loads the model in each worker instead of once before they fork."""
     page: bool = setting("SKSERVE_PAGE", SWITCH, True, shown="on")

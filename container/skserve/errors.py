@@ -8,17 +8,39 @@ exception that is not a `ServeError` is a bug: a 500 whose traceback stays in th
 
 from __future__ import annotations
 
+import re
+
+# Around what was quoted of a request; no message holds these characters otherwise.
+_OPEN, _CLOSE = "\x0e", "\x0f"
+_QUOTED = re.compile(f"{_OPEN}[^{_CLOSE}]*{_CLOSE}?")
+_MARKS = str.maketrans("", "", _OPEN + _CLOSE)
+
+
+def quote(said: object) -> str:
+    """Mark what a message quotes of a request: its caller reads it, the log leaves it out."""
+    return f"{_OPEN}{str(said).translate(_MARKS)}{_CLOSE}"
+
 
 class ServeError(Exception):
-    """A failure with an answer. `message` says what was seen, `hint` the way out."""
+    """A failure with an answer. `message` says what was seen, `hint` the way out.
+
+    `marked` is the message with the marks of `quote`, for one that is made into another.
+    """
 
     status = 500
     code = "internal_error"
+    reason = ""  # why the load of the server refused it, see `counters.REJECTED`
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.marked = message
+        self.message = message.translate(_MARKS)
+        self.hint = hint.translate(_MARKS)
+        super().__init__(self.message)
+
+    @property
+    def logged(self) -> str:
+        """The message without what it quotes of a request."""
+        return _QUOTED.sub("[...]", self.marked)
 
 
 class BadRequest(ServeError):
@@ -78,7 +100,7 @@ class Overloaded(ServeError):
     code = "overloaded"
 
     def __init__(
-        self, message: str, hint: str = "", reason: str = "model", retry_after: int = 1
+        self, message: str, hint: str = "", reason: str = "other", retry_after: int = 1
     ) -> None:
         super().__init__(message, hint)
         self.reason, self.retry_after = reason, retry_after
@@ -89,6 +111,7 @@ class NotReady(ServeError):
 
     status = 503
     code = "not_ready"
+    reason = "not_ready"
 
 
 class Refused(ServeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
@@ -83,7 +84,20 @@ def _address(text: str) -> str:
     return text
 
 
+_SERVED = ("ping", "invocations", "execution-parameters", "models", "openapi.json")
+
+
+def _other_path(text: str) -> str:
+    # The characters are those that SageMaker takes for the path of a container's metrics.
+    if not re.fullmatch(r"/(?!.*\.\.)[a-zA-Z0-9_.\-][a-zA-Z0-9/_.\-]{0,254}", text):
+        raise ValueError
+    if text.split("/")[1] in _SERVED:
+        raise ValueError
+    return text
+
+
 TEXT = Kind(str, "a text")
+OTHER_PATH = Kind(_other_path, "a path such as /metrics that is not one of this server's own")
 WORDS = Kind(_words, "names separated by commas")
 TRUTH = choice(**{"true": True, "1": True, "false": False, "0": False})
 SWITCH = choice(on=True, off=False)

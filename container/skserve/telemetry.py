@@ -1,26 +1,38 @@
-"""What a request cost, said in one line of the log.
+"""What a request cost: counted for `/metrics`, and said in one line of the log.
 
-`stage` times a part of the current request, wherever in the program that part runs; the line is
-written by the code that began the `Record`. The log is stdout and stderr, as SageMaker collects
-them.
+`stage` times a part of the current request, wherever in the program that part runs; the code that
+began the `Record` says when the answer is known.
 """
 
 from __future__ import annotations
 
 import contextvars
-import json
 import logging
 import os
-import sys
+import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import add
+from pathlib import Path
 from typing import Any, Protocol
+
+from skserve import logs
+from skserve.counters import REJECTED, Counters
+from skserve.log_sink import sink
 
 log = logging.getLogger("skserve")
 _requests = logging.getLogger("skserve.requests")
 
-STDERR = 2
+counters = Counters()
+sink.dropped = lambda lines: counters.add("skserve_log_lines_dropped", amount=lines)
+
+# Whether there are metrics, and whether this process counts requests for them.
+_on = _counts = True
+
+# Seconds between two looks at the memory of a process, and how often that may cost as much as the
+# look itself: it takes longer where there is much.
+LOOK, RARELY = 10, 200
 
 
 class Response(Protocol):
@@ -33,37 +45,82 @@ class Response(Protocol):
     def content_length(self) -> int | None: ...
 
 
-@dataclass
 class Record:
-    """The facts of one request: `stages` in seconds, `facts` such as rows and bytes."""
+    """The facts of one request: `stages` in seconds, `facts` such as rows and bytes.
 
-    request_id: str
-    began: float = field(default_factory=time.perf_counter)
-    stages: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    `model` is the place of its model among those that are counted apart, if there are many; `cells`
+    is what `counters.cells` takes. What is not `counted` is no invocation.
+    """
+
+    __slots__ = (
+        *("counts", "_since", "began", "cells", "facts"),
+        *("model", "predictions", "request_id", "stages"),
+    )
+
+    def __init__(self, request_id: str, counted: bool = True) -> None:
+        self.request_id = request_id
+        self.counts = counted and _counts
+        self.began = time.perf_counter()
+        self.stages: dict[str, float] = {}
+        self.facts: dict[str, Any] = {}
+        self.predictions = 0
+        self.cells: list[list[int]] | None = None
+        self.model: int | None = None
+        self._since: float | None = None  # when it began to wait for a slot
+
+    def wait(self) -> None:
+        """Begin to wait for a slot, unless it does already."""
+        if self._since is None:
+            self._since = time.perf_counter()
+            if self.counts:
+                counters.add("skserve_requests_waiting")
+
+    def waited(self) -> None:
+        """Wait no more, if it did."""
+        since, self._since = self._since, None
+        if since is not None:
+            self.stages["queue"] = self.stages.get("queue", 0.0) + time.perf_counter() - since
+            if self.counts:
+                counters.add("skserve_requests_waiting", amount=-1)
 
     def write(self, response: Response) -> None:
-        """Write the line."""
-        if not _requests.isEnabledFor(logging.INFO):
-            return
-        line = {"status": response.status_code, "bytes_out": response.content_length, **self.facts}
-        total = time.perf_counter() - self.began
-        for name, seconds in (*self.stages.items(), ("total", total)):
-            line[f"{name}_ms"] = round(seconds * 1e3, 2)
-        line["id"] = self.request_id
-        # Not by the logger: its record, formatter and lock cost as much as a small model's answer.
-        # One call, so that no two lines mix; a log that is gone is no reason to fail.
-        with suppress(OSError):
-            os.write(STDERR, _style.line(line).encode(errors="backslashreplace"))
+        """Count the request and write its line: its answer is known."""
+        self.waited()
+        status, facts = response.status_code, self.facts
+        size = response.content_length
+        self.stages["total"] = time.perf_counter() - self.began
+        if self.counts:
+            counters.request(
+                status,
+                self.stages,
+                facts.get("rows", 0),
+                self.predictions,
+                facts.get("bytes_in", 0),
+                size or 0,
+                self.model,
+            )
+            if self.cells is not None:
+                counters.cells(self.cells)
+        if _requests.isEnabledFor(logging.INFO):
+            line = {"status": status, "bytes_out": size, **facts}
+            for name, seconds in self.stages.items():
+                line[f"{name}_ms"] = round(seconds * 1e3, 2)
+            line["id"] = self.request_id
+            logs.line(line)
+        logs.meet("")
+        _current.set(None)
 
 
 _current: contextvars.ContextVar[Record | None] = contextvars.ContextVar("record", default=None)
 
 
-def begin(request_id: str) -> Record:
+def begin(request_id: str, counted: bool = True) -> Record:
     """Start the record of the request that this thread, or context, now serves."""
-    record = Record(request_id)
+    record = Record(request_id, counted)
     _current.set(record)
+    logs.meet(request_id)
+    if counted and _counts:
+        counters.began()
     return record
 
 
@@ -86,6 +143,13 @@ def spent(name: str, seconds: float) -> None:
         record.stages[name] = record.stages.get(name, 0.0) + seconds
 
 
+def predicted() -> None:
+    """Count a call of the model for the current request, and perhaps for others with it."""
+    record = _current.get()
+    if record is not None:
+        record.predictions += 1
+
+
 class stage:  # noqa: N801 - it reads as the function it would be if that were not slower
     """Time a part of the current request, all together where it runs several times."""
 
@@ -101,51 +165,119 @@ class stage:  # noqa: N801 - it reads as the function it would be if that were n
         spent(self._name, time.perf_counter() - self._began)
 
 
-class _Text(logging.Formatter):
-    """`2026-01-31 12:00:00 INFO [7] message`, with a request's facts as name=value."""
+def look_at_cells(count: Callable[[], list[list[int]] | None]) -> None:
+    """Add to the current request what `count` says, which is for `counters.cells`."""
+    record = _current.get()
+    if not _on or record is None or (found := count()) is None:
+        return
+    before = record.cells or [[0] * len(one) for one in found]
+    record.cells = [list(map(add, one, more)) for one, more in zip(before, found, strict=True)]
+
+
+def rejected(reason: str) -> None:
+    """Count a request that was refused because of the load."""
+    if _counts:
+        counters.add("skserve_rejected", reason if reason in REJECTED else "other")
+
+
+def ends(reason: str) -> None:
+    """Say why this process is about to end; see `counters.ENDS`."""
+    counters.end(reason)
+
+
+def share(workers: int, counts: bool) -> None:
+    """Make the numbers visible to all processes. Called in the master, before it forks."""
+    global _on, _counts
+    _on = _counts = counts
+    counters.share(workers)
+    for name, seconds in phases.items():
+        counters.put("skserve_start_seconds", name, seconds)
+
+
+def alone() -> None:
+    """Count nothing here: the process of one model of many, whose worker counts its requests."""
+    global _counts
+    _counts = False
+    counters.alone()
+
+
+# Seconds of each part of the start, as far as it went in this process.
+phases: dict[str, float] = {}
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Time a part of the start."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        took(name, time.perf_counter() - began)
+
+
+def took(name: str, seconds: float) -> None:
+    """Say how long a part of the start took."""
+    seconds = phases[name] = round(seconds, 3)
+    counters.put("skserve_start_seconds", name, seconds)
+
+
+def process_age() -> float:
+    """Return the seconds since this process was started; 0 where the kernel does not say."""
+    try:
+        since_boot = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return 0.0
+    began = int(since_boot) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+
+
+def memory() -> tuple[int, int] | None:
+    """Return this process's part of the memory it shares with others and its own, in bytes.
+
+    Added up over all processes that share, the parts are what is shared, once.
+    """
+    kib = {}
+    try:
+        for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
+            name, size = line.split()[:2]
+            kib[name] = int(size)
+    except (OSError, ValueError):
+        return None
+    private = kib.get("Private_Clean:", 0) + kib.get("Private_Dirty:", 0)
+    return 1024 * (kib.get("Pss:", 0) - private), 1024 * private
+
+
+class MemoryLook:
+    """Looks at the memory of this process now and then."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s [%(process)d] %(message)s", "%Y-%m-%d %H:%M:%S")
-        self._spelled = 0, ""
+        self._next = 0.0
 
-    def line(self, facts: dict[str, Any]) -> str:
-        """Write the line of a request; each second is spelled once."""
-        second, now = self._spelled
-        if second != int(time.time()):
-            second = int(time.time())
-            now = time.strftime(self.datefmt or "", time.localtime(second))
-            self._spelled = second, now
-        said = " ".join([f"{name}={value}" for name, value in facts.items()])
-        return f"{now} INFO [{os.getpid()}] {said}\n"
+    def due(self) -> tuple[int, int] | None:
+        """Return what `memory` says, if the last look is long enough ago."""
+        began = time.monotonic()
+        if began < self._next:
+            return None
+        found = memory()
+        ended = time.monotonic()
+        self._next = ended + max(LOOK, RARELY * (ended - began))
+        return found
 
+    def put(self) -> None:
+        """Put what `memory` says where `/metrics` finds it, if the last look is long enough ago."""
+        if (found := self.due()) is not None:
+            for kind, size in zip(("shared", "private"), found, strict=True):
+                counters.put("skserve_memory_bytes", kind, size)
 
-class _Json(logging.Formatter):
-    """One JSON object a line."""
+    def keep_putting(self) -> None:
+        """Do so as long as this process lives, in a thread."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        said: dict[str, Any] = {"message": record.getMessage()}
-        if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return self._whole(record.created, record.levelname, said)
+        def look() -> None:
+            while True:
+                self.put()
+                time.sleep(LOOK)
 
-    def line(self, facts: dict[str, Any]) -> str:
-        """Write the line of a request."""
-        return self._whole(time.time(), "INFO", facts) + "\n"
-
-    def _whole(self, at: float, level: str, said: dict[str, Any]) -> str:
-        now = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(at))
-        head = {"time": now, "level": level, "pid": os.getpid()}
-        return json.dumps(head | said, default=str)
+        threading.Thread(target=look, name="memory", daemon=True).start()
 
 
-_style: _Text | _Json = _Text()
-
-
-def configure(level: int, style: str) -> None:
-    """Send every log, the user's scripts' included, to stderr in one format."""
-    global _style
-    _style = _Json() if style == "json" else _Text()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_style)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.captureWarnings(True)
+configure = logs.configure

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.errors import ModelFault, NotAcceptable, TooLarge
+from skserve.errors import ModelFault, NotAcceptable, TooLarge, quote
 from skserve.estimators.methods import METHODS
 
 # What a sparse answer may weigh as a plain table, in bytes. A text model's `transform` has a column
@@ -96,5 +96,5 @@ def _array(y: Any) -> NDArray[Any]:
     try:
         values = np.asarray(y)
     except ValueError as error:
-        raise ModelFault(f"The model returned rows of unequal length: {error}.") from error
+        raise ModelFault(f"The model returned rows of unequal length: {quote(error)}.") from error
     return values.reshape(1) if values.ndim == 0 else values

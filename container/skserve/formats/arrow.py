@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skserve.errors import BadRequest, ModelFault, TooLarge
+from skserve.errors import BadRequest, ModelFault, TooLarge, quote
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.json_text import dumps
@@ -44,7 +44,7 @@ def read_columns(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
             raise TooLarge(
                 f"The file takes more than {limit:,} bytes unpacked.", "Send fewer rows at a time."
             )
-        raise BadRequest(f"The file cannot be read: {found['error']}.", "Write it anew.")
+        raise BadRequest(f"The file cannot be read: {quote(found['error'])}.", "Write it anew.")
     names = tuple(found["names"]) if schema.takes_names(found["names"]) else None
     values = np.frombuffer(numbers, np.float64)
     if found["matrix"]:
@@ -86,9 +86,11 @@ def write_columns(answer: Answer, media_type: str) -> bytes:
     try:
         done, written = _helper.ask(facts, body, _MEMORY + 8 * (len(body) + len(dumps(facts))))
     except HelperError as error:
-        raise ModelFault(f"The answer cannot be written: {error}.", "Ask for JSON.") from error
+        raise ModelFault(
+            f"The answer cannot be written: {quote(error)}.", "Ask for JSON."
+        ) from error
     if "error" in done:
-        raise ModelFault(f"The answer cannot be written: {done['error']}.", "Ask for JSON.")
+        raise ModelFault(f"The answer cannot be written: {quote(done['error'])}.", "Ask for JSON.")
     return written
 
 

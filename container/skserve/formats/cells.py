@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from skserve.errors import BadRequest
+from skserve.errors import BadRequest, quote
 from skserve.estimators.columns import Ambiguous, Column, meaning, to_number
 from skserve.estimators.schema import Schema
 from skserve.formats.table import Table
@@ -137,7 +137,7 @@ def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) 
     if column.kind == "date":
         return "Columns of dates are not supported: fit the model on numbers or text instead."
     if column.kind == "category":
-        return f"The model learned {quoted(column.values)}."
+        return f"The model learned {listed(column.values)}."
     if column.kind == "text":
         return "The model learned text here: send a string, so that 007 stays 007."
     if table.spelled and isinstance(cell, str) and (";" in cell or "\t" in cell):
@@ -146,7 +146,7 @@ def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) 
         return "A missing value is null or NaN in JSON, an empty cell in CSV."
     return (
         "If this line is a header, it must name the fitted columns"
-        + (f" ({quoted(schema.names)})" if schema.names else "")
+        + (f" ({listed(schema.names)})" if schema.names else "")
         + ", or be announced: Content-Type: text/csv; header=present."
     )
 
@@ -154,16 +154,21 @@ def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) 
 def kind_of(value: Any) -> str:
     """Say in a few words what a cell holds."""
     if isinstance(value, str):
-        return f"{value[:40]!r}" + ("..." if len(value) > 40 else "")
+        return quote(f"{value[:40]!r}" + ("..." if len(value) > 40 else ""))
     names = {bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
-    return names.get(type(value), f"{value}"[:40])
+    return names.get(type(value)) or quote(f"{value}"[:40])
 
 
 def count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def quoted(names: Sequence[str], most: int = 20) -> str:
+def quoted(names: Sequence[str]) -> str:
+    """List names that a body holds; see `errors.quote`."""
+    return quote(listed(names))
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
     """List names in quotes, cut where there are many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more

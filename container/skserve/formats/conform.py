@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest
 from skserve.estimators.columns import ANY, EXACT, NUMBER, Column
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import converted, count, kind_of, quoted
+from skserve.formats.cells import converted, count, kind_of, listed, quoted
 from skserve.formats.table import Table
 from skserve.telemetry import log
 
@@ -130,13 +130,13 @@ def _check_names(sent: tuple[str, ...], schema: Schema) -> None:
     if missing or unexpected:
         raise BadRequest(
             "The columns are not those the model was fitted with."
-            + (f" Missing: {quoted(missing)}." if missing else "")
+            + (f" Missing: {listed(missing)}." if missing else "")
             + (f" Unexpected: {quoted(unexpected)}." if unexpected else ""),
-            f"The model expects {quoted(schema.names)}.",
+            f"The model expects {listed(schema.names)}.",
         )
     if filled := [name for name in schema.names if name not in known]:
         _say_once(
-            f"Bodies leave out columns that the model drops ({quoted(filled)}); served without."
+            f"Bodies leave out columns that the model drops ({listed(filled)}); served without."
         )
     if extra:
         _say_once("Bodies have columns that the model was not fitted on; those are ignored.")
@@ -176,7 +176,7 @@ def _check_width(number: int, seen: int, schema: Schema, cells: Sequence[Any] = 
             raise BadRequest(
                 f"Row {number} has {called} between its values.", "Separate them by commas."
             )
-    names = f" ({quoted(schema.names)})" if schema.names else ""
+    names = f" ({listed(schema.names)})" if schema.names else ""
     raise BadRequest(
         f"Row {number} has {count(seen, 'value')}, expected {schema.n_features}{names}.",
         "Send rows of the columns the model was fitted with; GET / describes them.",

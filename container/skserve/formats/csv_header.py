@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from skserve.errors import BadRequest
 from skserve.estimators.columns import NUMBER, to_number
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import quoted
+from skserve.formats.cells import listed
 from skserve.formats.conform import conform
 from skserve.formats.media_types import MediaType
 from skserve.formats.table import Table
@@ -101,5 +101,5 @@ def _check_order(names: tuple[str, ...], schema: Schema) -> None:
         raise BadRequest(
             "The header names the columns in another order than the model, and only the first "
             "part of a file has it: the others would be read in the wrong order.",
-            f"Write the columns of the file in this order: {quoted(schema.names)}.",
+            f"Write the columns of the file in this order: {listed(schema.names)}.",
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.errors import BadRequest
+from skserve.errors import BadRequest, quote
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.cells import quoted
@@ -28,7 +28,7 @@ def read_json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
         return Decoded(Table([document]))
     if not isinstance(document, dict):
         raise BadRequest(
-            f"The body is {json.dumps(document)[:40]}, expected a list or an object.",
+            f"The body is {quote(json.dumps(document)[:40])}, expected a list or an object.",
             "Send rows, such as [[1, 2], [3, 4]].",
         )
     if set(document) - _ENVELOPE and all(isinstance(one, dict) for one in document.values()):

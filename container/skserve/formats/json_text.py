@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from skserve.errors import BadRequest, ModelFault
+from skserve.errors import BadRequest, ModelFault, quote
 from skserve.formats.charsets import text_of
 from skserve.formats.media_types import MediaType
 
@@ -31,7 +31,7 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError):
         raise ModelFault(
-            f"The answer cannot be written as JSON: {why}.",
+            f"The answer cannot be written as JSON: {quote(why)}.",
             "Return lists, dicts with text as keys, arrays, numbers and text.",
         ) from why
 

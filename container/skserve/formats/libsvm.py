@@ -6,7 +6,7 @@ from operator import methodcaller
 
 import numpy as np
 
-from skserve.errors import BadRequest
+from skserve.errors import BadRequest, quote
 from skserve.estimators.schema import Schema
 from skserve.formats import sparse
 from skserve.formats.charsets import utf8_of
@@ -72,5 +72,5 @@ def _first_fault(pairs: list[bytes], starts: list[int]) -> BadRequest:
         except ValueError:
             row = int(np.searchsorted(starts, at, side="right"))
             text = pair[:40].decode("utf-8", "replace")
-            return BadRequest(f"Row {row}: expected index:value, got {text!r}.", hint)
+            return BadRequest(f"Row {row}: expected index:value, got {quote(repr(text))}.", hint)
     return BadRequest("The body is not libsvm text.", hint)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.errors import BadRequest, TooLarge
+from skserve.errors import BadRequest, TooLarge, quote
 from skserve.estimators.schema import Schema
 from skserve.formats import sparse
 from skserve.formats.answer import Answer
-from skserve.formats.cells import quoted
+from skserve.formats.cells import listed, quoted
 from skserve.formats.limits import expanded_limit
 from skserve.formats.media_types import MediaType
 from skserve.formats.table import Decoded, Table
@@ -81,7 +81,7 @@ def npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     except BadRequest:
         raise
     except Exception as error:  # a bad header fails as syntax, tokens, types, memory
-        raise BadRequest(f"The body is not a .npy file: {str(error)[:200]}.") from None
+        raise BadRequest(f"The body is not a .npy file: {quote(str(error)[:200])}.") from None
     if dtype.kind not in "biufUS":
         raise BadRequest(
             f"The array holds {dtype.name} values, which are not read here.",
@@ -141,7 +141,7 @@ def _members(body: bytes) -> dict[str, bytes]:
     except (BadRequest, TooLarge):
         raise
     except Exception as error:  # a broken zip fails as a dozen types
-        raise BadRequest(f"The body is not a .npz file: {str(error)[:200]}.") from None
+        raise BadRequest(f"The body is not a .npz file: {quote(str(error)[:200])}.") from None
     return parts
 
 
@@ -153,11 +153,11 @@ def _sparse(arrays: dict[str, NDArray[Any]], limit: int) -> Any:
     needed = {"csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "coo": ("row", "col")}
     if name not in needed:
         raise BadRequest(
-            f"The sparse table is in the form {name[:40]!r}.",
+            f"The sparse table is in the form {quote(repr(name[:40]))}.",
             "Save it as CSR: scipy.sparse.save_npz(file, X.tocsr()).",
         )
     if missing := {"data", *needed[name]} - set(arrays):
-        raise BadRequest(f"The sparse table has no {quoted(sorted(missing))}.")
+        raise BadRequest(f"The sparse table has no {listed(sorted(missing))}.")
     if shape.shape != (2,) or shape.dtype.kind not in "iu" or min(shape.tolist()) < 0:
         raise BadRequest("The shape of the sparse table is not two numbers.")
     n_rows, width = shape.tolist()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.errors import BadRequest
+from skserve.errors import BadRequest, quote
 
 Numbers = NDArray[Any]
 
@@ -31,7 +31,7 @@ def rows_of(values: Numbers, columns: Numbers, starts: Numbers, width: int) -> A
     if len(wrong):
         row = int(np.searchsorted(starts, wrong[0], side="right"))
         raise BadRequest(
-            f"Row {row} has a value for column number {columns[wrong[0]]} of {width}.",
+            f"Row {row} has a value for column number {quote(columns[wrong[0]])} of {width}.",
             "Column numbers start at 0.",
         )
     shape = len(starts) - 1, width
@@ -70,7 +70,7 @@ def _check_all(values: Numbers, *places: Numbers) -> None:
 
 def _checked_width(width: int) -> int:
     if not 0 < width <= _WIDEST:
-        raise BadRequest(f"A table cannot have {width} columns.")
+        raise BadRequest(f"A table cannot have {quote(width)} columns.")
     return width
 
 

@@ -99,6 +99,6 @@ def _width(answer: bytes) -> int:
 
 def placed(error: BadRequest, place: str, hint: str = "") -> BadRequest:
     """Say where in the whole body it was: a decoder counts only the rows that it was given."""
-    message, found = re.subn(r"^(Row|Line) \d+", place, error.message)
+    message, found = re.subn(r"^(Row|Line) \d+", place, error.marked)
     message = message if found or not place else f"{place}: {message}"
     return BadRequest(message, hint or error.hint)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from skserve.errors import BadRequest, UnsupportedMediaType
+from skserve.errors import BadRequest, UnsupportedMediaType, quote
 from skserve.estimators.schema import Schema
 from skserve.formats import arrow, media_types
 from skserve.formats.answer import Answer
@@ -107,7 +107,8 @@ def check_method(method: str | None, schema: Schema) -> None:
     """Raise BadRequest where a call asks for a method that the model has not."""
     if method is not None and method not in schema.methods:
         raise BadRequest(
-            f"This model has no method {method!r}.", f"It has {', '.join(schema.methods)}."
+            f"This model has no method {quote(repr(method))}.",
+            f"It has {', '.join(schema.methods)}.",
         )
 
 

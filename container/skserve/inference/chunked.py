@@ -35,7 +35,7 @@ from skserve.inference.batch_lines import BatchLines, placed
 from skserve.inference.calls import Call, Reply
 from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.script_handler import ScriptHandler
-from skserve.telemetry import note, stage
+from skserve.telemetry import note, predicted, stage
 
 Run = Callable[[Callable[[], bytes]], bytes]  # does some work in a slot
 
@@ -157,6 +157,7 @@ class ChunkedBody:
         if several and not _LINE_END.search(records[:-2]):
             # To a model of one column a single line is a column, but not among others.
             raise BadRequest(f"Row 1 has {rows} values, expected 1.", "Send one value a line.")
+        predicted()
         with stage("predict"):
             y = self._handler.predict(request, self._context)
         with stage("encode"):

@@ -16,6 +16,7 @@ from skserve.config import ModelSettings
 from skserve.errors import BadRequest, ModelFault, StartError
 from skserve.estimators.accelerate import accelerate
 from skserve.estimators.declared import Declared
+from skserve.estimators.drift import Learned
 from skserve.estimators.methods import METHODS, find, fitted_steps, look, named
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
@@ -25,6 +26,7 @@ from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.fitted import check_fitted, check_model, check_new_rows, no_method
 from skserve.inference.refusal import of_a_booster, refused
+from skserve.telemetry import look_at_cells
 
 
 class EstimatorHandler:
@@ -47,6 +49,8 @@ class EstimatorHandler:
         preferred = declared.method if declared and declared.method in self._methods else None
         self.method = config.method or preferred or next(iter(self._methods), None)
         self._accept = config.accept
+        self.fast: frozenset[str] = frozenset()  # the methods that have a fast path
+        self._learned = Learned(estimator, schema)
 
     @classmethod
     def of(
@@ -64,7 +68,13 @@ class EstimatorHandler:
         return handler
 
     def decode(self, call: Call, context: object) -> Request:
-        return calls.decode(call, self.schema, self.answer_type(call))
+        return self.decoded(call, self.answer_type(call))
+
+    def decoded(self, call: Call, accept: str) -> Request:
+        """Decode a call whose answer is to be in the format `accept`."""
+        request = calls.decode(call, self.schema, accept)
+        look_at_cells(lambda: self._learned.count(request.X))
+        return request
 
     def predict(self, request: Request, context: object) -> Answer:
         method = request.method or self.method
@@ -136,6 +146,7 @@ class EstimatorHandler:
                 "scikit-learn does it."
             )
         self._methods |= fast
+        self.fast = frozenset(fast)
 
     def check_accept(self) -> None:
         """Raise StartError unless the default format can be written."""

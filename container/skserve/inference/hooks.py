@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from skserve import archive
-from skserve.errors import HookError, ModelFault, NoRoom, ServeError, StartError
+from skserve.errors import HookError, ModelFault, NoRoom, ServeError, StartError, quote
 from skserve.inference.requirements import imported_before
 from skserve.inference.source import Source
 
@@ -270,7 +270,7 @@ def answer_to(name: str, error: BaseException) -> ServeError:
     if status == 415 and name == "output_fn":
         status = 406  # AWS's toolkits raise the same error for both directions
     text = getattr(error, "message", None) or getattr(error, "description", None) or error
-    return HookError(str(text), status)
+    return HookError(quote(text), status)
 
 
 def _said(error: BaseException) -> str:

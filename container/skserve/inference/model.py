@@ -32,7 +32,7 @@ from skserve.inference.script_handler import ScriptHandler
 from skserve.inference.script_reply import finish
 from skserve.inference.source import Source
 from skserve.inference.versions import installed
-from skserve.telemetry import stage
+from skserve.telemetry import phase, predicted, stage
 
 Predict = Callable[[Request, Context], Any]
 
@@ -63,7 +63,10 @@ class Model:
         """
         script = hooks.load(code or source.fetch(directory, config))
         path, context, saved_with = str(directory), Context(str(directory)), None
-        with artifact.main_classes(script.lookup if script.folder else None):
+        with (
+            phase("model"),
+            artifact.main_classes(script.lookup if script.folder else None),
+        ):
             if script.pre_model_fn:
                 script.pre_model_fn.at_start(path, context=context)
             if script.model_fn:
@@ -72,11 +75,12 @@ class Model:
                 if not script:  # one may use pandas wherever it likes, and in any thread
                     artifact.import_scikit_learn()
                 estimator, saved_with = artifact.load(directory, config)
-        limit_jobs(estimator, jobs)
-        check_spool(config)
-        declared = declaration.read(directory)
-        kind = ScriptHandler if script else EstimatorHandler
-        handler = kind.of(estimator, script, config, declared)
+        with phase("check"):
+            limit_jobs(estimator, jobs)
+            check_spool(config)
+            declared = declaration.read(directory)
+            kind = ScriptHandler if script else EstimatorHandler
+            handler = kind.of(estimator, script, config, declared)
         return cls(directory, estimator, script, handler, config, saved_with, declared)
 
     def invoke(self, call: Call, predict: Predict | None = None) -> Reply:
@@ -91,6 +95,7 @@ class Model:
         if predict:
             y = predict(request, context)
         else:
+            predicted()
             with stage("predict"):
                 y = self.handler.predict(request, context)
         with stage("encode"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.errors import BadRequest, ModelFault, ServeError
+from skserve.errors import BadRequest, ModelFault, ServeError, quote
 from skserve.formats.cells import place
 from skserve.inference.calls import Request
 
@@ -46,7 +46,7 @@ def refused(
         )
     said = _BEHIND.sub("", _BEFORE.sub("", str(error)))
     where = _cell_at_fault(ask, request.X, names, said)
-    return BadRequest(where + said, "Change the values, or fit a model for them.")
+    return BadRequest(where + quote(said), "Change the values, or fit a model for them.")
 
 
 def _cell_at_fault(

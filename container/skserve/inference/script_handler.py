@@ -14,6 +14,7 @@ import numpy as np
 
 from skserve.config import ModelSettings
 from skserve.estimators.declared import Declared
+from skserve.estimators.methods import look
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
 from skserve.formats.charsets import text_of, utf8_of
@@ -25,6 +26,7 @@ from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.hooks import Context, Hooks
 from skserve.inference.script_reply import begun, finish, streamed, written
+from skserve.telemetry import note
 
 
 class ScriptHandler:
@@ -37,6 +39,8 @@ class ScriptHandler:
         self.method = "transform_fn" if script.transform_fn else own.method
         self._estimator, self._script, self._own = estimator, script, own
         self._accept, self._batch = config.accept, config.batch
+        ours = not (script.predict_fn or script.transform_fn)
+        self.fast = own.fast if ours else frozenset()
 
     @classmethod
     def of(
@@ -55,11 +59,12 @@ class ScriptHandler:
         accept = self.answer_type(call)
         if not (self._script.input_fn or self._script.transform_fn):
             call = _settled(call, self.schema) if self._batch else call
-            return calls.decode(call, self.schema, accept)
+            return self._own.decoded(call, accept)
         kind = calls.content_type(call)
         X: Any = _hook_body(call.body, kind), kind.name
         if self._script.input_fn:
             X = self._script.input_fn(*X, context=context)
+            _note_rows(X)
         return Request(X, accept)
 
     def predict(self, request: Request, context: Context) -> Any:
@@ -109,6 +114,15 @@ class ScriptHandler:
 def _hook_body(body: bytes, kind: MediaType) -> str | bytes:
     """Return a body as scripts for AWS's image expect it: text for JSON and CSV, else bytes."""
     return text_of(body, kind) if kind.name in (JSON, CSV) else body
+
+
+def _note_rows(X: Any) -> None:
+    """Say how many rows a script has made of a body, where it is a table or a list."""
+    shape = look(X, "shape")
+    if isinstance(shape, tuple) and shape:
+        note(rows=int(shape[0]))
+    elif isinstance(X, list):
+        note(rows=len(X))
 
 
 def _settled(call: Call, schema: Schema) -> Call:

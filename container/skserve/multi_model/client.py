@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from skserve import telemetry
 from skserve.config import MIB, Config
-from skserve.errors import ModelFault, OutOfMemory, Overloaded, ServeError, TimedOut
+from skserve.errors import ModelFault, OutOfMemory, Overloaded, ServeError, TimedOut, quote
 from skserve.formats import frames
 from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
@@ -92,7 +92,7 @@ class ModelClient:
                 raise Overloaded(
                     "As many requests of this model are running and waiting as may.",
                     "Try again in a second.",
-                    "places",
+                    "queue",
                 )
             self._held[name] += 1
             self._free -= 1
@@ -126,6 +126,8 @@ class ModelClient:
         }
         for _ in range(OFFERS):
             connection = self._connection(name)
+            if record is not None:
+                record.model = connection.place
             head["headers"] = dict(call.headers) if connection.scripted else {}
             try:
                 frames.send_frame(connection.end, head, call.body)
@@ -152,7 +154,9 @@ class ModelClient:
             frame = None
         except ValueError as error:
             connection.end.close()
-            raise ModelFault(f"What model {name} answered cannot be passed on: {error}.") from error
+            raise ModelFault(
+                f"What model {name} answered cannot be passed on: {quote(error)}."
+            ) from error
         if frame is None:
             raise self._died(name, connection)
         connection.learn(size, time.perf_counter() - began, frame[0].get("cheap") is True)
@@ -164,7 +168,9 @@ class ModelClient:
             raise
         except Exception as error:  # it may be anything
             connection.end.close()
-            raise ModelFault(f"What model {name} answered is no reply: {error!r:.200}.") from error
+            raise ModelFault(
+                f"What model {name} answered is no reply: {quote(repr(error)[:200])}."
+            ) from error
         if whole:
             self._pool.keep(name, connection)
             return reply
@@ -208,7 +214,8 @@ class ModelClient:
         self._pool.sweep()
         answer, descriptor = self._control.ask({"do": "connect", "name": name})
         assert descriptor is not None
-        return ModelConnection(descriptor, answer["pid"], answer["scripted"], self._timeout)
+        facts = answer["pid"], answer["scripted"], self._timeout, answer["place"]
+        return ModelConnection(descriptor, *facts)
 
 
 class RemoteModel:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from skserve import telemetry
 from skserve.machine import Machine
 from skserve.multi_model import events, protocol
 from skserve.multi_model.entry import Entry, State
@@ -58,6 +59,7 @@ class Effects:
             events.Persist: lambda *_: self._persist(),
             events.Forget: lambda entry, _: self._entries.pop(entry.name),
             events.StartNext: lambda *_: self.start_next(),
+            events.Count: lambda _, count: telemetry.counters.add("skserve_worker_ends", count.end),
             events.Say: self._say,
         }
 
@@ -106,7 +108,12 @@ class Effects:
             except OSError:  # it is dying, and its end starts another
                 entry.callers.append(peer)
             else:
-                answer = {"status": 200, "pid": process.pid, "scripted": entry.scripted}
+                answer = {
+                    "status": 200,
+                    "pid": process.pid,
+                    "scripted": entry.scripted,
+                    "place": telemetry.counters.model(shown(entry.name)),
+                }
                 peer.answer(answer, mine.fileno())
 
     def _answer(self, entry: Entry, answer: events.Answer) -> None:

@@ -162,6 +162,13 @@ class StartNext:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Count that a process has ended, by `end`: crash, hang, out_of_memory or recycled."""
+
+    end: str
+
+
+@dataclass(frozen=True)
 class Say:
     """Say it in the log, after the model's name."""
 
@@ -169,4 +176,6 @@ class Say:
     words: str
 
 
-Effect = Spawn | Kill | Drain | Deadline | Join | Answer | Persist | Forget | StartNext | Say
+Effect = (
+    Spawn | Kill | Drain | Deadline | Join | Answer | Persist | Forget | StartNext | Count | Say
+)

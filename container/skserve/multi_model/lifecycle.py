@@ -22,6 +22,7 @@ from skserve.multi_model.events import (
     Answer,
     Closed,
     Connect,
+    Count,
     Deadline,
     Drain,
     Effect,
@@ -197,29 +198,31 @@ def _ended_leaving(entry: Entry, event: Ended, now: float) -> Outcome:
 def _ended(entry: Entry, event: Ended, now: float) -> Outcome:
     """Start it again where that was planned, or where callers wait for it."""
     if entry.planned and event.code == 0:
-        return _begun(entry)
-    say = _died(entry, event, now)
+        state, effects = _begun(entry)
+        return state, [Count("recycled"), *effects]
+    died = _died(entry, event, now)
     if not entry.callers:
-        return State.DEAD, [say]
+        return State.DEAD, died
     if entry.dies_often(now):
-        return State.DEAD, [say, *_refused(entry, 503, entry.why_not(now))]
+        return State.DEAD, [*died, *_refused(entry, 503, entry.why_not(now))]
     state, effects = _begun(entry)
-    return state, [say, *effects]
+    return state, [*died, *effects]
 
 
 def _ended_starting(entry: Entry, event: Ended, now: float) -> Outcome:
-    say = _died(entry, event, now)
+    died = _died(entry, event, now)
     starved = event.starved or (entry.failure is not None and entry.failure.status == 507)
     words = f"Model {entry.name} died and cannot be started again: {entry.last_words}"
     refused = _refused(entry, 507 if starved else 500, words)
-    return State.DEAD, [say, *refused, StartNext()]
+    return State.DEAD, [*died, *refused, StartNext()]
 
 
-def _died(entry: Entry, event: Ended, now: float) -> Say:
+def _died(entry: Entry, event: Ended, now: float) -> list[Effect]:
     """Remember a death."""
+    end = "out_of_memory" if event.starved else "hang" if entry.reason else "crash"
     entry.deaths.append(now)
     entry.last_words = entry.failure.words if entry.failure else entry.how_it_ended(event) + "."
-    return Say("ERROR", entry.last_words)
+    return [Count(end), Say("ERROR", entry.last_words)]
 
 
 def _forgotten(entry: Entry) -> list[Effect]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from urllib.parse import quote
+
+from skserve.log_sink import BURST as PATIENCE
+from skserve.log_sink import sink
 
 # Bytes that one model may print: at once, and then each second.
 BURST = 1 << 20
@@ -99,8 +101,7 @@ class LogCapture:
     def _write(self, lines: list[bytes]) -> None:
         tagged = b"".join(self._tagged(line) for line in lines)
         if tagged:
-            sys.stderr.buffer.write(tagged)
-            sys.stderr.buffer.flush()
+            sink.write(tagged, PATIENCE)
 
     def _tagged(self, line: bytes) -> bytes:
         """Add the name: in front, or into the JSON object that the line is or becomes."""

@@ -142,6 +142,16 @@ def _below(root: Path, url: str) -> Path:
     return real
 
 
+def _counted(record: telemetry.Record) -> Message:
+    """Return what the worker is to count of a call, and to say in its line of the log."""
+    return {
+        "stages": record.stages,
+        "facts": record.facts,
+        "predictions": record.predictions,
+        "cells": [sum(columns) for columns in record.cells] if record.cells else None,
+    }
+
+
 class ModelServer:
     """The loaded model and the lines on which its calls come, one thread each."""
 
@@ -150,9 +160,11 @@ class ModelServer:
         self._tired = False
         self._lines: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
+        self._memory = telemetry.MemoryLook()
 
     def listen(self) -> None:
         """Take lines until the zygote is gone or says `drain`."""
+        self._tell_memory()
         while (heard := protocol.hear(self._channel)) is not None:
             message, descriptors = heard
             if "drain" in message:
@@ -204,9 +216,11 @@ class ModelServer:
                     cheap = self._single.cheap(len(body))
                     reply = self._single.invoke(Call(body, **head), cheap)
             except BaseException as error:
-                frames.send_frame(line, {"error": self._failed(error, record.request_id)}, b"")
+                failed = self._failed(error, record.request_id)
+                frames.send_frame(line, {"error": failed, **_counted(record)}, b"")
                 return
             self._send(line, reply, record, self._single.cheap(len(body)))
+        self._tell_memory()
 
     def _send(
         self, line: socket.socket, reply: Reply, record: telemetry.Record, cheap: bool
@@ -218,8 +232,7 @@ class ModelServer:
             "status": reply.status,
             "media_type": reply.media_type,
             "headers": {str(name): str(text) for name, text in reply.headers.items()},
-            "stages": record.stages,
-            "facts": record.facts,
+            **_counted(record),
         }
         if isinstance(reply.body, bytes):
             frames.send_frame(line, answer, reply.body)
@@ -234,6 +247,12 @@ class ModelServer:
                 log.error("request %s: the stream broke.", record.request_id, exc_info=error)
                 raise EOFError from error
 
+    def _tell_memory(self) -> None:
+        """Tell the zygote how much memory this process takes, now and then."""
+        if (found := self._memory.due()) is not None:
+            with suppress(OSError):
+                protocol.tell(self._channel, {"memory": found})
+
     def _failed(self, error: BaseException, request_id: str) -> dict[str, Any]:
         """Say what failed in the words of a ServeError; its traceback belongs into this log."""
         if isinstance(error, TimedOut):
@@ -245,13 +264,14 @@ class ModelServer:
         else:
             answer = ModelFault("The server failed on this request.", "The log has the traceback.")
         if answer.status >= 500 and not isinstance(error, Overloaded | TimedOut):
-            log.error("request %s: %s", request_id, answer.message, exc_info=error)
+            log.error("request %s: %s", request_id, answer.logged, exc_info=error)
         return {
             "status": answer.status,
             "code": answer.code,
-            "message": answer.message,
+            "message": answer.marked,
             "hint": answer.hint,
             "retry_after": getattr(answer, "retry_after", 1),
+            "reason": answer.reason,
         }
 
     def _tell_if_tired(self) -> None:

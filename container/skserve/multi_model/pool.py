@@ -18,8 +18,11 @@ QUICK = 0.02
 class ModelConnection:
     """A connection to the process `pid` of a model; one with a script is sent the headers."""
 
-    def __init__(self, descriptor: int, pid: int, scripted: bool, timeout: float) -> None:
+    def __init__(
+        self, descriptor: int, pid: int, scripted: bool, timeout: float, place: int | None = None
+    ) -> None:
         self.end, self.pid, self.scripted = socket.socket(fileno=descriptor), pid, scripted
+        self.place = place  # of the model, among those that are counted apart
         self.cheap: set[int] = set()  # sizes of body, as `int.bit_length` says them
         protocol.give_up_after(self.end, timeout)
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from skserve import telemetry
 from skserve.config import Config
 from skserve.inference.source import Source
+from skserve.log_sink import sink
 from skserve.multi_model import model_process, protocol, subreaper
 from skserve.multi_model.entry import Entry
 from skserve.multi_model.log_capture import LogCapture, shown
@@ -34,6 +36,7 @@ class Process:
     began: float
     deadline: float | None
     late: str
+    memory: tuple[int, int] = (0, 0)  # its part of what is shared, and its own, in bytes
     status: int | None = None  # with which it has ended, as waitpid says it
     exit_waiters: list[Peer] = field(default_factory=list)  # the workers that asked how it ended
 
@@ -104,6 +107,8 @@ class Processes:
             kept = os.dup2(channel.fileno(), 3, inheritable=False)
             os.closerange(4, os.sysconf("SC_OPEN_MAX"))
             channel.detach()
+            telemetry.alone()
+            sink.open()
             model_process.call_it(shown(entry.name))
             model_process.run(entry.url, socket.socket(fileno=kept), self._config, self._code)
         finally:

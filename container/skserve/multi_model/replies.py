@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from itertools import islice
 from typing import Any
 
@@ -24,17 +26,42 @@ class _Relayed(ServeError):
 
 def reply_of(head: Message, body: bytes, record: telemetry.Record | None) -> Reply:
     """Make a reply of a frame. Raises whatever reading one raises for what is none."""
+    if record is not None:
+        _count(head, record)
     if "error" in head:
         error = head["error"]
         code, message, hint = (str(error[key]) for key in ("code", "message", "hint"))
         later = max(1, int(error["retry_after"]))
-        raise _Relayed(_status(error["status"], 400), code, message, hint, later)
-    if record is not None:
-        stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
-        record.stages.update({_word(name): float(seconds) for name, seconds in stages})
-        record.facts.update({_word(name): _plain(fact) for name, fact in facts})
+        relayed = _Relayed(_status(error["status"], 400), code, message, hint, later)
+        relayed.reason = str(error["reason"])
+        raise relayed
     headers = {str(name): str(text) for name, text in head["headers"].items()}
     return Reply(body, str(head["media_type"]), _status(head["status"], 200), headers)
+
+
+def _count(head: Message, record: telemetry.Record) -> None:
+    """Take over what a model's process counted. Raises ValueError for what nothing can count to.
+
+    No stage took longer than the whole call, whatever is said.
+    """
+    stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
+    longest = time.perf_counter() - record.began
+    for name, seconds in stages:
+        if (took := float(seconds)) != took:
+            raise ValueError("a stage of no length")
+        record.stages[_name(name)] = min(max(took, 0.0), longest)
+    record.facts.update({_name(name): _plain(fact) for name, fact in facts})
+    _whole(record.facts.get("rows", 0))
+    record.predictions = _whole(head.get("predictions", 0))
+    if (cells := head.get("cells")) is not None:
+        missing, unseen, outside = map(_whole, cells)
+        record.cells = [[missing], [unseen], [outside]]
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 40:
+        raise ValueError(f"a count of {value!r:.50}")
+    return value
 
 
 def _status(value: Any, lowest: int) -> int:
@@ -45,6 +72,11 @@ def _status(value: Any, lowest: int) -> int:
 
 def _plain(fact: Any) -> Any:
     return fact if isinstance(fact, int | float) else _word(fact)
+
+
+def _name(said: Any) -> str:
+    """Return a name for a line of the log, in which it can be taken for no other fact."""
+    return "_".join(re.findall(r"\w+", str(said)[:50]))
 
 
 def _word(said: Any) -> str:

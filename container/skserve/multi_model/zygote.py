@@ -25,8 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from skserve import telemetry
 from skserve.config import Config
+from skserve.counters import ZYGOTE
 from skserve.inference.source import Source
+from skserve.log_sink import sink
 from skserve.multi_model import events, lifecycle, model_process, protocol, subreaper
 from skserve.multi_model.control import Control
 from skserve.multi_model.effects import Effects, Journal
@@ -58,6 +61,8 @@ def run(
     try:
         os.setsid()  # Ctrl-C is the master's business
         model_process.call_it("zygote")
+        telemetry.counters.use(ZYGOTE)
+        sink.open()  # what it wrote to was the master's
         subreaper.adopt()
         tempfile.tempdir = str(scratch)
         _Zygote(config, code, listener, liveness, pages, models).run()
@@ -97,6 +102,7 @@ class _Zygote:
         )
         self._selector = selectors.DefaultSelector()
         self._ending = False
+        self._look, self._own = telemetry.MemoryLook(), (0, 0)
         self._oom_kills = config.machine.oom_kills()
 
     def run(self) -> None:
@@ -192,6 +198,9 @@ class _Zygote:
         if heard is None:  # it is dying, or soon will be
             self._selector.unregister(process.channel)
             self._happens(entry, events.Closed())
+        elif "memory" in message:
+            process.memory = _sizes(message["memory"])
+            self._put_memory()
         elif (event := _said(message, time.monotonic() - process.began)) is not None:
             self._happens(entry, event)
 
@@ -214,6 +223,15 @@ class _Zygote:
             )
             self._control.ended(process, entry.how_it_ended(end), end.starved)
             self._happens(entry, end)
+            self._put_memory()
+
+    def _put_memory(self) -> None:
+        """Add up the memory of the models and of this process for /metrics."""
+        self._own = self._look.due() or self._own
+        alive = [process.memory for _, process in self._processes]
+        for at, kind in enumerate(("shared", "private")):
+            size = sum(one[at] for one in (self._own, *alive))
+            telemetry.counters.put("skserve_memory_bytes", kind, size)
 
     def _starved(self) -> bool:
         """Whether the kernel has killed a process for want of memory since this was last asked."""
@@ -245,6 +263,14 @@ def _said(message: Message, seconds: float) -> events.Event | None:
     if "tired" in message:
         return events.Tired(_words(message["tired"]))
     return events.Hung() if "hung" in message else None
+
+
+def _sizes(said: object) -> tuple[int, int]:
+    """Return what a model's process says of its memory; nothing where it makes no sense."""
+    match said:
+        case [int(shared), int(private)] if all(0 <= size < 2**50 for size in (shared, private)):
+            return shared, private
+    return 0, 0
 
 
 def _words(said: object) -> str:

@@ -54,6 +54,7 @@ class _Piece:
     mates: int = 1  # requests in that call
     answer: Any = None
     error: Exception | None = None
+    record: telemetry.Record | None = field(default_factory=telemetry.current)
 
     @property
     def over(self) -> bool:
@@ -91,13 +92,14 @@ class Batcher:
         if kind is None:
             return self._slots.run(lambda: self._alone(request, context), refusable=True)
         piece = _Piece(request, kind)
+        if piece.record is not None:
+            piece.record.wait()
         with self._lock:
             self._slots.check_wait(sum(one.rows for one in self._waiting) // ROWS)
             self._waiting.append(piece)
             leads, self._led = not self._led, True
         if leads or self._leads_at_last(piece):
             self._lead(piece, context)
-        telemetry.spent("queue", piece.began - piece.since)
         telemetry.spent("predict", piece.ended - piece.began)
         telemetry.note(joined=piece.mates)
         if piece.error is not None:
@@ -106,6 +108,7 @@ class Batcher:
         return piece.answer
 
     def _alone(self, request: Request, context: Any) -> Any:
+        telemetry.predicted()
         with telemetry.stage("predict"):
             return self._predict(request, context)
 
@@ -151,6 +154,8 @@ class Batcher:
         began, work = time.perf_counter(), cost_since()
         for one in taken:
             one.began, one.mates = began, len(taken)
+            if one.record is not None:
+                one.record.waited()
         if len(taken) > 1:
             answers = self._joined([one.request for one in taken], context)
             cost = work()
@@ -161,6 +166,7 @@ class Batcher:
                 return
         for one in taken:
             answer, error = None, None
+            telemetry.predicted()
             try:
                 answer = safely(lambda one=one: self._predict(one.request, context))  # type: ignore[misc]
             except Exception as failure:
@@ -191,6 +197,7 @@ class Batcher:
             else [text for X in tables for text in X]
         )
         try:
+            telemetry.predicted()
             y = safely(lambda: self._predict(replace(requests[0], X=X, n_rows=len(X)), context))
         except Exception:
             return None

@@ -72,6 +72,11 @@ class LocalModel:
         self._model = model
         self._filled.set()
 
+    @property
+    def model(self) -> Model | None:
+        """The model, once it is loaded."""
+        return self._model
+
     def ready(self) -> bool:
         """Whether a prediction could run now: a model is loaded and not every slot hangs."""
         return self._model is not None and not self.hung()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from heapq import heapreplace
 from typing import Any, Generic, TypeVar
 
+from skserve import telemetry
 from skserve.errors import ModelFault, Overloaded, TimedOut
 from skserve.scheduling.costs import Durations
 
@@ -37,6 +38,7 @@ class _Job(Generic[T]):
     after: Callable[[T], object] | None
     size: int | None
     asked: float
+    record: telemetry.Record | None = field(default_factory=telemetry.current)
     at_once: bool = False  # a slot was free when it was asked for
     future: Future[T] = field(default_factory=Future)
 
@@ -104,7 +106,7 @@ class Slots:
             raise Overloaded(
                 "As many requests are running and waiting as may.",
                 f"Try again in {_whole(rest)} s.",
-                "places",
+                "queue",
                 _whole(rest),
             )
         try:
@@ -122,7 +124,7 @@ class Slots:
                 f"The request would wait for about {_seconds(wait)}; "
                 f"{self._longest_wait:g} s are allowed.",
                 f"Try again in {_whole(rest)} s, or raise SKSERVE_QUEUE_SECONDS.",
-                "wait",
+                "time",
                 _whole(rest),
             )
 
@@ -159,6 +161,8 @@ class Slots:
             if refusable:
                 self.check_wait()
             job.at_once = len(self._held) + len(self._waiting) < self._running
+            if job.record is not None:
+                job.record.wait()
             self._waiting[job] = None
             self._pool.submit(contextvars.copy_context().run, self._do, job)
         try:
@@ -175,6 +179,8 @@ class Slots:
             if not job.future.set_running_or_notify_cancel():
                 return
             self._held[job] = began
+        if job.record is not None:
+            job.record.waited()
         try:
             if not job.at_once and self._too_late(job.asked + self.timeout, job.size):
                 job.future.set_exception(_late(began - job.asked, self.timeout))
@@ -270,7 +276,7 @@ def _late(waited: float, timeout: float) -> Overloaded:
 
 
 def hangs() -> Overloaded:
-    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.", "hung")
+    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.", "hang")
 
 
 def _whole(seconds: float) -> int:

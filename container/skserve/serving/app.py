@@ -20,7 +20,7 @@ from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from skserve import telemetry
+from skserve import logs, telemetry
 from skserve.config import MIB, Config
 from skserve.errors import (
     BadRequest,
@@ -35,6 +35,7 @@ from skserve.scheduling.local_model import Invocable, Registry
 from skserve.scheduling.memory import Bodies
 from skserve.serving import browser, compression, openapi
 from skserve.serving.body import Environ, Incoming
+from skserve.serving.metrics import CONTENT_TYPE, Exposition
 from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
@@ -81,9 +82,11 @@ class _Answer(Response):
         return self.headers
 
 
-def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
+def create_app(
+    registry: Registry, config: Config, bodies: Bodies, metrics: Exposition | None = None
+) -> Flask:
     """Make the WSGI application over `registry`; `bodies` bounds the memory of what is read."""
-    app = new_app(registry.ready)
+    app = new_app(registry.ready, config, metrics)
 
     @app.route("/invocations", methods=["POST"])
     def invocations() -> Response:
@@ -100,7 +103,7 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
         environ = request.environ
         reply = registry.execution_parameters(parameters(config))
         with ExitStack() as held:
-            return _respond(reply, environ, telemetry.begin(_request_id(environ)), held)
+            return _respond(reply, environ, telemetry.begin(_request_id(environ), False), held)
 
     @app.route("/", methods=["OPTIONS"])
     @app.route("/ping", methods=["OPTIONS"])
@@ -113,18 +116,34 @@ def create_app(registry: Registry, config: Config, bodies: Bodies) -> Flask:
     return app
 
 
-def new_app(ready: Callable[[], bool]) -> Flask:
-    """Make an application that answers /ping, and every failure in our words."""
+def new_app(ready: Callable[[], bool], config: Config, metrics: Exposition | None) -> Flask:
+    """Make an application that answers /ping and /metrics, and every failure in our words."""
     app = _Flask("skserve", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # Flask's own answer is an empty HTML page
 
     @app.route("/ping", methods=["GET", "HEAD", "POST"])
     def ping() -> Response:
-        return Response(status=200 if ready() else 503)
+        status = 200 if ready() else 503
+        if status != said[-1]:
+            said[-1] = status
+            log.info("GET /ping answers %d from now on.", status)
+        return Response(status=status)
+
+    said = [200]  # the status of the last /ping: only a change is logged
+
+    if metrics is not None:
+        app.add_url_rule(
+            config.metrics_path,
+            "metrics",
+            lambda: Response(metrics.text(), content_type=CONTENT_TYPE),
+        )
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
-        return failure(error, _request_id(request.environ))
+        record = telemetry.begin(_request_id(request.environ), False)
+        response = failure(error, record)
+        record.write(response)
+        return response
 
     return app
 
@@ -148,7 +167,7 @@ def invocation(
     registry: Invocable,
     config: Config,
     bodies: Bodies,
-    failed: Callable[[Exception, str], Response] | None = None,
+    failed: Callable[[Exception, Record], Response] | None = None,
     **facts: str,
 ) -> Response:
     """Let a model answer the request of `environ`; `facts` are for its line in the log.
@@ -168,16 +187,18 @@ def invocation(
         else:
             held.enter_context(registry.place())
             incoming = Incoming(environ, config)
-            reply = _in_portions(registry, config, environ, incoming, bodies, held)
-            if reply is None:
-                body = held.enter_context(incoming.whole(bodies))
-                reply = registry.invoke(_call(body, environ), here)
-                if isinstance(reply.body, bytes):  # until it has left
-                    held.enter_context(bodies.hold(len(reply.body), own=sys.maxsize))
-            record.facts["bytes_in"] = incoming.seen
+            try:
+                reply = _in_portions(registry, config, environ, incoming, bodies, held)
+                if reply is None:
+                    body = held.enter_context(incoming.whole(bodies))
+                    reply = registry.invoke(_call(body, environ), here)
+                    if isinstance(reply.body, bytes):  # until it has left
+                        held.enter_context(bodies.hold(len(reply.body), own=sys.maxsize))
+            finally:
+                record.facts["bytes_in"] = incoming.seen
         response = _respond(reply, environ, record, held)
     except Exception as error:
-        response = (failed or failure)(error, record.request_id)
+        response = (failed or failure)(error, record)
     response.call_on_close(held.close)
     if not response.is_streamed:
         record.write(response)
@@ -283,7 +304,7 @@ class Sending:
     def _say(self, error: Exception) -> None:
         """Say why it broke; what the caller did wrong, such as to leave, needs no traceback."""
         if isinstance(error, BadRequest | TooLarge):
-            log.info("request %s: the stream broke: %s", self._record.request_id, error.message)
+            log.info("request %s: the stream broke: %s", self._record.request_id, error.logged)
         else:
             log.error("request %s: the stream broke.", self._record.request_id, exc_info=error)
 
@@ -301,21 +322,32 @@ def _request_id(environ: Environ) -> str:
     return given if _IDENTITY.fullmatch(given) else secrets.token_hex(8)
 
 
-def failure(error: Exception, request_id: str) -> Response:
-    """Make the response to a failure; what is not the caller's fault goes into the log."""
-    headers = {}
+def failure(error: Exception, record: Record, traced: bool = False) -> Response:
+    """Make the response to a failure, whose cause goes into the line of `record`.
+
+    The traceback of what is not the caller's fault goes into the log, unless it is `traced` there.
+    """
+    headers, request_id = {}, record.request_id
     if isinstance(error, HTTPException):
         status, code = error.code or 500, (error.name or "error").lower().replace(" ", "_")
         message = f"{request.method} {request.path} is not served here."
         hint = "POST /invocations, GET /ping, GET /."
         headers = {name: text for name, text in error.get_headers() if name == "Allow"}
+        logged = message
     elif isinstance(error, ServeError):
         status, code, message, hint = error.status, error.code, error.message, error.hint
+        logged = message if logs.shows_values() else error.logged
+        if error.reason:
+            telemetry.rejected(error.reason)
     else:
         status, code = ServeError.status, ServeError.code
         message, hint = "The server failed on this request.", "The log has the traceback."
-    if status >= 500 and not isinstance(error, Overloaded):
-        log.error("request %s: %s", request_id, message, exc_info=error)
+        logged = message
+    record.facts |= {"code": code, "message": logged[:MESSAGE_LIMIT]}
+    if (cause := error.__cause__) is not None or not isinstance(error, ServeError | HTTPException):
+        record.facts["raised"] = logs.raised(cause or error)
+    if status >= 500 and not (traced or isinstance(error, Overloaded)):
+        log.error("request %s: %s", request_id, logged, exc_info=error)
     if status == 503:
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
     if len(message) > MESSAGE_LIMIT:

@@ -7,6 +7,7 @@ release; read them again before raising the pin.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import socket
 import struct
@@ -43,6 +44,10 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
 
     _halting = False
 
+    def __init__(self, app: Any) -> None:
+        self._ended: dict[int, os.waitid_result] = {}  # how workers ended, until they are reaped
+        super().__init__(app)
+
     def init_signals(self) -> None:
         """Listen to every signal, also to those that a script blocked while it was loaded."""
         super().init_signals()
@@ -63,6 +68,19 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
                     listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
         super().stop(graceful)
 
+    def unplanned(self, worker: Any, starved: bool) -> str:
+        """Return why a worker ended that was not told to, as `counters.ENDS` calls it, or "".
+
+        `starved` says that the kernel has ended a process for memory since the last end.
+        """
+        ended = self._ended.pop(worker.pid, None)
+        if worker.aborted:
+            return "hang"
+        if self._halting or (ended and (ended.si_code, ended.si_status) == (os.CLD_EXITED, 0)):
+            return ""
+        killed = ended is not None and ended.si_status == signal.SIGKILL
+        return "out_of_memory" if killed and starved else "crash"
+
     def murder_workers(self) -> None:
         """Called at every turn of the loop, so that a dead zygote is noticed as well."""
         self.app.mind()
@@ -82,6 +100,11 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
 
     def reap_workers(self) -> None:
         """Note which workers have ended, and end all where one has said that it cannot start."""
+        for pid in self.WORKERS:
+            with suppress(ChildProcessError):
+                look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                if (ended := os.waitid(os.P_PID, pid, look)) is not None:
+                    self._ended[pid] = ended
         super().reap_workers()
         if not self._halting and self.app.start_failed():
             self._halting = True

@@ -10,7 +10,7 @@ import gzip
 import zlib
 from functools import lru_cache
 
-from skserve.errors import BadRequest, TooLarge
+from skserve.errors import BadRequest, TooLarge, quote
 from skserve.formats.media_types import JSON, JSON_LINES, NDJSON, NPY, RECORDIO
 
 GZIP = ("gzip", "x-gzip")
@@ -61,7 +61,7 @@ def unpacked(body: bytes, limit: int) -> bytes:
             try:
                 part = member.decompress(piece, limit - held + 1)
             except zlib.error as error:
-                raise BadRequest(f"The body is not gzip: {str(error)[:100]}.") from None
+                raise BadRequest(f"The body is not gzip: {quote(str(error)[:100])}.") from None
             at += len(piece) * fresh
             held += len(part)
             parts.append(part)

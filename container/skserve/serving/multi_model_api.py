@@ -36,6 +36,8 @@ from skserve.serving.app import (
     parameters,
 )
 from skserve.serving.body import Environ, Incoming
+from skserve.serving.metrics import Exposition
+from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
 
@@ -68,9 +70,11 @@ _INVOKE = re.compile(rb"POST /models/([^/?]+)/invoke")
 View = Callable[..., Response]
 
 
-def create_app(fleet: ModelClient, config: Config, bodies: Bodies) -> Flask:
+def create_app(
+    fleet: ModelClient, config: Config, bodies: Bodies, metrics: Exposition | None = None
+) -> Flask:
     """Make the WSGI application of the multi-model mode over `fleet`."""
-    app = new_app(fleet.ready)
+    app = new_app(fleet.ready, config, metrics)
     app.url_map.merge_slashes = False
     managed = _managed(threading.BoundedSemaphore(MANAGED))
 
@@ -177,13 +181,13 @@ def _managed(places: threading.BoundedSemaphore) -> Callable[[View], View]:
     return decorate
 
 
-def _failed_invoke(error: Exception, request_id: str) -> Response:
+def _failed_invoke(error: Exception, record: Record) -> Response:
     """Make the response to a failed call: whether there is such a model is the contract's."""
     if isinstance(error, Refused):
+        record.facts |= {"code": error.code, "message": error.logged}
         return _failed(error)
-    if isinstance(error, ServeError):
-        error = error.with_traceback(None)  # its own is in the log of the model's process
-    return failure(error, request_id)
+    # The traceback of what failed in the model is in the log of its process.
+    return failure(error, record, traced=isinstance(error, ServeError))
 
 
 def _failed(error: Exception) -> Response:

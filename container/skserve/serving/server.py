@@ -16,7 +16,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +25,13 @@ from typing import Any, NoReturn
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from skserve import __version__, privileges, telemetry
+from skserve import __version__, logs, privileges, telemetry
 from skserve.config import MIB, Config
 from skserve.errors import StartError
 from skserve.inference import source
 from skserve.inference.model import Model
 from skserve.inference.source import Source
+from skserve.log_sink import sink
 from skserve.machine import resident
 from skserve.multi_model import warm_up
 from skserve.multi_model.client import ModelClient
@@ -39,11 +40,13 @@ from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.memory import Bodies
 from skserve.scheduling.retirement import Retirement
 from skserve.scheduling.slots import Slots
-from skserve.serving import multi_model_api
+from skserve.serving import multi_model_api, summary
 from skserve.serving.app import create_app
 from skserve.serving.arbiter import Arbiter
 from skserve.serving.balancer import Balancer
+from skserve.serving.metrics import Exposition
 from skserve.serving.worker import Worker
+from skserve.serving.worker_counts import WorkerCounts
 
 log = logging.getLogger("skserve")
 
@@ -92,24 +95,20 @@ def serve(config: Config) -> NoReturn:
     """Serve the model of `config` until SIGTERM. Raises StartError; ends the process otherwise."""
     # PID 1 would ignore it until gunicorn; a script could catch what is raised.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    telemetry.configure(config.log_level, config.log_format)
+    sink.open()
+    logs.configure(config.log_level, config.log_format, config.log_values)
+    telemetry.took("import", telemetry.process_age())
     if config.multi_model:
         _serve_many(config)
+    logs.label_prints()
     privileges.give_up_root(config)
-    with _failures_said(config):
+    with _failures_said(config), telemetry.phase("code"):
         code = source.fetch(config.model_dir, config)
     model = _preloaded(config, code)
-    plan = Plan.make(config, code is not None and code.program is not None, resident())
-    log.info(
-        "skserve %s: %s, %d workers x %d threads x %d native on %.1f CPUs and %.1f GiB",
-        __version__,
-        model.title if model else "the model loads in each worker",
-        plan.workers,
-        plan.threads,
-        plan.native_threads,
-        config.machine.cpus,
-        config.machine.memory / 2**30,
-    )
+    held, scripted = resident(), code is not None and code.program is not None
+    plan = Plan.make(config, scripted, held)
+    facts = summary.of_model(model) | summary.of_machine(config, plan, scripted, held)
+    log.info("skserve %s serves", __version__, extra={"facts": facts})
     gc.collect()
     gc.freeze()  # a collection in a worker would write to, and so copy, every shared page
     _Gunicorn(config, plan, model, code).run()
@@ -128,17 +127,16 @@ def _serve_many(config: Config) -> NoReturn:
     with _failures_said(config):
         code = source.shared(config)
     warm_up.warm()
+    telemetry.phases.clear()  # those of a model that no caller asked for
+    telemetry.took("import", telemetry.process_age())
+    workers = config.workers or max(1, int(config.machine.cpus))
+    telemetry.share(_places(workers), config.metrics)
     keeper = Supervisor(config, code)
     keeper.start()
-    workers = config.workers or max(1, int(config.machine.cpus))
-    log.info(
-        "skserve %s: many models, %d workers on %.1f CPUs and %.1f GiB",
-        __version__,
-        workers,
-        config.machine.cpus,
-        config.machine.memory / 2**30,
-    )
-    _Gunicorn(config, Plan(workers, PLACES + multi_model_api.MANAGED, 1), None, None, keeper).run()
+    plan = Plan(workers, PLACES + multi_model_api.MANAGED, 1)
+    facts = {"model": "many, a process each"} | summary.of_machine(config, plan)
+    log.info("skserve %s serves", __version__, extra={"facts": facts})
+    _Gunicorn(config, plan, None, None, keeper).run()
     raise AssertionError("gunicorn ends the process")
 
 
@@ -171,7 +169,11 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self._registry: LocalModel | None = None
         self._fleet: ModelClient | None = None
         self._retirement: Retirement | None = None
-        self.balancer = Balancer(2 * plan.workers + 8)  # twice: a reload starts new beside old
+        self._scrape = b"GET " + config.metrics_path.encode()
+        if keeper is None:
+            telemetry.share(_places(plan.workers), config.metrics)
+        self._counts = WorkerCounts(config)
+        self.balancer = Balancer(_places(plan.workers))
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
 
@@ -214,8 +216,10 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "group": os.getegid(),
             "logger_class": _Log,
             "proc_name": "skserve",
+            "pre_fork": self._counts.about_to_fork,
+            "post_fork": self._counts.forked,
             "worker_exit": _worker_exit,
-            "child_exit": lambda arbiter, worker: worker.give_up_place(),
+            "child_exit": self._worker_ended,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -224,10 +228,12 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         """Make this worker's application. Called after the fork."""
         config, plan = self._config, self._plan
         bodies = Bodies(max(config.in_flight // plan.workers, config.max_whole))
+        exposition = self._exposition() if config.metrics else None
         if self._keeper:
             self._keeper.forget()
             self._fleet = ModelClient(self._keeper.control, config, PLACES)
-            return multi_model_api.create_app(self._fleet, config, bodies)
+            self._counts.ready()
+            return multi_model_api.create_app(self._fleet, config, bodies, exposition)
         machine = config.machine
         self._retirement = Retirement(config.max_requests, machine.memory, machine.left)
         slots = Slots(
@@ -236,14 +242,38 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self._registry = LocalModel(slots, batching=config.batching, bodies=bodies)
         if self._model is not None and not self._model.script.model_warmup_fn:
             self._registry.fill(self._model)
+            self._counts.ready()
         else:
             threading.Thread(target=self._load_here, name="load", daemon=True).start()
-        return create_app(self._registry, replace(config, workers=plan.workers), bodies)
+        config = replace(config, workers=plan.workers)
+        return create_app(self._registry, config, bodies, exposition)
 
     def mind(self) -> None:
         """Look after what must not end before the master. Called often, in the master."""
         if self._keeper:
             self._keeper.mind()
+        self._counts.look()
+
+    def _worker_ended(self, arbiter: Arbiter, worker: Any) -> None:
+        """Note that a worker has ended. Called in the master."""
+        worker.give_up_place()
+        self._counts.ended(arbiter, worker)
+
+    def _exposition(self) -> Exposition:
+        columns: Callable[[], Sequence[str]] = list
+        if self._config.metrics_columns and self._keeper is None:
+            columns = self._columns
+        return Exposition(self._labels, columns, self._keeper is not None)
+
+    def _columns(self) -> Sequence[str]:
+        """Return the names of the model's columns, or their numbers."""
+        model = self._registry.model if self._registry else None
+        return summary.column_names(model) if model else []
+
+    def _labels(self) -> dict[str, str] | None:
+        """Return what /metrics says of the model in this process, if there is one."""
+        model = self._registry.model if self._registry else None
+        return None if model is None else summary.labels(model)
 
     def cannot_start(self, sentence: str) -> None:
         """Tell the master why this worker cannot start. Called in the worker, before it ends."""
@@ -254,17 +284,24 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         return bool(select.select([self._said], [], [], 0)[0])
 
     def hung(self) -> bool:
-        return self._registry is not None and self._registry.hung()
+        """Whether this worker is to be replaced. Called every second, in the worker."""
+        hung = self._registry is not None and self._registry.hung()
+        if hung:
+            self._counts.hung()
+        return hung
 
     def retires(self) -> str:
         """Return why this worker is to be replaced although it is well, or nothing."""
         if self._registry is None or self._retirement is None:
             return ""
-        return self._retirement.reason(self._registry.answered)
+        why = self._retirement.reason(self._registry.answered)
+        if why:
+            telemetry.ends("recycled")
+        return why
 
     def cheap(self, line: bytes, size: int) -> bool:
         """Whether the poller may answer a request itself; `line` is its method and path."""
-        if line in (b"GET /ping", b"HEAD /ping", b"POST /ping"):
+        if line in (b"GET /ping", b"HEAD /ping", b"POST /ping", self._scrape):
             return True
         if self._fleet is not None:
             name = multi_model_api.invoked(line)
@@ -285,14 +322,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             self.cannot_start(str(error))  # the master then stops instead of starting another
             os._exit(1)
         except BaseException:
-            log.exception("The model cannot be loaded.")
+            log.exception("The model cannot be loaded.", extra={"at_start": True})
             self.cannot_start("The model cannot be loaded; the log has the traceback.")
             os._exit(1)
         self._registry.fill(model)
+        self._counts.ready()
 
 
 class _Log(Logger):  # type: ignore[misc]
-    """gunicorn's logger without handlers of its own: `telemetry.configure` has set one for all."""
+    """gunicorn's logger without handlers of its own: `logs.configure` has set one for all."""
 
     def setup(self, cfg: Any) -> None:
         self.error_log.propagate = True
@@ -332,6 +370,11 @@ def _threads_and_sockets() -> set[str]:
         except OSError:
             continue  # closed since
     return found
+
+
+def _places(workers: int) -> int:
+    """Return how many workers there may be at once: a reload starts new ones beside the old."""
+    return 2 * workers + 8
 
 
 def _descriptors() -> int:

@@ -1,0 +1,59 @@
+"""What the metrics and the log cost a request, and how long a scrape of /metrics takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from benchmarks import load
+from benchmarks.bench import Bench, Figure, cost
+from benchmarks.load import Load
+from benchmarks.ours import OURS
+from benchmarks.servers import Running
+
+# With both, without one of them, and without either.
+SERVERS = ("skserve", "skserve-no-metrics", "skserve-quiet", "skserve-silent")
+TURNS, SHORT = 15, 3  # in which each of them is asked for a part of the time
+SCRAPES = 50
+
+
+def telling(name: str, bench: Bench) -> Iterator[Figure]:
+    """Ask all of them in turn, again and again: the medians can then be compared."""
+    if not bench.first:
+        return
+    case = bench.case("iris")
+    with ExitStack() as held:
+        running = [held.enter_context(bench.serving(OURS[one], case)) for one in SERVERS]
+        found: dict[str, list[dict[str, float]]] = {one: [] for one in SERVERS}
+        for one in running:
+            one.check()
+        turns = SHORT if bench.quick else TURNS
+        for turn in range(turns):
+            for one in running[turn % len(running) :] + running[: turn % len(running)]:
+                before = one.tree()
+                outcome = load.run(one.order(), Load(8), bench.seconds / 3, bench.wrk)
+                found[one.server.name].append(cost(outcome, before, one.tree()))
+        for server, figures in found.items():
+            cpu = statistics.median(figure["cpu_us"] for figure in figures)
+            yield Figure(name, server, "8 callers, in turn", {"cpu_us": cpu})
+        yield Figure(name, "skserve", "a scrape, idle", _scraped(running[0]))
+        with ThreadPoolExecutor(1) as pool:
+            busy = pool.submit(load.run, running[0].order(), Load(8), bench.seconds, bench.wrk)
+            yield Figure(name, "skserve", "a scrape, 8 callers", _scraped(running[0]))
+            busy.result()
+
+
+def _scraped(running: Running) -> dict[str, float]:
+    """Scrape now and then, each time over a connection of its own as a collector would."""
+    times = []
+    for _ in range(SCRAPES):
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/metrics") as answer:
+            answer.read()
+        times.append((time.perf_counter() - began) * 1e3)
+        time.sleep(0.02)
+    return {"p50_ms": statistics.median(times), "p99_ms": max(times)}

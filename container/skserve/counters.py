@@ -1,0 +1,285 @@
+"""The numbers behind `/metrics`, in memory that every process of the server sees.
+
+The master makes the memory before it forks. Each process writes into a region of its own, under a
+lock of its own, so that a hung process holds up no other and no reader. A region is never cleared:
+whichever process takes the place of a dead one goes on counting where that one stopped, so no
+counter ever falls. Only gauges are cleared, by the master. A model's process of the multi-model
+mode gets none of this memory: its worker counts what it answers.
+
+Cells are float64: whole numbers are exact up to 2**53, and a write of eight aligned bytes is whole.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+STATUSES = ("200", "400", "404", "413", "415", "500", "503", "504", "507", "other")
+STAGES = ("decode", "queue", "predict", "encode", "total")
+REJECTED = ("queue", "time", "late", "memory", "hang", "not_ready", "other")
+ENDS = ("crash", "hang", "out_of_memory", "recycled")
+PHASES = ("import", "code", "model", "check", "workers")
+CELLS = ("missing", "unseen", "out_of_range")
+
+# Upper bounds of the buckets, in seconds: from a linear model's 0.05 ms to a request's 60 s.
+# With the last one, which has no bound, there are twelve.
+BUCKETS = (0.00005, 0.0002, 0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 10.0, 60.0)
+
+# Columns, and models of the multi-model mode, that have series of their own.
+COLUMNS, MODELS = 50, 50
+OTHER_MODELS = MODELS  # the place of all the others together
+
+# Bytes for the name of a model, in UTF-8.
+NAME = 128
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric: `says` is its help, `values` those of its one label, if it has one.
+
+    Over the processes a `greatest` gauge is the largest, and everything else the sum.
+    """
+
+    name: str
+    kind: str  # counter, gauge or histogram
+    says: str
+    label: str = ""
+    values: Sequence[str] = ("",)
+    greatest: bool = False
+
+
+# The help is short, as a scrape is paid for by the byte: docs/90-slow-or-failing.md says more.
+FAMILIES = (
+    Family("skserve_requests", "counter", "Invocations.", "status", STATUSES),
+    Family("skserve_request_seconds", "histogram", "Time by stage.", "stage", STAGES),
+    Family("skserve_rows", "counter", "Rows predicted."),
+    Family("skserve_predictions", "counter", "Calls of the model."),
+    Family("skserve_body_bytes", "counter", "Body bytes.", "direction", ("in", "out")),
+    Family("skserve_requests_in_progress", "gauge", "Unanswered."),
+    Family("skserve_requests_waiting", "gauge", "Waiting for a slot."),
+    Family("skserve_rejected", "counter", "Refused for load.", "reason", REJECTED),
+    Family("skserve_workers", "gauge", "Processes."),
+    Family("skserve_worker_ends", "counter", "Ended workers.", "reason", ENDS),
+    Family("skserve_memory_bytes", "gauge", "Memory.", "kind", ("shared", "private")),
+    Family("skserve_ready", "gauge", "Can predict.", greatest=True),
+    Family("skserve_start_seconds", "gauge", "Start time.", "phase", PHASES, greatest=True),
+    Family("skserve_cells", "counter", "Not as learned.", "kind", CELLS),
+    Family("skserve_log_lines_dropped", "counter", "Lines lost."),
+)
+
+
+def _places() -> tuple[dict[tuple[str, str], int], int]:
+    """Return the cell of each series, and how many cells there are; a histogram's is its first."""
+    at, places = 0, {}
+    for family in FAMILIES:
+        for value in family.values:
+            places[family.name, value] = at
+            at += len(BUCKETS) + 2 if family.kind == "histogram" else 1
+    return places, at
+
+
+PLACE, _SERIES = _places()
+
+# After the series: what a worker says of its own end, the cells of columns, and those of models.
+_ENDING = _SERIES
+_BY_COLUMN = _ENDING + 1
+_BY_MODEL = _BY_COLUMN + COLUMNS * len(CELLS)
+MODEL_NUMBERS = 3  # requests, errors, seconds
+_REGION = _BY_MODEL + (MODELS + 1) * MODEL_NUMBERS
+_GAUGES = [
+    PLACE[family.name, value]
+    for family in FAMILIES
+    if family.kind == "gauge"
+    for value in family.values
+] + [_ENDING]
+
+MASTER, ZYGOTE, FIRST_WORKER = 0, 1, 2
+
+
+class Counters:
+    """The regions of all processes, and the one that this process writes to.
+
+    Until `share` is called there is one region, in the memory of this process alone.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.share(0)
+
+    def share(self, workers: int) -> None:
+        """Make the memory for a master, a zygote and as many workers. Called before any fork."""
+        count = FIRST_WORKER + workers
+        size = 8 * _REGION * count
+        self._memory = mmap.mmap(-1, size + (MODELS + 1) * NAME)
+        whole = memoryview(self._memory)
+        cells: memoryview[float] = whole[:size].cast("d")
+        self._regions = [cells[at * _REGION : (at + 1) * _REGION] for at in range(count)]
+        self._names = whole[size:]
+        self._free = list(range(FIRST_WORKER, count))
+        self.use(MASTER)
+
+    def join(self) -> int:
+        """Return the region of a new worker. Called in the master, before the fork."""
+        return self._free.pop(0) if self._free else MASTER
+
+    def use(self, region: int) -> None:
+        """Write into `region` from now on. Called after the fork, by the one thread there is."""
+        self._lock = threading.Lock()  # at the fork, another thread may have held it
+        self._region, self._cells = region, self._regions[region]
+
+    def leave(self, region: int) -> str:
+        """Clear the gauges of a worker that has ended, and return what it said of its end."""
+        cells = self._regions[region]
+        said = int(cells[_ENDING])
+        if region != MASTER:
+            for place in _GAUGES:
+                cells[place] = 0.0
+            self._free.insert(0, region)
+        return ENDS[said - 1] if said else ""
+
+    def alone(self) -> None:
+        """Let go of the memory, in a process that runs the code of one model of many."""
+        memory, regions, names = self._memory, self._regions, self._names
+        self.share(0)
+        for region in regions:
+            region.release()
+        names.release()
+        with suppress(BufferError):  # a view is left, which has no name
+            memory.close()
+
+    @property
+    def digest(self) -> str:
+        """The digest of the model of all workers; empty until one of them has set it."""
+        return bytes(self._names[MODELS * NAME :]).rstrip(b"\0").decode()
+
+    @digest.setter
+    def digest(self, text: str) -> None:
+        self._names[MODELS * NAME : MODELS * NAME + len(text)] = text.encode()
+
+    def add(self, name: str, value: str = "", amount: float = 1.0) -> None:
+        """Add to a counter or a gauge."""
+        with self._lock:
+            self._cells[PLACE[name, value]] += amount
+
+    def put(self, name: str, value: str, amount: float) -> None:
+        """Set a gauge of this process."""
+        self._cells[PLACE[name, value]] = amount
+
+    def end(self, reason: str) -> None:
+        """Say why this process is about to end, for the one that finds it ended."""
+        self._cells[_ENDING] = 1.0 + ENDS.index(reason)
+
+    def request(
+        self,
+        status: int,
+        stages: dict[str, float],
+        rows: int,
+        predictions: int,
+        bytes_in: int,
+        bytes_out: int,
+        model: int | None,
+    ) -> None:
+        """Count one request whose answer is known; `stages` in seconds, with `total`."""
+        cells = self._cells
+        with self._lock:
+            cells[_STATUS.get(status, _OTHER_STATUS)] += 1.0
+            for name, seconds in stages.items():
+                if (place := _STAGE.get(name)) is not None:
+                    cells[place + bisect_left(BUCKETS, seconds)] += 1.0
+                    cells[place + _SUM] += seconds
+            if predictions:
+                cells[_ROWS] += rows
+                cells[_PREDICTIONS] += predictions
+            cells[_BYTES_IN] += bytes_in
+            cells[_BYTES_OUT] += bytes_out
+            cells[_IN_PROGRESS] -= 1.0
+            if model is not None:
+                place = _BY_MODEL + model * MODEL_NUMBERS
+                cells[place] += 1.0
+                cells[place + 1] += status >= 400
+                cells[place + 2] += stages["total"]
+
+    def began(self) -> None:
+        """Count a request that is not answered yet."""
+        with self._lock:
+            self._cells[_IN_PROGRESS] += 1.0
+
+    def cells(self, counts: Sequence[Sequence[int]]) -> None:
+        """Count cells of a table: for each of `CELLS` a count for each column."""
+        cells = self._cells
+        with self._lock:
+            for at, (kind, columns) in enumerate(zip(CELLS, counts, strict=True)):
+                if total := sum(columns):
+                    cells[PLACE["skserve_cells", kind]] += total
+                    for column, count in enumerate(columns[:COLUMNS]):
+                        cells[_BY_COLUMN + column * len(CELLS) + at] += count
+
+    # ------------------------------------------------------------------------------------- reading
+
+    def totals(self) -> Totals:
+        """Return all numbers as they are now, over all processes. Waits for none of them."""
+        return Totals([list(region) for region in self._regions])
+
+    def model(self, name: str) -> int:
+        """Return the place of a model, given to the first that ask. Only the zygote may call it."""
+        said = name.encode()[: NAME - 1]
+        if name == "other":  # what all the others are called
+            return OTHER_MODELS
+        for place in range(MODELS):
+            known = self._names[place * NAME : (place + 1) * NAME]
+            if not known[0]:
+                known[1 : 1 + len(said)] = said
+                known[0] = len(said)  # last: whoever reads meanwhile sees no half of a name
+            if bytes(known[1 : 1 + known[0]]) == said:
+                return place
+        return OTHER_MODELS
+
+    def models(self) -> list[str]:
+        """Return the names of the models that have places of their own, in the order of those."""
+        names = [bytes(self._names[at : at + NAME]) for at in range(0, MODELS * NAME, NAME)]
+        return [name[1 : 1 + name[0]].decode(errors="replace") for name in names if name[0]]
+
+
+_STATUS = {int(one): PLACE["skserve_requests", one] for one in STATUSES if one.isdigit()}
+_OTHER_STATUS = PLACE["skserve_requests", "other"]
+_STAGE = {one: PLACE["skserve_request_seconds", one] for one in STAGES}
+_SUM = len(BUCKETS) + 1
+_ROWS, _PREDICTIONS = PLACE["skserve_rows", ""], PLACE["skserve_predictions", ""]
+_BYTES_IN, _BYTES_OUT = PLACE["skserve_body_bytes", "in"], PLACE["skserve_body_bytes", "out"]
+_IN_PROGRESS = PLACE["skserve_requests_in_progress", ""]
+
+
+class Totals:
+    """What all processes had counted at one moment."""
+
+    def __init__(self, regions: list[list[float]]) -> None:
+        self._regions = regions
+        self._sums: list[float] = [sum(cells) for cells in zip(*regions, strict=True)]
+
+    def of(self, family: Family, value: str = "") -> float:
+        """Return one series of a counter or a gauge."""
+        place = PLACE[family.name, value]
+        if family.greatest:
+            return max(region[place] for region in self._regions)
+        return self._sums[place]
+
+    def histogram(self, family: Family, value: str) -> tuple[list[float], float]:
+        """Return the counts of the buckets, each by itself and the last without a bound, and the
+        sum of what was measured.
+        """
+        place = PLACE[family.name, value]
+        return self._sums[place : place + _SUM], self._sums[place + _SUM]
+
+    def column(self, column: int) -> list[float]:
+        """Return how many cells of a column there were of each of `CELLS`."""
+        place = _BY_COLUMN + column * len(CELLS)
+        return self._sums[place : place + len(CELLS)]
+
+    def model(self, place: int) -> list[float]:
+        """Return the requests, errors and seconds of a model."""
+        place = _BY_MODEL + place * MODEL_NUMBERS
+        return self._sums[place : place + MODEL_NUMBERS]

@@ -1,0 +1,264 @@
+"""The log: stderr, as SageMaker collects it, in lines of text or of JSON.
+
+What callers sent is left out: of our own
+errors the parts that quote a request, and of tracebacks the messages of the exceptions. What a
+script prints or logs is its own; it arrives with the name of where it came from.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import io
+import json
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from skserve.log_sink import BURST, sink
+
+# The loggers whose tracebacks may hold what a caller sent: ours and the server's.
+_OURS = re.compile(r"(skserve|gunicorn|py\.warnings|asyncio|concurrent)(\.|$)")
+
+# Text that needs no quotes: it cannot be taken for two facts.
+_PLAIN = re.compile(r"[\w.:/%+,;@*~-]+", re.ASCII)
+
+# A warning of Python as `logging.captureWarnings` words it, up to what it says.
+_WARNING = re.compile(r".*?:\d+: \w+")
+
+# The id of the request that this thread serves; and whether this process has met any yet.
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+_met = False
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class Handler(logging.Handler):
+    """Gives what is logged to the sink."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sink.write((self.format(record) + "\n").encode(errors="backslashreplace"))
+        except Exception:
+            self.handleError(record)
+
+
+class _Style(logging.Formatter):
+    """What both formats do: hide what callers sent."""
+
+    def __init__(self, hides: bool = True) -> None:
+        super().__init__()
+        self._hides = hides
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's name
+        return "".join(without_messages(ei[1])) if ei[1] else ""
+
+    def error(self, record: logging.LogRecord) -> str:
+        """Return the traceback of a record; with messages where none can quote a request."""
+        if not record.exc_info:
+            return ""
+        if self._secret(record):
+            return self.formatException(record.exc_info)
+        return super().formatException(record.exc_info)
+
+    def said(self, record: logging.LogRecord) -> str:
+        """Return the message; of a secret warning only where it was given, and its kind."""
+        text = record.getMessage()
+        if record.name == "py.warnings" and self._secret(record):
+            found = _WARNING.match(text)
+            return found[0] if found else ""
+        return text
+
+    def _secret(self, record: logging.LogRecord) -> bool:
+        """Whether an exception or warning may quote a request, and that is not to be shown."""
+        asked = _met and not getattr(record, "at_start", False)
+        return self._hides and asked and bool(_OURS.match(record.name))
+
+    def line(self, facts: dict[str, Any]) -> bytes:
+        """Write the line of a request."""
+        raise NotImplementedError
+
+    def printed(self, source: str, text: str) -> bytes:
+        """Write a line that a script printed to `source`."""
+        raise NotImplementedError
+
+    def notice(self, text: str) -> bytes:
+        """Write a line about the log itself."""
+        raise NotImplementedError
+
+
+class Text(_Style):
+    """`2026-01-31 12:00:00 INFO [7] message`, with facts as name=value, in quotes where needed."""
+
+    def __init__(self, hides: bool = True) -> None:
+        super().__init__(hides)
+        self._spelled = 0, ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = self.said(record)
+        lines = (text if _OURS.match(record.name) else f"{record.name}: {text}").split("\n")
+        lines += [f"{name}: {value}" for name, value in getattr(record, "facts", {}).items()]
+        lines += self.error(record).rstrip("\n").split("\n") if record.exc_info else []
+        # No line but the first begins as one of ours does.
+        return f"{self._now()} {record.levelname} [{os.getpid()}] " + "\n  ".join(lines)
+
+    def line(self, facts: dict[str, Any]) -> bytes:
+        said = [
+            f"{name}={value}" if type(value) is not str else f"{name}={_quoted(value)}"
+            for name, value in facts.items()
+        ]
+        text = f"{self._now()} INFO [{os.getpid()}] {' '.join(said)}\n"
+        return text.encode(errors="backslashreplace")
+
+    def printed(self, source: str, text: str) -> bytes:
+        name = request_id.get()
+        about = f"{source} id={_quoted(name)}" if name else source
+        line = f"{self._now()} INFO [{os.getpid()}] {about}: {text}\n"
+        return line.encode(errors="backslashreplace")
+
+    def notice(self, text: str) -> bytes:
+        return f"{self._now()} WARNING [{os.getpid()}] {text}\n".encode()
+
+    def _now(self) -> str:
+        """Spell the time; each second once."""
+        second, now = self._spelled
+        if second != int(time.time()):
+            second = int(time.time())
+            now = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._spelled = second, now
+        return now
+
+
+class Json(_Style):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, Any] = {"message": self.said(record)}
+        if not _OURS.match(record.name):
+            said["logger"] = record.name
+        said |= getattr(record, "facts", {})
+        if record.exc_info:
+            said["traceback"] = self.error(record)
+        return self._whole(record.created, record.levelname, said)
+
+    def line(self, facts: dict[str, Any]) -> bytes:
+        return self._whole(time.time(), "INFO", facts).encode() + b"\n"
+
+    def printed(self, source: str, text: str) -> bytes:
+        name = {"id": request_id.get()} if request_id.get() else {}
+        said = {"source": source, **name, "message": text}
+        return self._whole(time.time(), "INFO", said).encode() + b"\n"
+
+    def notice(self, text: str) -> bytes:
+        return self._whole(time.time(), "WARNING", {"message": text}).encode() + b"\n"
+
+    def _whole(self, at: float, level: str, said: dict[str, Any]) -> str:
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(at))
+        head = {"time": now, "level": level, "pid": os.getpid()}
+        return json.dumps(head | said, default=str)
+
+
+_style: _Style = Text()
+
+
+def configure(level: int, style: str, values: bool = False) -> None:
+    """Send every log, the user's scripts' included, to stderr in one format.
+
+    `values` allows the messages of exceptions, which may quote what a caller sent.
+    """
+    global _style
+    _style = Json(not values) if style == "json" else Text(not values)
+    sink.notice = _style.notice
+    handler = Handler()
+    handler.setFormatter(_style)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def meet(name: str) -> None:
+    """Serve the request of that id in this thread from now on; of none where it is empty."""
+    global _met
+    _met = True
+    request_id.set(name)
+
+
+def line(facts: dict[str, Any]) -> None:
+    """Write the line of a request.
+
+    Not by a logger: its record, formatter and lock cost as much as a small model's answer.
+    """
+    sink.write(_style.line(facts))
+
+
+def shows_values() -> bool:
+    """Whether what callers sent may stand in the log."""
+    return not _style._hides
+
+
+def raised(error: BaseException) -> str:
+    """Say of which type an exception is and where it was raised, without its message."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is None:
+        return type(error).__name__
+    code = at.tb_frame.f_code
+    path = "/".join(code.co_filename.split("/")[-3:])
+    return f"{type(error).__name__} at {path}:{at.tb_lineno} in {code.co_name}"
+
+
+def without_messages(error: BaseException) -> Iterator[str]:
+    """Format an exception with those that led to it as Python does, but without their messages."""
+    chain: list[tuple[str, BaseException]] = []
+    following: BaseException | None = error
+    link = ""
+    while following is not None and all(following is not one for _, one in chain):
+        chain.append((link, following))
+        link = "was the direct cause of" if following.__cause__ else "was being handled before"
+        hidden = following.__suppress_context__
+        following = following.__cause__ or (None if hidden else following.__context__)
+    for link, one in reversed(chain):
+        if one.__traceback__ is not None:
+            yield "Traceback (most recent call last):\n"
+            yield from traceback.format_tb(one.__traceback__)
+        yield f"{type(one).__module__}.{type(one).__qualname__}\n".removeprefix("builtins.")
+        if link:
+            yield f"\nThe above exception {link} the following exception:\n\n"
+
+
+class _Printed(io.BufferedIOBase):
+    """What stands below `sys.stdout` or `sys.stderr`: each line goes to the sink with a name."""
+
+    def __init__(self, source: str, descriptor: int) -> None:
+        self._source, self._descriptor = source, descriptor
+        self._begun = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        *lines, self._begun = (self._begun + bytes(data)).split(b"\n")
+        for one in lines:
+            text = one.decode(errors="backslashreplace").rstrip("\r")
+            sink.write(_style.printed(self._source, text), BURST)
+        return len(data)
+
+
+def label_prints() -> None:
+    """Let what is printed arrive in lines of the log."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        below: Any = _Printed(name, descriptor)
+        text = io.TextIOWrapper(below, "utf-8", "backslashreplace", line_buffering=True)
+        setattr(sys, name, text)
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
