@@ -18,7 +18,8 @@ sys.path[:0] = [str(HERE), str(HERE / "container")]
 import click  # noqa: E402
 
 from deployment import batch, commands, many, training, views  # noqa: E402
-from deployment.commands import Words, run  # noqa: E402
+from deployment.payload import payload  # noqa: E402
+from deployment.session import Words, run  # noqa: E402
 
 # Each flag and the key of endpoint.toml that it overrides.
 FLAGS = (
@@ -169,7 +170,7 @@ def invoke(body: str | None, data: str | None, content_type: str, accept: str, w
     """Call the endpoint with the file BODY (- or nothing: stdin) and print the answer."""
 
     def work(words: Words) -> None:
-        content, kind = views.payload(body, data, content_type)
+        content, kind = payload(body, data, content_type)
         views.invoke(words, content, kind, accept, wait, target)
 
     go(work, options)

@@ -16,12 +16,12 @@ from typing import Any
 from deployment import supplies, survey, watch
 from deployment.aws import Cloud
 from deployment.combinations import TRANSFORM, family
-from deployment.commands import Words, carried_out, connect
 from deployment.documents import LONGEST_CALL, name_stem
 from deployment.errors import Failed, Refused, Usage
+from deployment.payload import CONTENT_TYPES
+from deployment.session import Words, carried_out, connect
 from deployment.state import Target
 from deployment.step import Call, Plan
-from deployment.views import CONTENT_TYPES
 
 _JOIN = ("text/csv", "application/json", "application/jsonlines")
 # Content types of one record a line: cut at lines, and put together with a newline after each.

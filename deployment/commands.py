@@ -1,130 +1,27 @@
-"""What each word of `deploy.py` that changes something does. Reading words are in `views`.
+"""What each word of `deploy.py` that changes an endpoint does. Reading words are in `views`.
 
-Every function takes the shared `Words` and returns nothing: its result goes to stdout, and a
-`DeployError` becomes a sentence and an exit code in `run`, the one place where that happens.
+Every function takes the shared `Words` and returns nothing: its result goes to stdout.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from deployment import (
-    combinations,
-    console,
-    execution,
-    package,
-    plan,
-    policies,
-    preflight,
-    survey,
-    watch,
-)
-from deployment import settings as files
+from deployment import console, execution, package, plan, policies, preflight, survey, watch
 from deployment.aws import Cloud
-from deployment.console import Talk
-from deployment.errors import DeployError, Failed, Refused, Unauthorised, Usage
+from deployment.errors import Failed, Refused, Usage
+from deployment.session import Words, carried_out, confirm, connect, connect_or_assume
 from deployment.settings import Settings
 from deployment.state import State, Target
 from deployment.step import Plan, Wait
-from deployment.watch import Pace
-
-DEFAULT_FILE = Path("endpoint.toml")
-
-
-@dataclass(frozen=True)
-class Words:
-    """The options that all words share, as given."""
-
-    file: Path | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    machine: bool = False
-    dry_run: bool = False
-    force: bool = False
-    adopt: bool = False
-    yes: bool = False
-    poll: float = 15.0
-
-    @property
-    def talk(self) -> Talk:
-        return Talk(self.machine)
-
-    @property
-    def pace(self) -> Pace:
-        return Pace(self.poll)
-
-    def settings(self) -> Settings:
-        """Load and check the settings. Raises `Usage` or `Refused`, naming the line."""
-        path = self.file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-        if path is None and "name" not in self.overrides:
-            raise Usage(
-                f"there is no {DEFAULT_FILE} in this folder, and no --name",
-                f"copy examples/{DEFAULT_FILE} here, and set name, model, image and role",
-            )
-        loaded = files.load(path, _from_here(self.overrides))
-        text = path.read_text(encoding="utf-8") if path else ""
-
-        def place(key: str) -> str:
-            return f"{files.where(text, key.split('.'), path, self.overrides)}: "
-
-        combinations.check(loaded, place)
-        return loaded
-
-
-def _from_here(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Make paths given by flags absolute: they are meant from here, the file's from its folder."""
-    paths = {
-        key: str(Path(value).absolute())
-        for key, value in overrides.items()
-        if key in ("model", "code") and value and not value.startswith("s3://")
-    }
-    return {**overrides, **paths}
-
-
-def run(work: Callable[[], None], talk: Talk) -> int:
-    """Do the work of a word and return its exit code."""
-    try:
-        work()
-    except DeployError as error:
-        talk.say(f"error: {error.message}", "red")
-        if error.hint:
-            talk.say(f"way out: {error.hint}")
-        if talk.machine:
-            talk.result({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
-        return error.exit_code
-    except KeyboardInterrupt:
-        talk.say("interrupted; what AWS has begun goes on: look with `python deploy.py status`")
-        return 1
-    return 0
-
-
-def connect(settings: Settings) -> Cloud:
-    """Open the account, and prove the credentials before anything else."""
-    cloud = Cloud(settings.region, settings.profile)
-    _ = cloud.identity
-    return cloud
-
-
-def _connect_or_assume(settings: Settings, talk: Talk) -> Cloud | None:
-    """Open the account; None without credentials, where a plan can still be made."""
-    try:
-        return connect(settings)
-    except (Unauthorised, Usage) as error:
-        if isinstance(error, Unauthorised) and error.code:
-            raise  # there are credentials, and they are refused: that is a failure
-        talk.warn(f"{error.message}: the plan is made assuming nothing exists")
-        return None
 
 
 def deploy(words: Words) -> None:
     """Make the endpoint what the settings say, or print how that would be done."""
     settings, talk = words.settings(), words.talk
     with TemporaryDirectory() as workspace:
-        cloud = _connect_or_assume(settings, talk) if words.dry_run else connect(settings)
+        cloud = connect_or_assume(settings, talk) if words.dry_run else connect(settings)
         target = survey.target(cloud, settings, Path(workspace))
         state = survey.state(cloud, settings, target)
         planned = plan.deploy(target, state, adopt=words.adopt)
@@ -182,7 +79,7 @@ def pack(words: Words, model: str, code: str | None, choose: str, output: Path) 
 def role(words: Words, create: bool) -> None:
     """Print the trust policy and permissions of the execution role, or make it."""
     settings, talk = words.settings(), words.talk
-    cloud = connect(settings) if create else _connect_or_assume(settings, talk)
+    cloud = connect(settings) if create else connect_or_assume(settings, talk)
     partition, account = (cloud.partition, cloud.account) if cloud else ("aws", "ACCOUNT")
     region = cloud.region if cloud else settings.region or "REGION"
     trust = policies.trust(partition, account if cloud else "")
@@ -252,25 +149,3 @@ def delete(words: Words) -> None:
         raise Failed(f"something of {settings.name} is still there", "run delete again")
     talk.say("jobs, logs, images and the archives in S3 stay")
     talk.result({"endpoint": settings.name, "changed": True}, f"{settings.name}: deleted")
-
-
-def carried_out(words: Words, cloud: Cloud, planned: Plan) -> bool:
-    """Apply the plan, or print it if that is all that was asked; say whether it was applied."""
-    if words.dry_run:
-        words.talk.result(console.as_data(planned), console.told(planned))
-        return False
-    execution.apply(cloud, planned, words.talk, words.pace)
-    return True
-
-
-def confirm(words: Words, planned: Plan) -> None:
-    """Ask before what cannot be undone; in a pipe nobody can be asked."""
-    if words.yes:
-        return
-    words.talk.say(console.told(planned))
-    if not sys.stdin.isatty():
-        raise Usage("deleting needs a yes", "run it again with --yes")
-    sys.stderr.write("delete all of this? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Usage("not confirmed; nothing was deleted")

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deployment.combinations import watched
-from deployment.settings import Settings, Update
+from deployment.settings import Settings
 from deployment.state import SHADOW, VARIANT, Source, Target
+from deployment.tables import Update
 
 Document = dict[str, Any]
 _NAME_LIMIT = 63

@@ -12,8 +12,8 @@ from typing import Any
 
 from deployment import console, execution, package, supplies, survey
 from deployment.aws import Cloud
-from deployment.commands import Words, carried_out, confirm, connect
 from deployment.errors import Refused, Usage
+from deployment.session import Words, carried_out, confirm, connect
 from deployment.settings import Settings
 from deployment.step import Call, Plan
 

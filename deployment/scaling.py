@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployment.documents import Document
-from deployment.settings import Scaling as Wanted
 from deployment.settings import Settings
 from deployment.state import VARIANT, Scaling, State
 from deployment.step import Call
+from deployment.tables import Scaling as Wanted
 
 # What describes a target and a policy; the rest of what AWS answers is its own bookkeeping.
 _NAMED = ("ServiceNamespace", "ResourceId", "ScalableDimension")

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from deployment import logs as cloudwatch
 from deployment import survey, watch
 from deployment.aws import Cloud
-from deployment.commands import Words, connect
 from deployment.documents import LONGEST_CALL
-from deployment.errors import DeployError, Failed, Refused, Usage
+from deployment.errors import DeployError, Failed, Usage
+from deployment.session import Words, connect
 from deployment.state import OWNER_TAG, VARIANT, Endpoint
 
-# What a file's ending says about its content, for `invoke` and `transform`.
-CONTENT_TYPES = {
-    ".csv": "text/csv",
-    ".json": "application/json",
-    ".jsonl": "application/jsonlines",
-    ".npy": "application/x-npy",
-    ".npz": "application/x-npz",
-    ".parquet": "application/x-parquet",
-    ".txt": "text/plain",
-}
 _IDLE_AFTER = timedelta(days=1)
 
 
@@ -177,20 +166,3 @@ def invoke(
     if content and not content.endswith(b"\n") and sys.stdout.isatty():
         sys.stdout.buffer.write(b"\n")
     sys.stdout.flush()
-
-
-def payload(source: str | None, data: str | None, content_type: str) -> tuple[bytes, str]:
-    """Return the body and content type of `invoke`: literal data, a file, or stdin for `-`."""
-    if data is not None:
-        return data.encode(), content_type or "text/csv"
-    if source is None or source == "-":
-        return sys.stdin.buffer.read(), content_type or "text/csv"
-    path = Path(source)
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error}") from error
-    guess = CONTENT_TYPES.get(path.suffix.lower(), "")
-    if not (content_type or guess):
-        raise Refused(f"the type of {path.name} is not known", "give it with --content-type")
-    return body, content_type or guess

@@ -12,7 +12,8 @@ import pytest
 import deploy
 from deployment import combinations
 from deployment.errors import Refused, Usage
-from deployment.settings import Settings, Table, line_of, load
+from deployment.settings import Settings, line_of, load
+from deployment.tables import Table
 from tests.deployment.conftest import ROOT
 
 LEAST = 'name = "wine"\n'
