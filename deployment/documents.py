@@ -37,6 +37,12 @@ def name_stem(name: str) -> str:
     return name[: _NAME_LIMIT - _DIGEST_LENGTH - 1].rstrip("-")
 
 
+def named_by_us(name: str, found: str) -> bool:
+    """Say whether `found` is what `digest_name` makes of `name`: wine-at-sea-... is not of wine."""
+    stem, _, digest = found.rpartition("-")
+    return stem == name_stem(name) and len(digest) == _DIGEST_LENGTH and digest.isalnum()
+
+
 def model(target: Target, image: str, source: Source, choose: str) -> Document:
     """Return CreateModel. `identity` is part of the name only, see `plan`."""
     settings = target.settings
@@ -103,7 +109,7 @@ def endpoint_config(target: Target, model_name: str, shadow_model: str = "") -> 
         document["AsyncInferenceConfig"] = _async(settings)
     if settings.capture is not None:
         document["DataCaptureConfig"] = _capture(settings)
-    if settings.kms.volume is not None and settings.serverless is None:
+    if settings.kms.volume and settings.serverless is None:
         document["KmsKeyId"] = settings.kms.volume
     return document
 

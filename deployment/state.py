@@ -65,6 +65,14 @@ class Config:
     created: datetime
     models: tuple[str, ...]
     variants: Mapping[str, str]
+    document: Mapping[str, Any] = field(default_factory=dict, compare=False)  # as AWS describes it
+
+    @property
+    def count(self) -> int | None:
+        """How many instances the production variant begins with; None if it is not known."""
+        variants = self.document.get("ProductionVariants") or [{}]
+        count: int | None = variants[0].get("InitialInstanceCount")
+        return count
 
 
 @dataclass(frozen=True)
@@ -88,3 +96,4 @@ class State:
     models: tuple[str, ...] = ()  # ours
     scaling: tuple[Scaling, ...] = ()
     alarms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ours, as their requests
+    model: Mapping[str, Any] = field(default_factory=dict)  # the model in use, as AWS describes it

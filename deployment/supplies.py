@@ -58,14 +58,11 @@ def uploads(target: Target, state: State) -> Iterator[Call]:
         if source.uri in state.uploaded or source.package is None:
             continue
         key = source.uri.removeprefix(f"s3://{target.bucket}/")
-        named = {"Bucket": target.bucket, "Key": key}
-        if target.account and settings.bucket is None:
-            # Our default name can be guessed: somebody else may have taken it.
-            named["ExpectedBucketOwner"] = target.account
+        named = {"Bucket": target.bucket, "Key": key, **guarded(settings, target.account)}
         size = f"{source.package.size_bytes:,} bytes"
         undo = Call("s3", "delete_object", named, f"the archive {source.uri}")
         yield Call("s3", "put_object", named | sealed(settings), f"the archive, {size}", undo,
-                   source.package.path)  # fmt: skip
+                   file=source.package.path)  # fmt: skip
 
 
 def make_bucket(bucket: str, region: str) -> Call:
@@ -75,6 +72,15 @@ def make_bucket(bucket: str, region: str) -> Call:
         where["CreateBucketConfiguration"] = {"LocationConstraint": region}
     undo = Call("s3", "delete_bucket", {"Bucket": bucket}, f"bucket {bucket}")
     return Call("s3", "create_bucket", where, f"the bucket {bucket}", undo)
+
+
+def guarded(settings: Settings, account: str) -> Document:
+    """Return the argument that refuses a bucket of another account.
+
+    Our default name can be guessed, so another account may have taken it. A bucket that the
+    settings name may be another account's on purpose.
+    """
+    return {"ExpectedBucketOwner": account} if account and settings.bucket is None else {}
 
 
 def sealed(settings: Settings) -> Document:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from deployment import package, scaling
 from deployment.aws import Cloud
 from deployment.combinations import isolated, made_alarms
-from deployment.documents import alarms, name_stem
+from deployment.documents import alarms, name_stem, named_by_us
 from deployment.errors import Refused, Unauthorised
 from deployment.image import ecr_parts, in_ecr
 from deployment.settings import Settings
@@ -28,6 +28,7 @@ from deployment.state import (
     State,
     Target,
 )
+from deployment.supplies import guarded
 
 Thing = TypeVar("Thing")
 _NOBODY = "000000000000"  # the account of a plan made without credentials
@@ -141,17 +142,31 @@ def state(cloud: Cloud | None, settings: Settings, target: Target | None = None)
     uris = (
         [source.uri for source in (target.source, target.shadow_source) if source] if target else []
     )
+    current = _config(cloud, endpoint.config) if endpoint and endpoint.config else None
     return State(
-        bucket_exists=target is None
-        or cloud.find("s3", "head_bucket", Bucket=target.bucket) is not None,
+        bucket_exists=target is None or bucket_exists(cloud, settings, target.bucket),
         uploaded=frozenset(uri for uri in uris if _exists(cloud, uri)),
         endpoint=endpoint,
-        current=_config(cloud, endpoint.config) if endpoint and endpoint.config else None,
+        current=current,
+        model=_model(cloud, current) if target else {},
         configs=tuple(sorted(configs, key=lambda config: config.created, reverse=True)),
         models=tuple(_models(cloud, name)),
         scaling=tuple(_readable(_scalings(cloud, name), settings.scaling is not None)),
         alarms=dict(_readable(_alarms(cloud, settings), made_alarms(settings) > 0)),
     )
+
+
+def bucket_exists(cloud: Cloud, settings: Settings, bucket: str) -> bool:
+    """Say whether the bucket exists, and refuse one of our default name that is another's."""
+    owner = guarded(settings, cloud.account)
+    return cloud.find("s3", "head_bucket", Bucket=bucket, **owner) is not None
+
+
+def _model(cloud: Cloud, current: Config | None) -> Mapping[str, Any]:
+    """Describe the model that serves, or return nothing where it is gone."""
+    if current is None or not current.models:
+        return {}
+    return cloud.find("sagemaker", "describe_model", ModelName=current.models[0]) or {}
 
 
 def _readable(found: Iterator[Thing], needed: bool) -> list[Thing]:
@@ -207,6 +222,7 @@ def _config(cloud: Cloud, name: str) -> Config | None:
             variant["VariantName"]: variant.get("InstanceType") or "serverless"
             for variant in variants
         },
+        document=found,
     )
 
 
@@ -214,6 +230,8 @@ def _configs(cloud: Cloud, name: str) -> Iterator[Config]:
     found = cloud.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs",
                         NameContains=name_stem(name))  # fmt: skip
     for summary in found:
+        if not named_by_us(name, summary["EndpointConfigName"]):
+            continue
         if tags(cloud, summary["EndpointConfigArn"]).get(OWNER_TAG) == name:
             config = _config(cloud, summary["EndpointConfigName"])
             if config is not None:
@@ -222,6 +240,8 @@ def _configs(cloud: Cloud, name: str) -> Iterator[Config]:
 
 def _models(cloud: Cloud, name: str) -> Iterator[str]:
     for summary in cloud.pages("sagemaker", "list_models", "Models", NameContains=name_stem(name)):
+        if not named_by_us(name, summary["ModelName"]):
+            continue
         if tags(cloud, summary["ModelArn"]).get(OWNER_TAG) == name:
             yield summary["ModelName"]
 

@@ -86,7 +86,7 @@ def puts(settings: Settings, files: Mapping[str, Path]) -> Iterator[Call]:
         undo = Call("s3", "delete_object", named, f"the upload {uri}")
         size = f"{path.stat().st_size:,} bytes"
         sealed = supplies.sealed(settings)
-        yield Call("s3", "put_object", named | sealed, f"{path.name}, {size}", undo, path)
+        yield Call("s3", "put_object", named | sealed, f"{path.name}, {size}", undo, file=path)
 
 
 def text(value: Any) -> str:
