@@ -161,6 +161,13 @@ class Cloud:
         except _FAULTS as error:
             raise told(error, service, operation, arguments) from error
 
+    def events(self, service: str, operation: str, **arguments: Any) -> Iterator[Answer]:
+        """Make one call, and yield the events of the stream that answers it."""
+        try:
+            yield from getattr(self._client(service), operation)(**arguments)["Body"]
+        except _FAULTS as error:
+            raise told(error, service, operation, arguments) from error
+
     def lines(self, bucket: str, key: str) -> Iterator[bytes]:
         """Yield the lines of an S3 object without holding it whole."""
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deployment.combinations import watched
+from deployment.image_uri import ecr_parts
 from deployment.settings import Settings
 from deployment.state import SHADOW, VARIANT, Source, Target
 from deployment.tables import Update
@@ -56,6 +57,13 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
         environment.setdefault("SAGEMAKER_MODEL_SERVER_TIMEOUT", str(LONGEST_CALL))
         environment.setdefault("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1024")
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
+    if ecr_parts(image) is None and settings.vpc is not None:
+        # Without this, SageMaker takes any image to be in ECR (contract 7.1).
+        container["ImageConfig"] = _given(
+            RepositoryAccessMode="Vpc",
+            RepositoryAuthConfig=_given(RepositoryCredentialsProviderArn=settings.image_credentials)
+            or None,
+        )
     if settings.models is not None:
         caching = "Enabled" if settings.models.cache else "Disabled"
         container |= {"Mode": "MultiModel", "MultiModelConfig": {"ModelCacheSetting": caching}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from deployment.errors import Refused, Usage
 
@@ -26,11 +26,19 @@ def payload(source: str | None, data: str | None, content_type: str) -> tuple[by
     if source is None or source == "-":
         return sys.stdin.buffer.read(), content_type or "text/csv"
     path = Path(source)
+    kind = content_type or type_of(source)
     try:
         body = path.read_bytes()
     except OSError as error:
         raise Usage(f"{path} cannot be read: {error}") from error
-    guess = CONTENT_TYPES.get(path.suffix.lower(), "")
-    if not (content_type or guess):
-        raise Refused(f"the type of {path.name} is not known", "give it with --content-type")
-    return body, content_type or guess
+    return body, kind
+
+
+def type_of(name: str) -> str:
+    """Return the content type that the ending of a file or key names. Raises `Refused`."""
+    kind = CONTENT_TYPES.get(PurePosixPath(name).suffix.lower(), "")
+    if not kind:
+        raise Refused(
+            f"the type of {PurePosixPath(name).name} is not known", "give it with --content-type"
+        )
+    return kind

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from deployment.errors import Usage
 from deployment.tables import (
+    Access,
     Async,
     Capture,
     EnvironmentKey,
@@ -49,7 +50,10 @@ class Settings(Table):
     code: str | None = None
     choose: str = ""
     image: str = Field(default="", max_length=255)
+    image_credentials: str | None = None  # a Lambda function's ARN, for a registry of your own
     role: str = ""
+    permissions_boundary: str = ""
+    access: Access = Access()
     region: str | None = None
     profile: str | None = None
     bucket: str | None = None

@@ -16,7 +16,8 @@ from deployment.aws import Cloud
 from deployment.combinations import isolated, made_alarms
 from deployment.documents import alarms, name_stem, named_by_us
 from deployment.errors import Refused, Unauthorised
-from deployment.image import ecr_parts, in_ecr
+from deployment.image import in_ecr
+from deployment.image_uri import ecr_parts
 from deployment.settings import Settings
 from deployment.state import (
     OWNER_TAG,
@@ -121,7 +122,7 @@ def role_arn(cloud: Cloud | None, role: str) -> str:
     if cloud is None:
         return f"arn:aws:iam::{_NOBODY}:role/{role}"
     try:
-        found = cloud.find("iam", "get_role", RoleName=role)
+        found = cloud.find("iam", "get_role", RoleName=role.rsplit("/", 1)[-1])
     except Unauthorised as error:
         if "AccessDenied" not in error.code:
             raise

@@ -53,6 +53,13 @@ class Vpc(Table):
     security_groups: tuple[str, ...] = Field(min_length=1, max_length=5)
 
 
+class Access(Table):
+    """What the role may use in S3 beside what the other settings name."""
+
+    read: tuple[S3Uri, ...] = ()
+    write: tuple[S3Uri, ...] = ()
+
+
 class Kms(Table):
     volume: str | None = None  # the instances' disks
     output: str | None = None  # async output, captured data and transform output

@@ -23,6 +23,7 @@ from deployment.logs import Followed
 from deployment.payload import CONTENT_TYPES
 from deployment.session import Words, carried_out, connect
 from deployment.settings import Settings
+from deployment.settings_file import keep_model
 from deployment.step import Call, Plan
 from deployment.tables import Train
 from deployment.training_inputs import CODE, SOURCES, check, puts, text, uploads
@@ -50,6 +51,7 @@ class Asked:
     follow: str = ""  # a job that was made before, to be watched
     stop: str = ""  # a job to be stopped
     then_deploy: bool = False
+    save: bool = False  # write the model into the settings file afterwards
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,22 @@ def train(words: Words, asked: Asked) -> None:
         # The archive holds its code already, so the settings' folder must not be packed again.
         overrides = {**words.overrides, "model": model, "code": None}
         commands.deploy(dataclasses.replace(words, overrides=overrides))
+        _keep(words, asked, model)
         return
     talk.say(f"deploy it: python deploy.py --model {model}")
     talk.result({"job": name, "model": model}, model)
+
+
+def _keep(words: Words, asked: Asked, model: str) -> None:
+    """Write the model into the file, or say what to write: the file has the old one."""
+    path = words.path
+    if path is not None and asked.save and keep_model(path, model):
+        words.talk.say(f'{path} has it now: model = "{model}"')
+        return
+    words.talk.warn(
+        f'write  model = "{model}"  into {path or "endpoint.toml"} and take out `code`, or the '
+        "next `python deploy.py` puts the model of the file back (--save does it)"
+    )
 
 
 def _made(words: Words, settings: Settings, asked: Asked) -> str:
@@ -107,7 +122,7 @@ def _made(words: Words, settings: Settings, asked: Asked) -> str:
         document = request(settings, job, place, name)
         make = Call("sagemaker", "create_training_job", document, f"the job {name}")
         bucket = [] if place.bucket_exists else [supplies.make_bucket(place.bucket, place.region)]
-        steps = (*bucket, *puts(settings, files), make)
+        steps = (*bucket, *puts(settings, place.account, files), make)
         planned = Plan(settings.name, steps)
         if job.spot and not job.checkpoints and not words.dry_run:
             words.talk.say(f"checkpoints of /opt/ml/checkpoints are in {place.home}/{name}")
@@ -141,7 +156,7 @@ def _place(cloud: Cloud, settings: Settings, job: Train) -> Place:
         role=survey.role_arn(cloud, settings.role),
         image=survey.by_digest(cloud, image),
         bucket=bucket,
-        bucket_exists=cloud.find("s3", "head_bucket", Bucket=bucket) is not None,
+        bucket_exists=survey.bucket_exists(cloud, settings, bucket),
         home=f"s3://{bucket}/{settings.home}/train",
     )
 

@@ -78,11 +78,11 @@ def uploads(
         yield f"{home}/{CODE}/{SOURCES}", target
 
 
-def puts(settings: Settings, files: Mapping[str, Path]) -> Iterator[Call]:
+def puts(settings: Settings, account: str, files: Mapping[str, Path]) -> Iterator[Call]:
     """Upload each file; what a refused job leaves is removed again."""
     for uri, path in files.items():
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        named = {"Bucket": bucket, "Key": key}
+        named = {"Bucket": bucket, "Key": key, **supplies.guarded(settings, account)}
         undo = Call("s3", "delete_object", named, f"the upload {uri}")
         size = f"{path.stat().st_size:,} bytes"
         sealed = supplies.sealed(settings)

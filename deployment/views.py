@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from deployment import logs as cloudwatch
-from deployment import survey, watch
+from deployment import survey
 from deployment.aws import Cloud
-from deployment.documents import LONGEST_CALL
-from deployment.errors import DeployError, Failed, Usage
+from deployment.errors import DeployError, Failed
 from deployment.session import Words, connect
 from deployment.state import OWNER_TAG, VARIANT, Endpoint
 
@@ -65,6 +63,12 @@ def logs(words: Words, lines: int, follow: bool) -> None:
     cloud = connect(settings)
     found = cloudwatch.events(cloud, settings.name, lines)
     if not found:
+        if survey.find_endpoint(cloud, settings.name) is None:
+            raise Failed(
+                f"there is no endpoint {settings.name} in {cloud.region}, and no log of one",
+                "python deploy.py list --all shows what there is; a job's log is in "
+                "/aws/sagemaker/TrainingJobs or /aws/sagemaker/TransformJobs",
+            )
         talk.say(f"{cloudwatch.GROUP.format(name=settings.name)} holds no lines yet")
     if words.machine:
         talk.result([{"time": time, "text": text} for time, text in found])
@@ -131,38 +135,3 @@ def _calls(cloud: Cloud, name: str) -> int | None:
     except DeployError:
         return None
     return int(sum(point["Sum"] for point in found["Datapoints"]))
-
-
-def invoke(
-    words: Words, body: bytes, content_type: str, accept: str, wait: float, target: str = ""
-) -> None:
-    """Call the endpoint, or one of its many models, once and print the answer.
-
-    An asynchronous answer is waited for.
-    """
-    settings = words.settings()
-    if (settings.models is None) == bool(target):
-        raise Usage(
-            "--target-model is for endpoints of many models, and these need it",
-            "python deploy.py list-models",
-        )
-    cloud = connect(settings)
-    asked: dict[str, Any] = {
-        "EndpointName": settings.name,
-        "ContentType": content_type,
-        "Accept": accept,
-        "Body": body,
-    }
-    if target:
-        asked["TargetModel"] = target
-    if settings.mode == "async":
-        asked["InvocationTimeoutSeconds"] = LONGEST_CALL
-        answer = cloud.call("sagemaker-runtime", "invoke_endpoint_async", **asked)
-        words.talk.say(f"accepted: {answer['OutputLocation']}")
-        content = watch.outcome(cloud, answer, words.pace, wait)
-    else:
-        content = cloud.call("sagemaker-runtime", "invoke_endpoint", **asked)["Body"]
-    sys.stdout.buffer.write(content)
-    if content and not content.endswith(b"\n") and sys.stdout.isatty():
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.flush()
