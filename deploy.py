@@ -17,6 +17,7 @@ import click  # noqa: E402
 
 from deployment import batch, calls, commands, many, training, views  # noqa: E402
 from deployment import role as roles  # noqa: E402
+from deployment.options import FLAGS as FLAGS  # noqa: E402
 from deployment.options import Main, Word, go, shared, version  # noqa: E402
 from deployment.payload import payload, type_of  # noqa: E402
 from deployment.session import Words, run  # noqa: E402

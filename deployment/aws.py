@@ -17,6 +17,7 @@ from botocore import exceptions
 from botocore.config import Config
 from botocore.credentials import JSONFileCache
 
+from deployment.answers import absent, answered, of_bucket
 from deployment.errors import (
     ApiError,
     DeployError,
@@ -35,42 +36,6 @@ _CONNECT, _READ = 10, 70
 # Six attempts back off over about half a minute: an account's API rate recovers within that.
 _ATTEMPTS = 6
 
-_LOGIN = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "RequestExpired",
-        "UnrecognizedClientException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "SignatureDoesNotMatch",
-    }
-)
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
-THROTTLED = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException"})
-_ABSENT = frozenset(
-    {
-        "404",
-        "NoSuchBucket",
-        "NoSuchKey",
-        "NotFound",
-        "NoSuchEntity",
-        "ResourceNotFound",
-        "ResourceNotFoundException",
-        "ObjectNotFoundException",
-        "RepositoryNotFoundException",
-        "ImageNotFoundException",
-    }
-)
-# S3's answers to a request that reached the wrong region.
-_ELSEWHERE = frozenset(
-    {
-        "301",
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-    }
-)
 # EOFError is what getpass raises where botocore asks for an MFA code without a terminal.
 _FAULTS = (exceptions.BotoCoreError, exceptions.ClientError, EOFError)
 _NO_LOGIN = (
@@ -79,11 +44,6 @@ _NO_LOGIN = (
     exceptions.SSOError,
     exceptions.LoginError if hasattr(exceptions, "LoginError") else exceptions.SSOError,
 )
-_ASYNC_CAUSE = (
-    "; known causes: the bucket of [async] output is in another region than the endpoint, or the "
-    "role may not write there (`python deploy.py role` prints what it needs)"
-)
-_RENEW = "renew them (aws sso login, or new keys), then run the same command again: it resumes"
 
 
 class Cloud:
@@ -143,6 +103,16 @@ class Cloud:
             return answer
         except _FAULTS as error:
             raise told(error, service, operation, arguments) from error
+
+    def once(self, service: str, operation: str) -> Answer:
+        """Make one call without arguments in one attempt: for what may be missing in a region."""
+        config = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
+        try:
+            client = self._session.client(service, region_name=self.region, config=config)
+            answer: Answer = getattr(client, operation)()
+            return answer
+        except _FAULTS as error:
+            raise told(error, service, operation) from error
 
     def find(self, service: str, operation: str, **arguments: Any) -> Answer | None:
         """Make one call, and return None where the thing it asks for does not exist."""
@@ -216,18 +186,6 @@ def _keep_assumed_roles(core: botocore.session.Session) -> None:
     roles.cache = JSONFileCache()
 
 
-def absent(error: ApiError) -> bool:
-    """Say whether this error only means that there is no such thing.
-
-    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5), or
-    for jobs "Requested resource not found".
-    """
-    return error.code in _ABSENT or (
-        error.code == "ValidationException"
-        and any(words in error.message.lower() for words in ("could not find", "not found"))
-    )
-
-
 def told(
     error: Exception, service: str, operation: str, arguments: Mapping[str, Any] | None = None
 ) -> DeployError:
@@ -235,9 +193,9 @@ def told(
     what = f"{service} {operation}"
     if isinstance(error, exceptions.ClientError):
         bucket = str((arguments or {}).get("Bucket", "")) if service == "s3" else ""
-        if bucket and (found := _of_bucket(error.response, what, bucket)):
+        if bucket and (found := of_bucket(error.response, what, bucket)):
             return found
-        return _answered(error.response, what, operation)
+        return answered(error.response, what, operation)
     if isinstance(error, exceptions.NoCredentialsError):
         return Unauthorised(f"no usable credentials: {error}", "log in, or name a --profile")
     if isinstance(error, _NO_LOGIN):
@@ -253,43 +211,3 @@ def told(
     if isinstance(error, exceptions.HTTPClientError):
         return Unreachable(f"{what} got no answer: {error}")
     return Failed(f"{what}: {error}")
-
-
-def _of_bucket(response: Mapping[str, Any], what: str, bucket: str) -> DeployError | None:
-    """Say which bucket a refusal of S3 is about; the answer itself does not."""
-    code = str(response.get("Error", {}).get("Code", ""))
-    if code in _DENIED:
-        return Unauthorised(
-            f"{what} is not permitted on the bucket {bucket} ({code})",
-            f"it belongs to another account, or the permission is missing; ask for it, or name a "
-            f"bucket of your own with --bucket instead of {bucket}",
-            code,
-        )
-    if code in _ELSEWHERE:
-        return ApiError(
-            f"the bucket {bucket} is in another region ({what}: {code}); SageMaker reads and "
-            "writes buckets of the endpoint's own region",
-            code,
-            what.rsplit(" ", 1)[-1],
-        )
-    return None
-
-
-def _answered(response: Mapping[str, Any], what: str, operation: str) -> DeployError:
-    fault = response.get("Error", {})
-    code, message = str(fault.get("Code", "")), str(fault.get("Message", "")).strip()
-    if code in _LOGIN:
-        return Unauthorised(f"the credentials are not accepted ({code}: {message})", _RENEW, code)
-    if code in _DENIED:
-        return Unauthorised(f"{what} is not permitted: {message}", "ask for this permission", code)
-    if code == "ModelError":
-        status = response.get("OriginalStatusCode")
-        message = f"the container answered {status}: {response.get('OriginalMessage', message)}"
-        return ApiError(message, code, operation)
-    if operation == "invoke_endpoint_async" and code in ("InternalFailure", "ServiceUnavailable"):
-        return ApiError(f"{what}: {code}: {message}{_ASYNC_CAUSE}", code, operation)
-    if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500:
-        # AWS broke down in the middle: as with a lost answer, the call may have taken effect.
-        return Unreachable(f"{what}: {code}: {message}")
-    tried_again = bool(response.get("ResponseMetadata", {}).get("RetryAttempts"))
-    return ApiError(f"{what}: {code}: {message}", code, operation, tried_again)

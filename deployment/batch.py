@@ -36,10 +36,10 @@ def transform(words: Words, job: Job) -> None:
         raise Refused("a batch job has one model, and endpoint.toml has [models]", "name a --model")
     with TemporaryDirectory() as workspace:
         cloud = connect(settings)
-        target = survey.target(cloud, settings, Path(workspace))
-        state = survey.state(cloud, settings, target)
+        target, state = survey.look(cloud, settings, Path(workspace))
         job = batch_inputs.typed(cloud, job)
         document, source = request(target, job, datetime.now(UTC))
+        batch_inputs.warn_of_role(cloud, target, source, words.talk)
         steps = [*supplies.uploads(target, state)]
         steps += batch_inputs.uploads(job, source, settings, target.account)
         model, make = supplies.model_call(target)
@@ -62,11 +62,7 @@ def request(target: Target, job: Job, now: datetime) -> tuple[dict[str, Any], st
     settings = target.settings
     name = job.name or f"{name_stem(settings.name)}-{now:%m%d-%H%M%S}"
     home = f"s3://{target.bucket}/{settings.home}/transform/{name}"
-    local = not job.source.startswith("s3://")
-    source = job.source
-    if local:
-        path = Path(job.source)
-        source = f"{home}/input/" if path.is_dir() else f"{home}/input/{path.name}"
+    source = _place(job, home)
     content_type = job.content_type or CONTENT_TYPES.get(PurePosixPath(source).suffix.lower(), "")
     accept = job.accept or (content_type if content_type in _JOIN else "text/csv")
     instance = job.instance_type or settings.instance_type or "ml.m5.large"
@@ -91,17 +87,25 @@ def request(target: Target, job: Job, now: datetime) -> tuple[dict[str, Any], st
             "InvocationsMaxRetries": 3,
         },
     }
-    if lines:
-        document["BatchStrategy"] = "MultiRecord"
     if settings.kms.output:
         document["TransformOutput"]["KmsKeyId"] = settings.kms.output
-    if data := filters(job):
-        document["DataProcessing"] = data
     if settings.kms.volume:
         document["TransformResources"]["VolumeKmsKeyId"] = settings.kms.volume
-    optional = {"MaxPayloadInMB": job.payload_mb, "MaxConcurrentTransforms": job.concurrent}
-    document |= {key: value for key, value in optional.items() if value is not None}
-    return document, source
+    optional = {
+        "BatchStrategy": "MultiRecord" if lines else None,
+        "DataProcessing": filters(job) or None,
+        "MaxPayloadInMB": job.payload_mb,
+        "MaxConcurrentTransforms": job.concurrent,
+    }
+    return document | {key: value for key, value in optional.items() if value is not None}, source
+
+
+def _place(job: Job, home: str) -> str:
+    """Return where the input lies in S3, or will once it is uploaded."""
+    if job.source.startswith("s3://"):
+        return job.source
+    path = Path(job.source)
+    return f"{home}/input/" if path.is_dir() else f"{home}/input/{path.name}"
 
 
 def filters(job: Job) -> dict[str, Any]:
@@ -129,20 +133,15 @@ def check(job: Job, target: Target, content_type: str, accept: str, instance: st
             job.join and (content_type not in _JOIN or accept not in _JOIN),
             f"joining needs {', '.join(_JOIN)} on both sides, not {content_type} and {accept}",
         ),
-        (
-            job.join and content_type != accept,
-            f"joining puts input and output on one line, so {content_type} does not go with "
-            f"{accept}",
-        ),
+        (job.join and content_type != accept,
+         f"joining puts input and output on one line, so {content_type} does not go with {accept}"),
         (
             content_type in _LINES and accept not in _LINES,
             f"cut at lines, the output must be lines too: {accept} answers of several requests "
             "do not make one document; take --accept text/csv or application/jsonlines",
         ),
-        (
-            bool(filters(job)) and content_type not in _JOIN,
-            f"filters read {', '.join(_JOIN)} only, not {content_type}",
-        ),
+        (bool(filters(job)) and content_type not in _JOIN,
+         f"filters read {', '.join(_JOIN)} only, not {content_type}"),
         (
             bool(target.settings.kms.volume) and family(instance) in NVME,
             f"{instance} has local disks that their hardware encrypts, and AWS refuses a volume "
@@ -152,7 +151,7 @@ def check(job: Job, target: Target, content_type: str, accept: str, instance: st
             payload > _PLATFORM_PAYLOAD_MB,
             f"payload times concurrency is {payload} MB, and {_PLATFORM_PAYLOAD_MB} are allowed",
         ),
-    )
+    )  # fmt: skip
     if faults := [reason for applies, reason in rules if applies]:
         raise Refused("\n".join(f"transform: {reason}" for reason in faults))
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from deployment import supplies
+from deployment import grants, iam, supplies
 from deployment.aws import Cloud
-from deployment.errors import Refused, Usage
+from deployment.console import Talk
+from deployment.errors import DeployError, Refused, Usage
 from deployment.payload import CONTENT_TYPES
 from deployment.settings import Settings
+from deployment.state import Target
 from deployment.step import Call
 
 
@@ -71,6 +73,21 @@ def files(path: Path) -> list[Path]:
     if not path.is_file():
         raise Usage(f"there is no file {path}", "give a file, a folder or an s3:// URI")
     return [path]
+
+
+def warn_of_role(cloud: Cloud, target: Target, uri: str, talk: Talk) -> None:
+    """Say so if the role may not read the input; where its policies are unreadable, say nothing."""
+    try:
+        role = iam.find(cloud, target.role.rsplit("/", 1)[-1])
+    except DeployError:
+        return
+    read = f"arn:{cloud.partition}:s3:::{uri.removeprefix('s3://')}*"
+    needed = {"Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": read}]}
+    if role is not None and (lacking := grants.missing(needed, role.documents)):
+        talk.warn(
+            f"the role {role.name} lacks {grants.told(lacking)}, unless another policy allows it; "
+            "write the URI into [access] read, then: python deploy.py role --create"
+        )
 
 
 def uploads(job: Job, uri: str, settings: Settings, account: str) -> Iterator[Call]:

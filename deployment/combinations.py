@@ -140,6 +140,16 @@ RULES = (
          lambda s: bool(s.kms.volume) and s.shadow is not None and family(s.shadow.type) in NVME),
     Rule("instance.type", "there is no ml.t3 for hosting; the smallest are ml.t2.medium, "
          "ml.m5.large and ml.c5.large", lambda s: family(s.instance_type) == "t3"),
+    Rule("variants", "serverless endpoints have one variant only",
+         _serverless(lambda s: s.variants)),
+    Rule("variants", "an endpoint has a shadow or several variants, not both",
+         lambda s: bool(s.variants) and s.shadow is not None),
+    Rule("variants", "an endpoint of many models has one variant here",
+         lambda s: bool(s.variants) and s.models is not None),
+    Rule("variants", "rolling updates need a single variant; use another update.policy",
+         lambda s: bool(s.variants) and s.update.policy == "rolling"),
+    Rule("variants", "AllTraffic is the name of the endpoint's own model",
+         lambda s: "AllTraffic" in s.variants),
     Rule("shadow", "rolling updates need a single variant; use another update.policy",
          lambda s: s.shadow is not None and s.update.policy == "rolling"),
     Rule("update.policy", "with one instance a share of the fleet is no whole instance; "

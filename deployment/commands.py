@@ -24,8 +24,7 @@ def deploy(words: Words) -> int:
     settings, talk = words.settings(), words.talk
     with TemporaryDirectory() as workspace:
         cloud = connect_or_assume(settings, talk) if words.dry_run else connect(settings)
-        target = survey.target(cloud, settings, Path(workspace))
-        state = survey.state(cloud, settings, target)
+        target, state = survey.look(cloud, settings, Path(workspace))
         planned = plan.deploy(target, state, adopt=words.adopt)
         if words.dry_run or cloud is None:
             return _print(planned, words, cloud, target, state)

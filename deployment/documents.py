@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from deployment import metrics
 from deployment.combinations import watched
 from deployment.image_uri import ecr_parts
 from deployment.settings import Settings
@@ -53,7 +54,9 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
     if not target.isolated:
         # The platform does not reliably say where it runs, and S3 clients need to know.
         environment.setdefault("SAGEMAKER_REGION", target.region)
-    if settings.mode == "async":  # the container's own limits are those of calls somebody waits for
+    if (
+        settings.mode == "async"
+    ):  # the container's own limits are those of calls that are waited for
         environment.setdefault("SAGEMAKER_MODEL_SERVER_TIMEOUT", str(LONGEST_CALL))
         environment.setdefault("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1024")
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
@@ -69,6 +72,7 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
         container |= {"Mode": "MultiModel", "MultiModelConfig": {"ModelCacheSetting": caching}}
     if environment:
         container["Environment"] = environment
+    container |= metrics.container(settings)
     document: Document = {
         "ExecutionRoleArn": target.role,
         "PrimaryContainer": container,
@@ -98,8 +102,8 @@ _SOURCES: Mapping[str, Callable[[str], Document]] = {
 }
 
 
-def endpoint_config(target: Target, model_name: str, shadow_model: str = "") -> Document:
-    """Return CreateEndpointConfig for the production variant and, if asked, its shadow."""
+def endpoint_config(target: Target, model_name: str, *others: str) -> Document:
+    """Return CreateEndpointConfig; `others` are the shadow's model or those of other variants."""
     settings = target.settings
     document: Document = {"ProductionVariants": [_variant(settings, model_name)]}
     if settings.shadow is not None:
@@ -107,26 +111,39 @@ def endpoint_config(target: Target, model_name: str, shadow_model: str = "") -> 
         document["ShadowProductionVariants"] = [
             {
                 "VariantName": SHADOW,
-                "ModelName": shadow_model,
+                "ModelName": others[0],
                 "InstanceType": settings.shadow.type or settings.machines.type,
                 "InitialInstanceCount": settings.shadow.count,
                 "InitialVariantWeight": settings.shadow.percent / 100,
             }
         ]
+    for model, (name, other) in zip(others, settings.variants.items(), strict=False):
+        machines = settings.machines
+        machine = machines.model_copy(
+            update={"type": other.type or machines.type, "count": other.count}
+        )
+        alike = settings.model_copy(update={"instance": machine, "weight": other.weight})
+        document["ProductionVariants"].append(_variant(alike, model) | {"VariantName": name})
     if settings.async_ is not None:
         document["AsyncInferenceConfig"] = _async(settings)
     if settings.capture is not None:
         document["DataCaptureConfig"] = _capture(settings)
     if settings.kms.volume and settings.serverless is None:
         document["KmsKeyId"] = settings.kms.volume
-    return document
+    return document | metrics.config(settings)
+
+
+_ROUTING: Mapping[str, Document] = {
+    "least-outstanding": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    "random": {"RoutingStrategy": "RANDOM"},
+}
 
 
 def _variant(settings: Settings, model_name: str) -> Document:
     variant: Document = {
         "VariantName": VARIANT,
         "ModelName": model_name,
-        "InitialVariantWeight": 1.0,
+        "InitialVariantWeight": settings.weight,
     }
     if settings.serverless is not None:
         wanted = settings.serverless
@@ -140,6 +157,7 @@ def _variant(settings: Settings, model_name: str) -> Document:
         InstanceType=settings.machines.type,
         InitialInstanceCount=settings.machines.count,
         VolumeSizeInGB=settings.machines.volume_gb,
+        RoutingConfig=_ROUTING.get(settings.machines.routing or ""),
         ModelDataDownloadTimeoutInSeconds=settings.startup.download_seconds,
         ContainerStartupHealthCheckTimeoutInSeconds=settings.startup.health_seconds,
     )

@@ -8,13 +8,15 @@ command that picks it up again. AWS is eventually consistent, so some refusals o
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deployment import survey, watch
-from deployment.aws import Answer, Cloud, absent
+from deployment.answers import absent
+from deployment.aws import Answer, Cloud
 from deployment.console import Talk
-from deployment.errors import ApiError, DeployError, Failed, Unreachable
+from deployment.errors import ApiError, DeployError, Failed, Refused, Unreachable
 from deployment.logs import tail
 from deployment.role_errors import late_role
 from deployment.state import Endpoint
@@ -54,6 +56,11 @@ def apply(cloud: Cloud, plan: Plan, talk: Talk, pace: Pace, wait: bool = True) -
     Without `wait` it ends once AWS has taken up the change of the endpoint; what comes after that
     is left to the next run.
     """
+    if plan.restore and not wait:
+        raise Refused(
+            "scaling is taken away before this update and put back after it",
+            "run it without --no-wait",
+        )
     run = Run(cloud, plan, talk, pace)
     try:
         for step in plan.steps:
@@ -86,6 +93,8 @@ def _step(run: Run, step: Call | Wait) -> None:
     except ApiError as error:
         if not _happened(run, step, error):
             _refused(run, step)
+            if "in-progress" in error.message.lower():
+                error.hint = "another run changes it; run the same command again: it waits for that"
             if step.operation.startswith("invoke_endpoint"):
                 _note_failure(run)
             raise
@@ -145,7 +154,8 @@ def _happened(run: Run, call: Call, error: ApiError) -> bool:
     """
     if call.operation.startswith(("delete_", "deregister_")):
         return absent(error)
-    if "already exist" not in error.message.lower():
+    taken = ("BucketAlreadyOwnedByYou", "RepositoryAlreadyExistsException")
+    if error.code not in taken and "already exist" not in error.message.lower():
         return False
     if call.operation != "create_endpoint":
         return True  # names are digests: what has this name holds this content
@@ -208,7 +218,15 @@ def _left(run: Run, error: DeployError | None) -> str:
         if isinstance(error, Unreachable):
             return f"{run.plan.endpoint} was not seen, but may appear; {_RESUME}"
         return _undo(run)
-    return f"{_state_of(seen)}. It goes on without this command; {_BILLS}"
+    return f"{_state_of(seen)}. It goes on without this command; {_BILLS}{_unscaled(run)}"
+
+
+def _unscaled(run: Run) -> str:
+    """Say what scaling the run has taken away and not put back, with its requests."""
+    if not run.plan.restore:
+        return ""
+    calls = "; ".join(f"{call.operation} {json.dumps(call.arguments)}" for call in run.plan.restore)
+    return f". Its scaling was taken away for the update; [scaling] puts it back, or: {calls}"
 
 
 def _undo(run: Run) -> str:

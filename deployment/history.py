@@ -82,11 +82,13 @@ def target(state: State, current: Config, name: str = "") -> Choice:
     order = _order(state)
     names = [config.name for config in order]
     before = order[: names.index(current.name)] if current.name in names else order
-    skipped: list[str] = []
+    skipped = [config.name for config in reversed(before) if bad(state, config.name)]
     for config in reversed(before):
         if not bad(state, config.name):
-            return Choice(config, tuple(skipped))
-        skipped.append(config.name)
+            # Said of every newer one that failed, also where it left its place by a rollback.
+            newer = [one.name for one in state.configs if one.created > config.created
+                     and one.name != current.name and bad(state, one.name)]  # fmt: skip
+            return Choice(config, tuple(newer))
     told = f"no config of {state.endpoint.name if state.endpoint else ''} older than {current.name}"
     if skipped:
         raise Refused(

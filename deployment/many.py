@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import console, execution, package, supplies, survey
+from deployment import console, execution, package, resolve, supplies, survey
 from deployment.aws import Cloud
 from deployment.errors import Refused, Usage
 from deployment.session import Words, carried_out, confirm, connect
@@ -102,7 +102,7 @@ def _prefix(cloud: Cloud, settings: Settings) -> tuple[str, str]:
         raise Usage(
             f"{settings.name} is an endpoint of one model", "for many, put [models] into the file"
         )
-    uri = survey.models_prefix(settings, settings.bucket_in(cloud.region, cloud.account))
+    uri = resolve.models_prefix(settings, settings.bucket_in(cloud.region, cloud.account))
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     return bucket, prefix
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from deployment import difference, documents, history, scaling, supplies
+from deployment import difference, documents, history, metrics, scaling, supplies
 from deployment.documents import Document, digest_name
 from deployment.errors import Refused
 from deployment.settings import Settings
-from deployment.state import OWNER_TAG, TRANSITIONAL, VARIANT, Config, State, Target
+from deployment.state import DEFAULTS_TAG, OWNER_TAG, TRANSITIONAL, VARIANT, Config, State, Target
 from deployment.step import Call, Plan, Step, Wait
 from deployment.supplies import tags
 from deployment.update import (
@@ -47,7 +47,7 @@ def deploy(target: Target, state: State, *, adopt: bool = False, resumed: bool =
         steps.append(Wait(settings.name, "settled", update_limit(settings)))
     steps += supplies.uploads(target, state)
     steps += [call for call in makes if call.arguments["ModelName"] not in state.models]
-    steps += _config(settings, state, config_name, config)
+    steps += _config(target, state, config_name, config)
     steps += _alarms(settings, state)
     change, restore = bring(settings, state, config_name)
     steps += change
@@ -59,7 +59,7 @@ def deploy(target: Target, state: State, *, adopt: bool = False, resumed: bool =
     failed = remembered(state, history.failed(state, config_name)) if change else ()
     reasons = _reasons(state, makes[0].arguments, config) if change else ()
     return Plan(settings.name, tuple(steps), restore, config_name, failed, reasons,
-                tuple(_notes(settings, state, bool(change))))  # fmt: skip
+                tuple(notes(settings, state, bool(change))))  # fmt: skip
 
 
 def _reasons(state: State, model: Mapping[str, Any], config: Document) -> tuple[str, ...]:
@@ -70,11 +70,16 @@ def _reasons(state: State, model: Mapping[str, Any], config: Document) -> tuple[
     return found or ("the content behind the model's S3 URI: changed",)
 
 
-def _notes(settings: Settings, state: State, changes: bool) -> Iterator[str]:
+def notes(settings: Settings, state: State, changes: bool) -> Iterator[str]:
     """Say what differs from the settings and stays as it is."""
     if settings.scaling is None and state.scaling:
         yield from scaling.kept(state)
-    endpoint, count = state.endpoint, settings.machines.count
+    older = state.current is not None and DEFAULTS_TAG not in state.current.tags
+    if older and settings.mode != "serverless" and settings.metrics is None:
+        yield (f"{settings.name} was made before metrics of the container and routing by "
+               "outstanding requests were the default; to have them here, write [metrics] and "
+               'instance.routing = "least-outstanding"')  # fmt: skip
+    endpoint, count = state.endpoint, settings.count
     if settings.mode == "serverless" or endpoint is None or endpoint.status not in SETTLED:
         return
     if endpoint.instances == count:
@@ -90,17 +95,20 @@ def _notes(settings: Settings, state: State, changes: bool) -> Iterator[str]:
         yield f"{runs}: the next change brings {count}, or set instance.count to keep them"
 
 
-def _config(settings: Settings, state: State, name: str, config: Document) -> Iterator[Call]:
+def _config(target: Target, state: State, name: str, config: Document) -> Iterator[Call]:
+    tagged = tags(target.settings)
+    if target.defaults:
+        tagged = [*tagged, {"Key": DEFAULTS_TAG, "Value": target.defaults}]
     if any(known.name == name for known in state.configs):
         return
     named = {"EndpointConfigName": name}
     undo = Call("sagemaker", "delete_endpoint_config", named, f"the config {name}")
     yield Call("sagemaker", "create_endpoint_config",
-               {**named, **config, "Tags": tags(settings)}, f"the config {name}", undo)  # fmt: skip
+               {**named, **config, "Tags": tagged}, f"the config {name}", undo)  # fmt: skip
 
 
 def _alarms(settings: Settings, state: State) -> Iterator[Call]:
-    for name, alarm in documents.alarms(settings).items():
+    for name, alarm in {**documents.alarms(settings), **metrics.alarms(settings)}.items():
         if scaling.holds(alarm, state.alarms.get(name)):
             continue
         undo = Call("cloudwatch", "delete_alarms", {"AlarmNames": [name]}, f"the alarm {name}")

@@ -67,7 +67,9 @@ def _objects(settings: Settings, arn: str, region: str, account: str) -> list[Do
     reads = [home]
     many = (settings.models and settings.models.prefix) or ""
     shadow = settings.shadow.model if settings.shadow else ""
-    reads += [uri for uri in (settings.model, shadow, many) if uri.startswith("s3://")]
+    variants = [variant.model for variant in settings.variants.values()]
+    named = (settings.model, shadow, many, *variants)
+    reads += [uri for uri in named if uri.startswith("s3://")]
     reads += [uri for uri in settings.environment.values() if uri.startswith("s3://")]
     writes = [home]  # where batch transform puts its output
     if settings.async_ is not None:
@@ -82,9 +84,9 @@ def _objects(settings: Settings, arn: str, region: str, account: str) -> list[Do
     if settings.capture is not None:
         writes.append(settings.capture.destination)
     buckets = {uri.split("/")[2] for uri in reads + inputs + writes if uri}
-    named = [_below(arn, uri) for uri in reads] + [_beginning(arn, uri) for uri in inputs]
+    allowed = [_below(arn, uri) for uri in reads] + [_beginning(arn, uri) for uri in inputs]
     return [
-        _allow("Read", ["s3:GetObject"], list(dict.fromkeys(named))),
+        _allow("Read", ["s3:GetObject"], list(dict.fromkeys(allowed))),
         _allow("Write", ["s3:PutObject", "s3:AbortMultipartUpload"],
                [_below(arn, uri) for uri in dict.fromkeys(writes) if uri]),
         _allow("List", ["s3:ListBucket"], [f"{arn}:s3:::{bucket}" for bucket in sorted(buckets)]),
@@ -104,8 +106,9 @@ def _beginning(arn: str, uri: str) -> str:
 
 
 def _image(settings: Settings, arn: str, region: str, account: str) -> list[Document]:
+    variants = [variant.image or "" for variant in settings.variants.values()]
     images = [settings.image, (settings.shadow.image or "") if settings.shadow else "",
-              settings.train.image if settings.train else ""]  # fmt: skip
+              settings.train.image if settings.train else "", *variants]  # fmt: skip
     found = [parts for parts in map(ecr_parts, images) if parts]
     if not settings.image:  # not pushed yet: where build_and_push.sh will put it
         found.append({"region": region, "account": account, "repository": "skserve"})

@@ -16,7 +16,7 @@ from deployment import image as images
 from deployment.aws import Cloud
 from deployment.combinations import architecture
 from deployment.console import Talk
-from deployment.errors import ApiError, Refused, Unauthorised, Unreachable
+from deployment.errors import ApiError, DeployError, Refused, Unauthorised, Unreachable
 from deployment.image_uri import ecr_parts
 from deployment.state import State, Target
 from deployment.step import Plan
@@ -76,9 +76,13 @@ def _checked(check: Check, look: Look) -> list[Finding]:
     except Unauthorised as error:
         if not error.code.startswith("AccessDenied"):
             raise
-        return [Finding("unknown", check.__name__.strip("_"), error.message)]
+        return [_unknown(check, error)]
     except (ApiError, Unreachable) as error:
-        return [Finding("unknown", check.__name__.strip("_"), error.message)]
+        return [_unknown(check, error)]
+
+
+def _unknown(check: Check, error: DeployError) -> Finding:
+    return Finding("unknown", check.__name__.strip("_"), error.message.splitlines()[0])
 
 
 def _credentials(look: Look) -> Iterator[Finding]:
@@ -241,4 +245,22 @@ def _price(look: Look) -> Iterator[Finding]:
     yield Finding("ok" if known else "unknown", "price", text)
 
 
-CHECKS: tuple[Check, ...] = (_credentials, _role, _bucket, _image, _instances, _price)
+def _telemetry(look: Look) -> Iterator[Finding]:
+    """Say whether the account keeps the container's metrics: it is switched on once for all."""
+    settings = look.target.settings
+    if settings.metrics is None or not settings.metrics.detailed:
+        return
+    asked = (("observabilityadmin", "get_telemetry_enrichment_status"),
+             ("cloudwatch", "get_o_tel_enrichment"))  # fmt: skip
+    for service, operation in asked:
+        status = look.cloud.once(service, operation).get("Status", "unknown")
+        if status != "Running":
+            yield Finding("warn", "telemetry", f"enrichment is {status}, so the container's "
+                          "metrics are kept nowhere", "turn it on once for the account: aws "
+                          "cloudwatch start-otel-enrichment, and aws observabilityadmin "
+                          "start-telemetry-enrichment")  # fmt: skip
+            return
+    yield Finding("ok", "telemetry", "enrichment is on: metrics are kept, and answer PromQL")
+
+
+CHECKS: tuple[Check, ...] = (_credentials, _role, _bucket, _image, _instances, _price, _telemetry)

@@ -44,6 +44,8 @@ def told(cloud: Cloud, settings: Settings) -> tuple[bool, str]:
     fleets = [("", machines.type, machines.count)]
     if shadow is not None:
         fleets.append(("shadow ", shadow.type or machines.type, shadow.count))
+    fleets += [(f"{name} ", one.type or machines.type, one.count)
+               for name, one in settings.variants.items()]  # fmt: skip
     prices = {kind: hourly(cloud, kind) for _, kind, _ in fleets}
     text = "; ".join(f"{what}{count} x {kind}, each {prices[kind]} per hour"
                      for what, kind, count in fleets)  # fmt: skip

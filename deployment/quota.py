@@ -36,6 +36,8 @@ def fleet(settings: Settings, state: State) -> dict[str, int]:
     kinds = Counter({settings.instance_type: count})
     if settings.shadow is not None:
         kinds[settings.shadow.type or settings.machines.type] += settings.shadow.count
+    for variant in settings.variants.values():
+        kinds[variant.type or settings.machines.type] += variant.count
     return dict(kinds)
 
 

@@ -50,7 +50,7 @@ def ensure(cloud: Cloud, repository: str, account: str, keep: int | None) -> boo
             **where,
         )
     except ApiError as error:
-        if error.code != "RepositoryAlreadyExistsException":  # somebody was faster
+        if error.code != "RepositoryAlreadyExistsException":  # another run was faster
             raise
     if keep is not None:
         rules = json.dumps(retention.policy(keep))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployment.aws import Cloud
-from deployment.errors import ApiError
+from deployment.errors import ApiError, Unauthorised
 from deployment.image_uri import ecr_parts
 
 PREFIX = "in-use-"
@@ -44,7 +44,10 @@ def protect(cloud: Cloud, repository: str, where: Mapping[str, str]) -> list[str
 
     A policy of ours from before this rule existed gets it. Returns the digests in use.
     """
-    found = cloud.find("ecr", "get_lifecycle_policy", repositoryName=repository, **where)
+    try:
+        found = cloud.find("ecr", "get_lifecycle_policy", repositoryName=repository, **where)
+    except Unauthorised:
+        return []  # who may not look may not have set one either
     before = json.loads(found["lifecyclePolicyText"]) if found else {}
     counts = list(_counts(before))
     if not counts:

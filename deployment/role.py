@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deployment import grants, policies, survey
+from deployment import grants, policies, resolve
 from deployment.errors import Refused
 from deployment.iam import Role, find
 from deployment.session import Words, carried_out, connect, connect_or_assume
@@ -46,7 +46,7 @@ def role(words: Words, create: bool) -> None:
         return
     if not planned.changes:
         talk.say(f"the role {name} has what {settings.name} needs; nothing to change")
-    arn = survey.role_arn(cloud, name)
+    arn = resolve.role_arn(cloud, name)
     talk.result({"role": arn}, arn)
 
 

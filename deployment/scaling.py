@@ -64,6 +64,8 @@ def scaling_policy(name: str, mode: str, scaling: Wanted) -> Document:
         "ScaleInCooldown": scaling.scale_in_seconds,
         "ScaleOutCooldown": scaling.scale_out_seconds,
     }
+    if scaling.disable_scale_in:
+        configuration["DisableScaleIn"] = True
     if metric == "backlog":
         configuration["CustomizedMetricSpecification"] = {
             "MetricName": "ApproximateBacklogSizePerInstance",
@@ -124,9 +126,17 @@ def changes(settings: Settings, state: State, removed: bool = False) -> Iterator
     target = scalable_target(settings.name, settings.mode, settings.scaling)
     policy = scaling_policy(settings.name, settings.mode, settings.scaling)
     for found in existing:
-        if holds(target, found.target) and any(holds(policy, one) for one in found.policies):
+        same = (one for one in found.policies
+                if holds(policy, one) and _grows_only(policy) == _grows_only(one))  # fmt: skip
+        if holds(target, found.target) and any(same):
             return
     yield from scale(target, (policy,), "set", bool(existing))
+
+
+def _grows_only(policy: Mapping[str, Any]) -> bool:
+    """Say whether a policy never takes instances away; AWS answers False where nothing was said."""
+    configuration = policy.get("TargetTrackingScalingPolicyConfiguration") or {}
+    return bool(configuration.get("DisableScaleIn"))
 
 
 def kept(state: State) -> Iterator[str]:
@@ -139,7 +149,7 @@ def kept(state: State) -> Iterator[str]:
 
 
 def holds(wanted: Any, found: Any) -> bool:
-    """Say whether `found` is as wanted. AWS answers defaults, too, that nobody asked for."""
+    """Say whether `found` is as wanted. AWS also answers defaults."""
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         return all(key in found and holds(value, found[key]) for key, value in wanted.items())
     return bool(wanted == found)

@@ -24,6 +24,7 @@ from deployment.tables import (
     EnvironmentKey,
     Instance,
     Kms,
+    Metrics,
     Models,
     Name,
     Scaling,
@@ -37,6 +38,7 @@ from deployment.tables import (
     TagValue,
     Train,
     Update,
+    Variant,
     Vpc,
 )  # fmt: skip
 
@@ -70,7 +72,10 @@ class Settings(Table):
     capture: Capture | None = None
     scaling: Scaling | None = None
     update: Update = Update()
+    metrics: Metrics | None = None
     shadow: Shadow | None = None
+    weight: float = Field(default=1.0, ge=0)  # of this model, where [variants] has others
+    variants: dict[Name, Variant] = Field(default_factory=dict, max_length=9)
     smoke: Smoke | None = None
     startup: Startup = Startup()
     train: Train | None = None
@@ -91,6 +96,11 @@ class Settings(Table):
     def bucket_in(self, region: str, account: str) -> str:
         """Return the bucket; the default is the one that SageMaker's own SDK takes."""
         return self.bucket or f"sagemaker-{region}-{account}"
+
+    @property
+    def count(self) -> int:
+        """How many instances all variants together begin with."""
+        return self.machines.count + sum(one.count for one in self.variants.values())
 
     @property
     def machines(self) -> Instance:

@@ -23,11 +23,16 @@ def models(target: Target) -> tuple[tuple[str, ...], list[Call]]:
     wanted = [(target.image, target.source, settings.choose)]
     if settings.shadow is not None and target.shadow_source is not None:
         wanted.append((target.shadow_image, target.shadow_source, settings.shadow.choose))
-    names, calls = [], []
+    variants = zip(target.others, settings.variants.values(), strict=True)
+    wanted += [(image, source, one.choose) for (image, source), one in variants]
+    names: list[str] = []
+    calls = []
     for image, source, choose in wanted:
         document = documents.model(target, image, source, choose)
         name = digest_name(settings.name, {**document, "identity": source.identity})
         names.append(name)
+        if name in names[:-1]:
+            continue  # variants of one model
         calls.append(
             Call(
                 "sagemaker",
@@ -49,8 +54,8 @@ def model_call(target: Target) -> tuple[str, Call]:
 def uploads(target: Target, state: State) -> Iterator[Call]:
     """Return the calls that put the archives into the bucket, which is made if it is missing."""
     settings = target.settings
-    sources = [source for source in (target.source, target.shadow_source) if source]
-    packed = [source for source in sources if source.package is not None]
+    sources = {source.uri: source for source in target.sources}
+    packed = [source for source in sources.values() if source.package is not None]
     ours = settings.models is not None and settings.models.prefix is None
     if (packed or ours) and not state.bucket_exists:
         yield make_bucket(target.bucket, target.region)

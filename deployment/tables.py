@@ -32,6 +32,7 @@ class Instance(Table):
     type: InstanceType = "ml.m5.large"
     count: int = Field(default=1, ge=1)
     volume_gb: int | None = Field(default=None, ge=1, le=512)
+    routing: Literal["least-outstanding", "random"] | None = None
 
 
 class Serverless(Table):
@@ -79,6 +80,7 @@ class Scaling(Table):
     metric: Literal["invocations", "concurrency", "provisioned", "backlog"] | None = None
     scale_in_seconds: Seconds = 300
     scale_out_seconds: Seconds = 60
+    disable_scale_in: bool = False
 
 
 class Update(Table):
@@ -99,6 +101,18 @@ class Update(Table):
     )  # mean time in the container: makes an alarm
 
 
+class Metrics(Table):
+    """What SageMaker scrapes from the container, and alarms on it."""
+
+    detailed: bool = True
+    seconds: Literal[10, 30, 60, 120, 180, 240, 300] = 60
+    path: str = Field(
+        default="/metrics", pattern=r"^(/[a-zA-Z0-9_\-]+(\.[a-zA-Z0-9_\-]+)*)+/?$", max_length=256
+    )
+    rejected_per_second: float | None = Field(default=None, ge=0)  # each makes an alarm
+    queue_seconds: float | None = Field(default=None, gt=0)  # of 99 % of the calls
+
+
 class Models(Table):
     """Many models in one endpoint: every archive below `prefix` is one."""
 
@@ -114,6 +128,18 @@ class Shadow(Table):
     type: InstanceType | None = None
     count: int = Field(default=1, ge=1)
     percent: int = Field(default=100, ge=1, le=100)
+
+
+class Variant(Table):
+    """Another model that answers a share of the calls: its weight among all weights."""
+
+    model: str
+    code: str | None = None
+    choose: str = ""
+    image: str | None = None
+    type: InstanceType | None = None
+    count: int = Field(default=1, ge=1)
+    weight: float = Field(gt=0)
 
 
 class Smoke(Table):

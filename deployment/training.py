@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import commands, supplies, survey, watch
+from deployment import commands, resolve, supplies, survey, watch
 from deployment.aws import Cloud
 from deployment.combinations import NVME, family
 from deployment.errors import Failed, Refused
@@ -153,8 +153,8 @@ def _place(cloud: Cloud, settings: Settings, job: Train) -> Place:
     return Place(
         region=cloud.region,
         account=cloud.account,
-        role=survey.role_arn(cloud, settings.role),
-        image=survey.by_digest(cloud, image),
+        role=resolve.role_arn(cloud, settings.role),
+        image=resolve.by_digest(cloud, image),
         bucket=bucket,
         bucket_exists=survey.bucket_exists(cloud, settings, bucket),
         home=f"s3://{bucket}/{settings.home}/train",
@@ -194,13 +194,21 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
         "EnableManagedSpotTraining": job.spot,
         "Tags": supplies.tags(settings),
     }
+    _add_optional(document, settings, job, f"{home}/checkpoints")
+    return document
+
+
+def _add_optional(
+    document: dict[str, Any], settings: Settings, job: Train, checkpoints: str
+) -> None:
+    """Add what only some settings ask for."""
     if job.environment:
         document["Environment"] = dict(job.environment)
     if job.spot:
         wait = job.wait_seconds or job.max_seconds + 3600
         document["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
     if job.spot or job.checkpoints:
-        document["CheckpointConfig"] = {"S3Uri": job.checkpoints or f"{home}/checkpoints"}
+        document["CheckpointConfig"] = {"S3Uri": job.checkpoints or checkpoints}
     if settings.vpc is not None:
         document["VpcConfig"] = {"SecurityGroupIds": list(settings.vpc.security_groups),
                                  "Subnets": list(settings.vpc.subnets)}  # fmt: skip
@@ -208,7 +216,6 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
         document["OutputDataConfig"]["KmsKeyId"] = settings.kms.output
     if settings.kms.volume and family(job.type) not in NVME:
         document["ResourceConfig"]["VolumeKmsKeyId"] = settings.kms.volume
-    return document
 
 
 def _isolated(settings: Settings, job: Train) -> bool:

@@ -38,7 +38,7 @@ def refuse(target: Target, state: State, adopt: bool) -> None:
             "an endpoint with instances cannot become serverless (AWS refuses the update)",
             "delete it first (python deploy.py delete), or give the serverless one another name",
         )
-    wanted = {VARIANT} | ({SHADOW} if settings.shadow else set())
+    wanted = {VARIANT, *settings.variants} | ({SHADOW} if settings.shadow else set())
     if settings.update.policy != "all-at-once" and set(before.variants) != wanted:
         raise Refused(
             f"the endpoint's variants are {', '.join(sorted(before.variants))} and would become "

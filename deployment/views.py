@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from deployment import console, figures, plan, survey
 from deployment import logs as cloudwatch
-from deployment import survey
 from deployment.aws import Cloud
 from deployment.errors import DeployError, Failed
 from deployment.session import Words, connect
@@ -34,8 +34,13 @@ def status(words: Words) -> None:
         "scaling": [dict(scaling.target) for scaling in state.scaling],
         "kept": [config.name for config in state.configs],
         "ours": endpoint.tags.get(OWNER_TAG) == endpoint.name,
+        "last hour": figures.last(cloud, settings.name),
+        "notes": list(plan.notes(settings, state, changes=False)),
+        "console": console.link(cloud.partition, cloud.region, f"endpoints/{endpoint.name}"),
     }
-    lines = [f"{key:>10}  {_plain(what)}" for key, what in value.items() if what not in ("", [])]
+    lines = [
+        f"{key:>10}  {_plain(what)}" for key, what in value.items() if what not in ("", [], {})
+    ]
     talk.result(value, "\n".join(lines))
 
 
