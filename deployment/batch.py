@@ -67,26 +67,24 @@ def request(target: Target, job: Job, now: datetime) -> tuple[dict[str, Any], st
     accept = job.accept or (content_type if content_type in _JOIN else "text/csv")
     instance = job.instance_type or settings.instance_type or "ml.m5.large"
     check(job, target, content_type, accept, instance)
-    lines = content_type in _LINES
+    split = "Line" if (lines := content_type in _LINES) else "None"
     document: dict[str, Any] = {
         "TransformJobName": name,
         "TransformInput": {
             "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}},
             "ContentType": content_type,
-            "SplitType": "Line" if lines else "None",
+            "SplitType": split,
         },
         "TransformOutput": {
             "S3OutputPath": job.output or f"{home}/output",
             "Accept": accept,
-            "AssembleWith": "Line" if lines else "None",
+            "AssembleWith": split,
         },
         "TransformResources": {"InstanceType": instance, "InstanceCount": job.count},
         # The container stops a call itself; SageMaker's own limit would be ten minutes.
-        "ModelClientConfig": {
-            "InvocationsTimeoutInSeconds": LONGEST_CALL,
-            "InvocationsMaxRetries": 3,
-        },
-    }
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": LONGEST_CALL,
+                              "InvocationsMaxRetries": 3},
+    }  # fmt: skip
     if settings.kms.output:
         document["TransformOutput"]["KmsKeyId"] = settings.kms.output
     if settings.kms.volume:

@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deployment import metrics
-from deployment.combinations import watched
 from deployment.image_uri import ecr_parts
 from deployment.settings import Settings
 from deployment.state import SHADOW, VARIANT, Source, Target
-from deployment.tables import Update
 
 Document = dict[str, Any]
 _NAME_LIMIT = 63
@@ -62,9 +60,9 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
     if ecr_parts(image) is None and settings.vpc is not None:
         # Without this, SageMaker takes any image to be in ECR (contract 7.1).
-        container["ImageConfig"] = _given(
+        container["ImageConfig"] = given(
             RepositoryAccessMode="Vpc",
-            RepositoryAuthConfig=_given(RepositoryCredentialsProviderArn=settings.image_credentials)
+            RepositoryAuthConfig=given(RepositoryCredentialsProviderArn=settings.image_credentials)
             or None,
         )
     if settings.models is not None:
@@ -147,13 +145,13 @@ def _variant(settings: Settings, model_name: str) -> Document:
     }
     if settings.serverless is not None:
         wanted = settings.serverless
-        variant["ServerlessConfig"] = _given(
+        variant["ServerlessConfig"] = given(
             MemorySizeInMB=wanted.memory_mb,
             MaxConcurrency=wanted.concurrency,
             ProvisionedConcurrency=wanted.provisioned,
         )
         return variant
-    return variant | _given(
+    return variant | given(
         InstanceType=settings.machines.type,
         InitialInstanceCount=settings.machines.count,
         VolumeSizeInGB=settings.machines.volume_gb,
@@ -166,9 +164,9 @@ def _variant(settings: Settings, model_name: str) -> Document:
 def _async(settings: Settings) -> Document:
     wanted = settings.async_
     assert wanted is not None
-    topics = _given(SuccessTopic=wanted.success_topic, ErrorTopic=wanted.error_topic)
+    topics = given(SuccessTopic=wanted.success_topic, ErrorTopic=wanted.error_topic)
     document: Document = {
-        "OutputConfig": _given(
+        "OutputConfig": given(
             S3OutputPath=wanted.output,
             S3FailurePath=wanted.failure,
             KmsKeyId=settings.kms.output,
@@ -183,7 +181,7 @@ def _async(settings: Settings) -> Document:
 def _capture(settings: Settings) -> Document:
     wanted = settings.capture
     assert wanted is not None
-    return _given(
+    return given(
         EnableCapture=True,
         InitialSamplingPercentage=wanted.percent,
         DestinationS3Uri=wanted.destination,
@@ -196,49 +194,6 @@ def _capture(settings: Settings) -> Document:
             "JsonContentTypes": ["application/json", "application/jsonlines"],
         },
     )
-
-
-def deployment_config(settings: Settings) -> Document | None:
-    """Return UpdateEndpoint's DeploymentConfig, or None for SageMaker's own default."""
-    update = settings.update
-    if update == Update():
-        return None
-    policy = _rolling if update.policy == "rolling" else _blue_green
-    document = policy(update)
-    if watched(settings) and update.auto_rollback is not False:
-        names = [*update.alarms, *alarms(settings)]
-        document["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in names]}
-    return document
-
-
-def _percent(value: int) -> Document:
-    return {"Type": "CAPACITY_PERCENT", "Value": value}
-
-
-def _rolling(update: Update) -> Document:
-    return {
-        "RollingUpdatePolicy": _given(
-            MaximumBatchSize=_percent(update.percent),
-            WaitIntervalInSeconds=update.wait_seconds,
-            MaximumExecutionTimeoutInSeconds=update.max_seconds,
-        )
-    }
-
-
-def _blue_green(update: Update) -> Document:
-    routing: Mapping[str, Document] = {
-        "all-at-once": {"Type": "ALL_AT_ONCE"},
-        "canary": {"Type": "CANARY", "CanarySize": _percent(update.percent)},
-        "linear": {"Type": "LINEAR", "LinearStepSize": _percent(update.percent)},
-    }
-    return {
-        "BlueGreenUpdatePolicy": _given(
-            TrafficRoutingConfiguration=routing[update.policy]
-            | {"WaitIntervalInSeconds": update.wait_seconds},
-            TerminationWaitInSeconds=update.termination_seconds,
-            MaximumExecutionTimeoutInSeconds=update.max_seconds,
-        )
-    }
 
 
 def alarms(settings: Settings) -> dict[str, Document]:
@@ -270,6 +225,6 @@ def alarms(settings: Settings) -> dict[str, Document]:
     }
 
 
-def _given(**arguments: Any) -> Document:
+def given(**arguments: Any) -> Document:
     """Leave out what was not given: the API takes a missing field, not a null one."""
     return {key: value for key, value in arguments.items() if value is not None}

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -20,13 +20,21 @@ from deployment.aws import Cloud
 from deployment.combinations import NVME, family
 from deployment.errors import Failed, Refused
 from deployment.logs import Followed
-from deployment.payload import CONTENT_TYPES
 from deployment.session import Words, carried_out, connect
 from deployment.settings import Settings
 from deployment.settings_file import keep_model
 from deployment.step import Call, Plan
 from deployment.tables import Train
-from deployment.training_inputs import CODE, SOURCES, check, puts, text, uploads
+from deployment.training_inputs import (
+    CODE,
+    SOURCES,
+    channel_of,
+    check,
+    isolated,
+    puts,
+    text,
+    uploads,
+)
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 
@@ -181,7 +189,7 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
         },
         "HyperParameters": {key: text(value) for key, value in sorted(given.items())},
         "RoleArn": place.role,
-        "InputDataConfig": [_channel(job, *one) for one in sorted(channels.items())],
+        "InputDataConfig": [channel_of(job, *one) for one in sorted(channels.items())],
         "OutputDataConfig": {"S3OutputPath": job.output or f"{place.home}/"},
         "ResourceConfig": {
             "InstanceType": job.type,
@@ -189,7 +197,7 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
             "VolumeSizeInGB": job.volume_gb,
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": job.max_seconds},
-        "EnableNetworkIsolation": _isolated(settings, job),
+        "EnableNetworkIsolation": isolated(settings, job),
         "EnableInterContainerTrafficEncryption": job.encrypt_traffic,
         "EnableManagedSpotTraining": job.spot,
         "Tags": supplies.tags(settings),
@@ -216,23 +224,6 @@ def _add_optional(
         document["OutputDataConfig"]["KmsKeyId"] = settings.kms.output
     if settings.kms.volume and family(job.type) not in NVME:
         document["ResourceConfig"]["VolumeKmsKeyId"] = settings.kms.volume
-
-
-def _isolated(settings: Settings, job: Train) -> bool:
-    """On where nothing needs the network: a script's requirements.txt without wheels does."""
-    if settings.network_isolation is not None:
-        return settings.network_isolation
-    if job.code is None:
-        return True
-    folder = settings.folder / job.code
-    return not (folder / "requirements.txt").is_file() or (folder / "wheels").is_dir()
-
-
-def _channel(job: Train, name: str, uri: str) -> dict[str, Any]:
-    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
-    channel: dict[str, Any] = {"ChannelName": name, "DataSource": {"S3DataSource": source}}
-    kind = job.content_types.get(name) or CONTENT_TYPES.get(PurePosixPath(uri).suffix.lower())
-    return channel | ({"ContentType": kind} if kind else {})
 
 
 def _watched(cloud: Cloud, words: Words, name: str) -> str:

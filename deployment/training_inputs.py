@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deployment import package, supplies
 from deployment.combinations import GRAVITON, family
 from deployment.errors import Refused, Usage
+from deployment.payload import CONTENT_TYPES
 from deployment.settings import Settings
 from deployment.step import Call
 from deployment.tables import Train
@@ -92,3 +93,20 @@ def puts(settings: Settings, account: str, files: Mapping[str, Path]) -> Iterato
 def text(value: Any) -> str:
     """Spell a hyperparameter: text as it is, anything else as JSON, as the container decodes it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def isolated(settings: Settings, job: Train) -> bool:
+    """On where nothing needs the network: a script's requirements.txt without wheels does."""
+    if settings.network_isolation is not None:
+        return settings.network_isolation
+    if job.code is None:
+        return True
+    folder = settings.folder / job.code
+    return not (folder / "requirements.txt").is_file() or (folder / "wheels").is_dir()
+
+
+def channel_of(job: Train, name: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    channel: dict[str, Any] = {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+    kind = job.content_types.get(name) or CONTENT_TYPES.get(PurePosixPath(uri).suffix.lower())
+    return channel | ({"ContentType": kind} if kind else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployment import documents, history, scaling
+from deployment import guardrails, history, scaling
 from deployment.combinations import shortest_update_seconds
 from deployment.documents import Document
 from deployment.errors import Refused
@@ -78,7 +78,7 @@ def bring(settings: Settings, state: State, config: str) -> tuple[list[Step], tu
     if endpoint.config == config and endpoint.status != "UpdateRollbackFailed":
         return [], ()
     kind = settings.instance_type or "serverless"
-    return update(settings, state, config, kind, documents.deployment_config(settings))
+    return update(settings, state, config, kind, guardrails.deployment_config(settings))
 
 
 def update(

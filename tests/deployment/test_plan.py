@@ -385,7 +385,17 @@ def test_the_role_may_do_what_is_needed_and_nothing_unnamed() -> None:
 
 PURE = (
     *("plan", "supplies", "documents", "scaling", "combinations", "settings", "tables", "state"),
-    *("step", "history", "difference", "update", "metrics", "grants", "policies", "answers"),
+    *(
+        "step",
+        "history",
+        "difference",
+        "update",
+        "metrics",
+        "guardrails",
+        "grants",
+        "policies",
+        "answers",
+    ),
 )
 
 
