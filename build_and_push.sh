@@ -6,7 +6,8 @@
 #   --repository NAME                    default skserve
 #   --account ID  --region R  --profile P   of ECR; default: those of the credentials
 #   --registry HOST[:PORT]               any other registry, instead of ECR
-#   --keep N                             a new ECR repository keeps only the newest N images
+#   --keep N                             a new ECR repository keeps the newest N images, and all
+#                                        that models of this account and region are pinned to
 #   --tag TAG                            instead of VERSION-COMMIT
 #   --dry-run                            say what would be done
 # Example: build_and_push.sh --region eu-west-1 -- --build-arg SKLEARN=1.5
@@ -36,7 +37,7 @@ fail() {
 }
 
 platform=linux/amd64 repository=skserve registry='' tag='' dry_run='' account=''
-aws=() ensure=() build=()
+aws=() keep=() build=()
 while (($#)); do
   case $1 in
     --platform | --repository | --registry | --tag | --account | --region | --profile | --keep)
@@ -48,7 +49,7 @@ while (($#)); do
         --tag) tag=$2 ;;
         --account) account=$2 aws+=("$1" "$2") ;;
         --region | --profile) aws+=("$1" "$2") ;;
-        --keep) ensure+=("$1" "$2") ;;
+        --keep) keep+=("$1" "$2") ;;
       esac
       shift 2
       ;;
@@ -91,10 +92,17 @@ variant=''
 tag=${tag:-${version:-0}-$commit$dirty$variant}
 [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail 2 "$tag is no tag"
 
-ecr=''
+# One process opens ECR: it makes the repository, looks for the tag and logs Docker in, so that
+# credentials with MFA ask for one code. That costs seconds, and fails before minutes of building.
+ecr='' held=''
 if [[ -z $registry ]]; then
   ecr=yes
-  registry=$(registry_words host)
+  if [[ -n $dry_run ]]; then
+    registry=$(registry_words host)
+  else
+    opened=$(registry_words open "$repository" "$tag" --architecture "$architecture" "${keep[@]}") || exit $?
+    { read -r registry && read -r held; } <<<"$opened" || true
+  fi
 fi
 reference=$registry/$repository:$tag
 
@@ -135,21 +143,17 @@ check_local() {
     "the base image here may be for linux/$found: docker pull --platform $platform BASE, or build on such a machine"
 }
 
-login() {
-  say "+ docker login --username AWS $registry"
-  registry_words password | docker login --username AWS --password-stdin "$registry" >&2
-}
-
-# The repository and the login come first: they cost seconds, and fail before minutes of building.
 if [[ -z $dry_run ]]; then
-  [[ -z $ecr ]] || registry_words ensure "$repository" "${ensure[@]}" >&2
-  uri=$(verified) || exit $?
+  if [[ -n $ecr ]]; then
+    uri=${held:+$registry/$repository@$held}
+  else
+    uri=$(verified) || exit $?
+  fi
   if [[ -n $uri ]]; then
     say "$reference exists and is good; nothing is built or pushed"
     echo "$uri"
     exit 0
   fi
-  [[ -z $ecr ]] || login
 elif [[ -n $ecr ]]; then
   say "+ make the repository $repository if it is missing (scan on push, immutable tags)"
   say "+ docker login --username AWS $registry"

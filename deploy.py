@@ -7,8 +7,6 @@ Only words and their options are declared here; what they do is in `deployment/`
 from __future__ import annotations
 
 import sys
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,102 +15,57 @@ sys.path[:0] = [str(HERE), str(HERE / "container")]
 
 import click  # noqa: E402
 
-from deployment import batch, commands, many, training, views  # noqa: E402
-from deployment.commands import Words, run  # noqa: E402
+from deployment import batch, calls, commands, many, training, views  # noqa: E402
+from deployment import role as roles  # noqa: E402
+from deployment.options import FLAGS as FLAGS  # noqa: E402
+from deployment.options import Main, Word, go, shared, version  # noqa: E402
+from deployment.payload import payload, type_of  # noqa: E402
+from deployment.session import Words, run  # noqa: E402
 
-# Each flag and the key of endpoint.toml that it overrides.
-FLAGS = (
-    ("--name", "name", "the endpoint"),
-    ("--model", "model", "a joblib file, a folder, a .tar.gz or an s3:// URI"),
-    ("--code", "code", "a folder with inference.py"),
-    ("--choose", "choose", "which file is the model, if there are several"),
-    ("--image", "image", "the URI that build_and_push.sh printed"),
-    ("--role", "role", "the execution role, by name or ARN"),
-    ("--bucket", "bucket", "where the archive goes; default sagemaker-REGION-ACCOUNT"),
-    ("--prefix", "prefix", "the folder in the bucket"),
-    ("--region", "region", "AWS region"),
-    ("--profile", "profile", "a profile of ~/.aws/config"),
-    ("--instance-type", "instance.type", "for example ml.m5.large"),
-    ("--count", "instance.count", "how many instances"),
-    ("--serverless-memory", "serverless.memory_mb", "1024 to 6144: serverless, no instances"),
-    ("--serverless-concurrency", "serverless.concurrency", "1 to 200"),
-    ("--policy", "update.policy", "all-at-once, canary, linear or rolling"),
+EXAMPLES = {
+    "": ("", "--instance-type ml.c7i.large", "--set scaling.max=4 --set scaling.target=200"),
+    "plan": ("plan", "plan --detailed-exitcode", "plan --json --model other.joblib"),
+    "pack": ("pack model.joblib", "pack folder --code code -o model.tar.gz"),
+    "role": ("role", "role --create", "role --create --role team/skserve"),
+    "invoke": (
+        "invoke --data 5.1,3.5,1.4,0.2",
+        "invoke rows.parquet -o answers.csv --accept text/csv",
+        "invoke rows.json --custom-attributes method=predict_proba --inference-id 42",
+    ),
+    "status": ("status", "status --json"),
+    "logs": ("logs", "logs -n 200 --follow"),
+    "rollback": ("rollback", "rollback wine-599b4a3dbd7e"),
+    "transform": (
+        "transform rows.csv",
+        "transform folder --join --output-filter '$[0,-1]'",
+        "transform s3://bucket/input/ --content-type text/csv",
+    ),
+    "train": (
+        "train --channel train=wine.csv --hyperparameter estimator=sklearn.svm.SVC",
+        "train --follow wine-20261129-090000",
+        "train --then-deploy --save",
+    ),
+    "autoscale": ("autoscale --max 4 --target 200", "autoscale --off"),
+    "list": ("list", "list --all --region eu-west-1"),
+    "add-model": ("add-model b.joblib", "add-model model.joblib --as team/a"),
+    "remove-model": ("remove-model b --yes",),
+    "list-models": ("list-models",),
+    "delete": ("delete --dry-run", "delete --yes"),
+}
+
+
+def word(name: str) -> Any:
+    """Make a command of the function below: a word with its examples."""
+    return main.command(name, cls=Word, examples=EXAMPLES[name])
+
+
+@click.group(
+    cls=Main,
+    invoke_without_command=True,
+    examples=EXAMPLES[""],
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _scalar(text: str) -> Any:
-    """Read a flag's value as TOML would, and as plain text where it is not TOML."""
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _place(tree: dict[str, Any], key: str, value: Any) -> None:
-    *tables, last = key.split(".")
-    for table in tables:
-        tree = tree.setdefault(table, {})
-    tree[last] = value
-
-
-def _words(options: dict[str, Any]) -> Words:
-    """Take the shared options out of `options`, and make `Words` of them."""
-    overrides: dict[str, Any] = {}
-    for flag, key, _ in FLAGS:
-        value = options.pop(flag.strip("-").replace("-", "_"))
-        if value is not None:
-            _place(overrides, key, _scalar(value) if "." in key else value)
-    for setting in options.pop("set_"):
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {setting}: it must be KEY=VALUE, for example keep=5")
-        _place(overrides, key.strip(), _scalar(value.strip()))
-    shared = ("file", "machine", "dry_run", "force", "adopt", "yes", "poll")
-    return Words(overrides=overrides, **{name: options.pop(name) for name in shared})
-
-
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a word the options that all words share."""
-    extra = (
-        click.option("-f", "--file", type=click.Path(path_type=Path, dir_okay=False),
-                     help="settings; default endpoint.toml if it exists"),
-        click.option("--set", "set_", multiple=True, metavar="KEY=VALUE",
-                     help="override any other key, for example --set scaling.max=4"),
-        click.option("--dry-run", is_flag=True, help="print the calls, make none that changes"),
-        click.option("--json", "machine", is_flag=True, help="results as JSON"),
-        click.option("--force", is_flag=True, help="go on although preflight refuses"),
-        click.option("--adopt", is_flag=True, help="take over an endpoint made elsewhere"),
-        click.option("--yes", is_flag=True, help="do not ask before deleting"),
-        click.option("--poll", default=15.0, show_default=True, type=click.FloatRange(min=0.01),
-                     help="seconds between looks while waiting"),
-    )  # fmt: skip
-    for option in reversed(extra):
-        function = option(function)
-    for flag, key, text in reversed(FLAGS):
-        function = click.option(flag, default=None, help=f"{text} [{key}]")(function)
-    return function
-
-
-def _inherited(options: dict[str, Any]) -> dict[str, Any]:
-    """Let `deploy.py -f FILE status` mean the same as `deploy.py status -f FILE`."""
-    context = click.get_current_context()
-    above = context.parent.params if context.parent else {}
-    default = click.core.ParameterSource.DEFAULT
-    untold = {
-        name
-        for name, value in options.items()
-        if context.get_parameter_source(name) is default and value == context.params[name]
-    }
-    return options | {name: above[name] for name in untold if name in above}
-
-
-def go(word: Callable[..., None], options: dict[str, Any], *arguments: Any) -> None:
-    """Run a word and leave with its exit code."""
-    words = _words(_inherited(options))
-    sys.exit(run(lambda: word(words, *arguments), words.talk))
-
-
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version(HERE), prog_name="deploy.py")
 @shared
 @click.pass_context
 def main(context: click.Context, /, **options: Any) -> None:
@@ -127,14 +80,16 @@ def main(context: click.Context, /, **options: Any) -> None:
         go(commands.deploy, options)
 
 
-@main.command()
+@word("plan")
+@click.option("--detailed-exitcode", is_flag=True,
+              help="exit with 0 if there is nothing to do, with 2 if there is")  # fmt: skip
 @shared
 def plan(**options: Any) -> None:
     """Print the calls that making the endpoint would need."""
     go(commands.deploy, options | {"dry_run": True})
 
 
-@main.command()
+@word("pack")
 @click.argument("model")
 @click.option("--code", help="a folder with inference.py")
 @click.option("--choose", default="", help="which file is the model, if there are several")
@@ -146,43 +101,59 @@ def pack(model: str, code: str | None, choose: str, output: Path, machine: bool)
     sys.exit(run(lambda: commands.pack(words, model, code, choose, output), words.talk))
 
 
-@main.command()
+@word("role")
 @shared
 @click.option("--create", is_flag=True, help="make the role, not only print it")
 def role(create: bool, **options: Any) -> None:
     """Print the execution role's trust and permissions, or make the role."""
-    go(commands.role, options, create)
+    go(roles.role, options, create)
 
 
-@main.command()
+@word("invoke")
 @shared
 @click.argument("body", required=False)
 @click.option("--data", help="the body itself, for example 5.1,3.5,1.4,0.2")
 @click.option("--content-type", default="", help="default: by the file's ending, else text/csv")
 @click.option("--accept", default="application/json", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
+              help="write the answer to this file instead of stdout")  # fmt: skip
+@click.option("--custom-attributes", default="", help="for example method=predict_proba")
+@click.option("--inference-id", default="", help="found again in captured data")
+@click.option("--target-variant", default="", help="the variant that answers, if there are several")
+@click.option("--stream", is_flag=True, help="print the answer's parts as they come")
 @click.option("--wait", default=900.0, show_default=True, help="seconds, if asynchronous")
 @click.option(
     "--target-model", "target", default="", help="the one of many, as list-models names it"
 )
 def invoke(body: str | None, data: str | None, content_type: str, accept: str, wait: float,
-           target: str, **options: Any) -> None:  # fmt: skip
-    """Call the endpoint with the file BODY (- or nothing: stdin) and print the answer."""
+           output: Path | None, target: str, stream: bool, **options: Any) -> None:  # fmt: skip
+    """Call the endpoint with the file BODY (- or nothing: stdin) and print the answer.
+
+    An asynchronous endpoint also takes an s3:// URI as BODY, without sending it.
+    """
+    named = ("custom_attributes", "inference_id", "target_variant")
+    headers = {name: options.pop(name) for name in named}
 
     def work(words: Words) -> None:
-        content, kind = views.payload(body, data, content_type)
-        views.invoke(words, content, kind, accept, wait, target)
+        if body is not None and body.startswith("s3://"):
+            content: bytes | str = body
+            kind = content_type or type_of(body)
+        else:
+            content, kind = payload(body, data, content_type)
+        calls.invoke(words, calls.Invocation(content, kind, accept, target, stream, wait, output,
+                                             **headers))  # fmt: skip
 
     go(work, options)
 
 
-@main.command()
+@word("status")
 @shared
 def status(**options: Any) -> None:
     """Print what the endpoint is and which configs are kept."""
     go(views.status, options)
 
 
-@main.command()
+@word("logs")
 @shared
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, 10000))
 @click.option("--follow", is_flag=True, help="go on until Ctrl-C")
@@ -191,14 +162,15 @@ def logs(lines: int, follow: bool, **options: Any) -> None:
     go(views.logs, options, lines, follow)
 
 
-@main.command()
+@word("rollback")
 @shared
-def rollback(**options: Any) -> None:
-    """Go back to the newest kept config older than the one in use."""
-    go(commands.rollback, options)
+@click.argument("config", default="")
+def rollback(config: str, **options: Any) -> None:
+    """Go back to CONFIG, or to the last good one that served before the one in use."""
+    go(commands.rollback, options, config)
 
 
-@main.command()
+@word("transform")
 @shared
 @click.argument("source")
 @click.option("--output", default="", help="s3:// URI; default beside the model")
@@ -210,16 +182,19 @@ def rollback(**options: Any) -> None:
 @click.option("--payload-mb", type=click.IntRange(1, 100))
 @click.option("--concurrent", type=click.IntRange(1, 100))
 @click.option("--job-name", default="")
+@click.option("--input-filter", default="", help="what of a record is sent: a JSONPath, $[1:]")
+@click.option("--output-filter", default="", help="what of the (joined) answer stays, $[0,-1]")
 def transform(source: str, output: str, content_type: str, accept: str, transform_instance: str,
               transform_count: int, join: bool, payload_mb: int | None, concurrent: int | None,
-              job_name: str, **options: Any) -> None:  # fmt: skip
-    """Run a batch job over SOURCE, a file here or an s3:// URI."""
+              job_name: str, input_filter: str, output_filter: str,
+              **options: Any) -> None:  # fmt: skip
+    """Run a batch job over SOURCE: a file or a folder here, or an s3:// URI or prefix."""
     job = batch.Job(source, output, content_type, accept, transform_instance, transform_count, join,
-                    payload_mb, concurrent, job_name)  # fmt: skip
+                    payload_mb, concurrent, job_name, input_filter, output_filter)  # fmt: skip
     go(batch.transform, options, job)
 
 
-@main.command()
+@word("train")
 @shared
 @click.option("--channel", "channels", multiple=True, metavar="NAME=PATH",
               help="data: a file, a folder or an s3:// URI")  # fmt: skip
@@ -231,14 +206,15 @@ def transform(source: str, output: str, content_type: str, accept: str, transfor
 @click.option("--follow", default="", metavar="JOB", help="watch a job that was made before")
 @click.option("--stop", default="", metavar="JOB", help="stop a job; it may save its model")
 @click.option("--then-deploy", is_flag=True, help="make the endpoint from its model")
+@click.option("--save", is_flag=True, help="with --then-deploy: write the model into the file")
 def train(channels: tuple[str, ...], hyperparameters: tuple[str, ...], train_instance: str | None,
-          spot: bool | None, job_name: str, follow: str, stop: str, then_deploy: bool,
+          spot: bool | None, job_name: str, follow: str, stop: str, then_deploy: bool, save: bool,
           **options: Any) -> None:  # fmt: skip
     """Train a model as [train] says: make the job, show its log, print its model's URI."""
     given = {"type": train_instance, "spot": None if spot is None else str(spot).lower()}
     extra = tuple(f"train.{key}={value}" for key, value in given.items() if value is not None)
     asked = training.Asked(_pairs(channels), _pairs(hyperparameters), job_name, follow, stop,
-                           then_deploy)  # fmt: skip
+                           then_deploy, save)  # fmt: skip
     go(training.train, options | {"set_": options["set_"] + extra}, asked)
 
 
@@ -250,7 +226,7 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in (pair.partition("=") for pair in given)}
 
 
-@main.command()
+@word("autoscale")
 @shared
 @click.option("--min", "least", type=click.IntRange(min=0))
 @click.option("--max", "most", type=click.IntRange(min=1))
@@ -264,7 +240,7 @@ def autoscale(least: int | None, most: int | None, target: float | None, off: bo
     go(commands.autoscale, options | {"set_": options["set_"] + extra}, off)
 
 
-@main.command("list")
+@word("list")
 @shared
 @click.option("--all", "everything", is_flag=True, help="also those made elsewhere")
 def list_(everything: bool, **options: Any) -> None:
@@ -272,7 +248,7 @@ def list_(everything: bool, **options: Any) -> None:
     go(views.listed, options, everything)
 
 
-@main.command()
+@word("add-model")
 @shared
 @click.argument("source")
 @click.option("--as", "called", default="", help="its name for callers; default: SOURCE's")
@@ -283,7 +259,7 @@ def add_model(source: str, called: str, **options: Any) -> None:
     go(many.add, options | {"code": None, "choose": None}, source, called, code, choose)
 
 
-@main.command()
+@word("remove-model")
 @shared
 @click.argument("target")
 def remove_model(target: str, **options: Any) -> None:
@@ -291,14 +267,14 @@ def remove_model(target: str, **options: Any) -> None:
     go(many.remove, options, target)
 
 
-@main.command()
+@word("list-models")
 @shared
 def list_models(**options: Any) -> None:
     """List the models of an endpoint of many, with the names that callers say."""
     go(many.listed, options)
 
 
-@main.command()
+@word("delete")
 @shared
 def delete(**options: Any) -> None:
     """Remove the endpoint and all of its configs, models, scaling and alarms."""

@@ -12,10 +12,21 @@ from functools import cached_property
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore import exceptions
 from botocore.config import Config
+from botocore.credentials import JSONFileCache
 
-from deployment.errors import ApiError, DeployError, Failed, Unauthorised, Unreachable, Usage
+from deployment.answers import absent, answered, of_bucket
+from deployment.errors import (
+    ApiError,
+    DeployError,
+    Failed,
+    NoRegion,
+    Unauthorised,
+    Unreachable,
+    Usage,
+)
 from deployment.step import Call
 
 Answer = dict[str, Any]
@@ -25,57 +36,33 @@ _CONNECT, _READ = 10, 70
 # Six attempts back off over about half a minute: an account's API rate recovers within that.
 _ATTEMPTS = 6
 
-_LOGIN = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "RequestExpired",
-        "UnrecognizedClientException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "SignatureDoesNotMatch",
-    }
-)
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
-THROTTLED = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException"})
-_ABSENT = frozenset(
-    {
-        "404",
-        "NoSuchBucket",
-        "NoSuchKey",
-        "NotFound",
-        "NoSuchEntity",
-        "ResourceNotFound",
-        "ResourceNotFoundException",
-        "ObjectNotFoundException",
-        "RepositoryNotFoundException",
-        "ImageNotFoundException",
-    }
-)
+# EOFError is what getpass raises where botocore asks for an MFA code without a terminal.
+_FAULTS = (exceptions.BotoCoreError, exceptions.ClientError, EOFError)
 _NO_LOGIN = (
-    exceptions.NoCredentialsError,
     exceptions.PartialCredentialsError,
     exceptions.CredentialRetrievalError,
     exceptions.SSOError,
     exceptions.LoginError if hasattr(exceptions, "LoginError") else exceptions.SSOError,
 )
-_RENEW = "renew them (aws sso login, or new keys), then run the same command again: it resumes"
 
 
 class Cloud:
     """One account and region. `region` and `profile` may be None: then botocore's own apply."""
 
     def __init__(self, region: str | None = None, profile: str | None = None) -> None:
+        core = botocore.session.Session(profile=profile)
         try:
-            self._session = boto3.session.Session(region_name=region, profile_name=profile)
+            _keep_assumed_roles(core)
+            self._session = boto3.session.Session(region_name=region, botocore_session=core)
         except exceptions.ProfileNotFound as error:
             raise Usage(str(error), "name one from ~/.aws/config with --profile") from error
         found = self._session.region_name
         if not found:
-            raise Usage(
+            raise NoRegion(
                 "no region is given", "set region in endpoint.toml, --region or AWS_DEFAULT_REGION"
             )
         self.region: str = found
+        self._core = core
         self._clients: dict[tuple[str, str], Any] = {}
 
     @cached_property
@@ -99,8 +86,8 @@ class Cloud:
     @property
     def dns_suffix(self) -> str:
         """`amazonaws.com`, or what the partition has instead."""
-        resolver = self._session._session.get_component("endpoint_resolver")
-        return str(resolver.get_partition_dns_suffix(self.partition))
+        known = self._core.get_data("endpoints")["partitions"]
+        return next(str(one["dnsSuffix"]) for one in known if one["partition"] == self.partition)
 
     def values(self, service: str, shape: str) -> list[str]:
         """Return the values that this botocore knows for an enumerated shape."""
@@ -114,7 +101,17 @@ class Cloud:
             if hasattr(answer.get("Body"), "read"):
                 answer["Body"] = answer["Body"].read()
             return answer
-        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+        except _FAULTS as error:
+            raise told(error, service, operation, arguments) from error
+
+    def once(self, service: str, operation: str) -> Answer:
+        """Make one call without arguments in one attempt: for what may be missing in a region."""
+        config = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
+        try:
+            client = self._session.client(service, region_name=self.region, config=config)
+            answer: Answer = getattr(client, operation)()
+            return answer
+        except _FAULTS as error:
             raise told(error, service, operation) from error
 
     def find(self, service: str, operation: str, **arguments: Any) -> Answer | None:
@@ -131,16 +128,23 @@ class Cloud:
         try:
             for page in self._client(service).get_paginator(operation).paginate(**arguments):
                 yield from page.get(key) or ()
-        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
-            raise told(error, service, operation) from error
+        except _FAULTS as error:
+            raise told(error, service, operation, arguments) from error
+
+    def events(self, service: str, operation: str, **arguments: Any) -> Iterator[Answer]:
+        """Make one call, and yield the events of the stream that answers it."""
+        try:
+            yield from getattr(self._client(service), operation)(**arguments)["Body"]
+        except _FAULTS as error:
+            raise told(error, service, operation, arguments) from error
 
     def lines(self, bucket: str, key: str) -> Iterator[bytes]:
         """Yield the lines of an S3 object without holding it whole."""
         try:
             body = self._client("s3").get_object(Bucket=bucket, Key=key)["Body"]
             yield from body.iter_lines()
-        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
-            raise told(error, "s3", "get_object") from error
+        except _FAULTS as error:
+            raise told(error, "s3", "get_object", {"Bucket": bucket}) from error
 
     def apply(self, call: Call) -> Answer:
         """Make the call of a plan; a file is sent in parts, so its size does not matter."""
@@ -153,12 +157,13 @@ class Cloud:
             self._client("s3").upload_file(
                 str(call.file), call.arguments["Bucket"], call.arguments["Key"], ExtraArgs=extra
             )
-        except (
-            exceptions.BotoCoreError,
-            exceptions.ClientError,
-            boto3.exceptions.Boto3Error,
-        ) as error:
-            raise told(error, "s3", "put_object") from error
+        except boto3.exceptions.Boto3Error as error:
+            # S3Transfer wraps what S3 answered; the answer itself has the code.
+            cause = error.__context__
+            answered = cause if isinstance(cause, exceptions.ClientError) else error
+            raise told(answered, "s3", "put_object", call.arguments) from error
+        except _FAULTS as error:
+            raise told(error, "s3", "put_object", call.arguments) from error
         return {}
 
     def _client(self, service: str, at: str = "") -> Any:
@@ -175,42 +180,34 @@ class Cloud:
         return self._clients[service, region]
 
 
-def absent(error: ApiError) -> bool:
-    """Say whether this error only means that there is no such thing.
-
-    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5), or
-    for jobs "Requested resource not found".
-    """
-    return error.code in _ABSENT or (
-        error.code == "ValidationException"
-        and any(words in error.message.lower() for words in ("could not find", "not found"))
-    )
+def _keep_assumed_roles(core: botocore.session.Session) -> None:
+    """Cache the credentials of an assumed role in botocore's folder, so MFA is asked for once."""
+    roles = core.get_component("credential_provider").get_provider("assume-role")
+    roles.cache = JSONFileCache()
 
 
-def told(error: Exception, service: str, operation: str) -> DeployError:
+def told(
+    error: Exception, service: str, operation: str, arguments: Mapping[str, Any] | None = None
+) -> DeployError:
     """Translate an exception of botocore into one of ours."""
     what = f"{service} {operation}"
     if isinstance(error, exceptions.ClientError):
-        return _answered(error.response, what, operation)
-    if isinstance(error, _NO_LOGIN):
+        bucket = str((arguments or {}).get("Bucket", "")) if service == "s3" else ""
+        if bucket and (found := of_bucket(error.response, what, bucket)):
+            return found
+        return answered(error.response, what, operation)
+    if isinstance(error, exceptions.NoCredentialsError):
         return Unauthorised(f"no usable credentials: {error}", "log in, or name a --profile")
+    if isinstance(error, _NO_LOGIN):
+        hint = "log in (aws sso login, or new keys), or name another --profile"
+        return Unauthorised(f"no usable credentials: {error}", hint, type(error).__name__)
+    if isinstance(error, EOFError):
+        return Unauthorised(
+            "the profile asks for an MFA code, and there is no terminal to ask on",
+            "run any word once in a terminal, for example `python deploy.py list`: the session is "
+            "kept in ~/.aws/boto/cache; or export temporary credentials",
+            "MfaRequired",
+        )
     if isinstance(error, exceptions.HTTPClientError):
         return Unreachable(f"{what} got no answer: {error}")
     return Failed(f"{what}: {error}")
-
-
-def _answered(response: Mapping[str, Any], what: str, operation: str) -> DeployError:
-    fault = response.get("Error", {})
-    code, message = str(fault.get("Code", "")), str(fault.get("Message", "")).strip()
-    if code in _LOGIN:
-        return Unauthorised(f"the credentials are not accepted ({code}: {message})", _RENEW, code)
-    if code in _DENIED:
-        return Unauthorised(f"{what} is not permitted: {message}", "ask for this permission", code)
-    if code == "ModelError":
-        status = response.get("OriginalStatusCode")
-        message = f"the container answered {status}: {response.get('OriginalMessage', message)}"
-        return ApiError(message, code, operation)
-    if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500:
-        # AWS broke down in the middle: as with a lost answer, the call may have taken effect.
-        return Unreachable(f"{what}: {code}: {message}")
-    return ApiError(f"{what}: {code}: {message}", code, operation)

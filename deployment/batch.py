@@ -7,42 +7,26 @@ put together again (`_LINES`); what does not fit is refused before the job exist
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import supplies, survey, watch
+from deployment import batch_inputs, supplies, survey, watch
 from deployment.aws import Cloud
-from deployment.combinations import TRANSFORM, family
-from deployment.commands import Words, carried_out, connect
+from deployment.batch_inputs import Job as Job
+from deployment.combinations import NVME, TRANSFORM, family
 from deployment.documents import LONGEST_CALL, name_stem
-from deployment.errors import Failed, Refused, Usage
+from deployment.errors import Failed, Refused
+from deployment.payload import CONTENT_TYPES
+from deployment.session import Words, carried_out, connect
 from deployment.state import Target
 from deployment.step import Call, Plan
-from deployment.views import CONTENT_TYPES
 
 _JOIN = ("text/csv", "application/json", "application/jsonlines")
 # Content types of one record a line: cut at lines, and put together with a newline after each.
 _LINES = ("text/csv", "application/jsonlines", "text/plain")
 _PLATFORM_PAYLOAD_MB = 100
-
-
-@dataclass(frozen=True)
-class Job:
-    """What `transform` was asked for. Empty texts and None are for SageMaker's own defaults."""
-
-    source: str
-    output: str = ""
-    content_type: str = ""
-    accept: str = ""
-    instance_type: str = ""
-    count: int = 1
-    join: bool = False
-    payload_mb: int | None = None
-    concurrent: int | None = None
-    name: str = ""
 
 
 def transform(words: Words, job: Job) -> None:
@@ -52,10 +36,12 @@ def transform(words: Words, job: Job) -> None:
         raise Refused("a batch job has one model, and endpoint.toml has [models]", "name a --model")
     with TemporaryDirectory() as workspace:
         cloud = connect(settings)
-        target = survey.target(cloud, settings, Path(workspace))
-        state = survey.state(cloud, settings, target)
+        target, state = survey.look(cloud, settings, Path(workspace))
+        job = batch_inputs.typed(cloud, job)
         document, source = request(target, job, datetime.now(UTC))
-        steps = [*supplies.uploads(target, state), *_upload(job, source)]
+        batch_inputs.warn_of_role(cloud, target, source, words.talk)
+        steps = [*supplies.uploads(target, state)]
+        steps += batch_inputs.uploads(job, source, settings, target.account)
         model, make = supplies.model_call(target)
         steps += [] if model in state.models else [make]
         asked = document | {"ModelName": model, "Tags": supplies.tags(settings)}
@@ -76,43 +62,58 @@ def request(target: Target, job: Job, now: datetime) -> tuple[dict[str, Any], st
     settings = target.settings
     name = job.name or f"{name_stem(settings.name)}-{now:%m%d-%H%M%S}"
     home = f"s3://{target.bucket}/{settings.home}/transform/{name}"
-    local = not job.source.startswith("s3://")
-    source = f"{home}/input/{Path(job.source).name}" if local else job.source
+    source = _place(job, home)
     content_type = job.content_type or CONTENT_TYPES.get(PurePosixPath(source).suffix.lower(), "")
     accept = job.accept or (content_type if content_type in _JOIN else "text/csv")
     instance = job.instance_type or settings.instance_type or "ml.m5.large"
     check(job, target, content_type, accept, instance)
-    lines = content_type in _LINES
+    split = "Line" if (lines := content_type in _LINES) else "None"
     document: dict[str, Any] = {
         "TransformJobName": name,
         "TransformInput": {
             "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}},
             "ContentType": content_type,
-            "SplitType": "Line" if lines else "None",
+            "SplitType": split,
         },
         "TransformOutput": {
             "S3OutputPath": job.output or f"{home}/output",
             "Accept": accept,
-            "AssembleWith": "Line" if lines else "None",
+            "AssembleWith": split,
         },
         "TransformResources": {"InstanceType": instance, "InstanceCount": job.count},
         # The container stops a call itself; SageMaker's own limit would be ten minutes.
-        "ModelClientConfig": {
-            "InvocationsTimeoutInSeconds": LONGEST_CALL,
-            "InvocationsMaxRetries": 3,
-        },
-    }
-    if lines:
-        document["BatchStrategy"] = "MultiRecord"
-    if job.join:
-        document["DataProcessing"] = {"JoinSource": "Input"}
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": LONGEST_CALL,
+                              "InvocationsMaxRetries": 3},
+    }  # fmt: skip
     if settings.kms.output:
         document["TransformOutput"]["KmsKeyId"] = settings.kms.output
     if settings.kms.volume:
         document["TransformResources"]["VolumeKmsKeyId"] = settings.kms.volume
-    optional = {"MaxPayloadInMB": job.payload_mb, "MaxConcurrentTransforms": job.concurrent}
-    document |= {key: value for key, value in optional.items() if value is not None}
-    return document, source
+    optional = {
+        "BatchStrategy": "MultiRecord" if lines else None,
+        "DataProcessing": filters(job) or None,
+        "MaxPayloadInMB": job.payload_mb,
+        "MaxConcurrentTransforms": job.concurrent,
+    }
+    return document | {key: value for key, value in optional.items() if value is not None}, source
+
+
+def _place(job: Job, home: str) -> str:
+    """Return where the input lies in S3, or will once it is uploaded."""
+    if job.source.startswith("s3://"):
+        return job.source
+    path = Path(job.source)
+    return f"{home}/input/" if path.is_dir() else f"{home}/input/{path.name}"
+
+
+def filters(job: Job) -> dict[str, Any]:
+    """Return DataProcessing: which part of a record is sent, and which of the joined one stays."""
+    asked = {
+        "InputFilter": job.input_filter,
+        "OutputFilter": job.output_filter,
+        "JoinSource": "Input" if job.join else "",
+    }
+    return {key: value for key, value in asked.items() if value}
 
 
 def check(job: Job, target: Target, content_type: str, accept: str, instance: str) -> None:
@@ -130,34 +131,27 @@ def check(job: Job, target: Target, content_type: str, accept: str, instance: st
             job.join and (content_type not in _JOIN or accept not in _JOIN),
             f"joining needs {', '.join(_JOIN)} on both sides, not {content_type} and {accept}",
         ),
-        (
-            job.join and content_type != accept,
-            f"joining puts input and output on one line, so {content_type} does not go with "
-            f"{accept}",
-        ),
+        (job.join and content_type != accept,
+         f"joining puts input and output on one line, so {content_type} does not go with {accept}"),
         (
             content_type in _LINES and accept not in _LINES,
             f"cut at lines, the output must be lines too: {accept} answers of several requests "
             "do not make one document; take --accept text/csv or application/jsonlines",
         ),
+        (bool(filters(job)) and content_type not in _JOIN,
+         f"filters read {', '.join(_JOIN)} only, not {content_type}"),
+        (
+            bool(target.settings.kms.volume) and family(instance) in NVME,
+            f"{instance} has local disks that their hardware encrypts, and AWS refuses a volume "
+            "key for it; take another --transform-instance, or --set kms.volume=''",
+        ),
         (
             payload > _PLATFORM_PAYLOAD_MB,
             f"payload times concurrency is {payload} MB, and {_PLATFORM_PAYLOAD_MB} are allowed",
         ),
-    )
+    )  # fmt: skip
     if faults := [reason for applies, reason in rules if applies]:
         raise Refused("\n".join(f"transform: {reason}" for reason in faults))
-
-
-def _upload(job: Job, uri: str) -> Iterator[Call]:
-    if job.source == uri:
-        return
-    path = Path(job.source)
-    if not path.is_file():
-        raise Usage(f"there is no file {path}", "give a file or an s3:// URI")
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    yield Call("s3", "put_object", {"Bucket": bucket, "Key": key}, f"the input {path.name}",
-               file=path)  # fmt: skip
 
 
 def _finish(words: Words, cloud: Cloud, document: dict[str, Any], source: str) -> None:
@@ -197,6 +191,8 @@ def lines(cloud: Cloud, source: str, output: str) -> Iterator[tuple[str, int, in
     base = prefix[: prefix.rfind("/") + 1]
     for found in cloud.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix):
         key = found["Key"]
+        if key.endswith("/"):
+            continue  # what the console makes for a folder
         tail = f"{out_prefix.rstrip('/')}/{key.removeprefix(base)}.out".lstrip("/")
         head = cloud.find("s3", "head_object", Bucket=out_bucket, Key=tail)
         after = _count(cloud, out_bucket, tail) if head is not None else -1

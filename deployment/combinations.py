@@ -21,7 +21,8 @@ GRAVITON = frozenset({
 # Families whose disk is local NVMe, where VolumeSizeInGB is refused (contract 7.3).
 NVME = frozenset({
     "m5d", "c5d", "r5d", "r6id", "m6gd", "c6gd", "r6gd", "r7gd", "g4dn", "g5", "g6", "g6e", "g7",
-    "g7e", "p4d", "p4de", "p5", "p5e", "p5en", "trn1",
+    "g7e", "p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300", "p6e-gb200", "trn1", "trn1n",
+    "trn2", "dl1",
 })  # fmt: skip
 # Families that batch transform has (contract 7.10): no t2 and no Graviton.
 TRANSFORM = frozenset({
@@ -131,8 +132,24 @@ RULES = (
          "'provisioned', asynchronous by 'backlog'", _metric_misfits),
     Rule("instance.volume_gb", "this family has local NVMe disks, whose size is fixed",
          lambda s: s.machines.volume_gb is not None and family(s.instance_type) in NVME),
+    Rule("kms.volume", "this family's local disks are encrypted by their hardware, and AWS refuses "
+         "a key for them; leave kms.volume out, or take another instance.type",
+         lambda s: bool(s.kms.volume) and family(s.instance_type) in NVME),
+    Rule("kms.volume", "shadow.type is of a family whose local disks are encrypted by their "
+         "hardware, and AWS refuses a key for them",
+         lambda s: bool(s.kms.volume) and s.shadow is not None and family(s.shadow.type) in NVME),
     Rule("instance.type", "there is no ml.t3 for hosting; the smallest are ml.t2.medium, "
          "ml.m5.large and ml.c5.large", lambda s: family(s.instance_type) == "t3"),
+    Rule("variants", "serverless endpoints have one variant only",
+         _serverless(lambda s: s.variants)),
+    Rule("variants", "an endpoint has a shadow or several variants, not both",
+         lambda s: bool(s.variants) and s.shadow is not None),
+    Rule("variants", "an endpoint of many models has one variant here",
+         lambda s: bool(s.variants) and s.models is not None),
+    Rule("variants", "rolling updates need a single variant; use another update.policy",
+         lambda s: bool(s.variants) and s.update.policy == "rolling"),
+    Rule("variants", "AllTraffic is the name of the endpoint's own model",
+         lambda s: "AllTraffic" in s.variants),
     Rule("shadow", "rolling updates need a single variant; use another update.policy",
          lambda s: s.shadow is not None and s.update.policy == "rolling"),
     Rule("update.policy", "with one instance a share of the fleet is no whole instance; "

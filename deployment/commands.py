@@ -1,166 +1,92 @@
-"""What each word of `deploy.py` that changes something does. Reading words are in `views`.
+"""What each word of `deploy.py` that changes an endpoint does. Reading words are in `views`.
 
-Every function takes the shared `Words` and returns nothing: its result goes to stdout, and a
-`DeployError` becomes a sentence and an exit code in `run`, the one place where that happens.
+Every function takes the shared `Words` and returns nothing: its result goes to stdout.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from deployment import (
-    combinations,
-    console,
-    execution,
-    package,
-    plan,
-    policies,
-    preflight,
-    survey,
-    watch,
-)
-from deployment import settings as files
+from deployment import console, difference, execution, package, plan, preflight, survey, watch
 from deployment.aws import Cloud
-from deployment.console import Talk
-from deployment.errors import DeployError, Failed, Refused, Unauthorised, Usage
+from deployment.errors import Failed, Refused, Usage
+from deployment.session import Words, carried_out, confirm, confirm_cost, connect, connect_or_assume
 from deployment.settings import Settings
 from deployment.state import State, Target
 from deployment.step import Plan, Wait
-from deployment.watch import Pace
 
-DEFAULT_FILE = Path("endpoint.toml")
-
-
-@dataclass(frozen=True)
-class Words:
-    """The options that all words share, as given."""
-
-    file: Path | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    machine: bool = False
-    dry_run: bool = False
-    force: bool = False
-    adopt: bool = False
-    yes: bool = False
-    poll: float = 15.0
-
-    @property
-    def talk(self) -> Talk:
-        return Talk(self.machine)
-
-    @property
-    def pace(self) -> Pace:
-        return Pace(self.poll)
-
-    def settings(self) -> Settings:
-        """Load and check the settings. Raises `Usage` or `Refused`, naming the line."""
-        path = self.file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-        if path is None and "name" not in self.overrides:
-            raise Usage(
-                f"there is no {DEFAULT_FILE} in this folder, and no --name",
-                f"copy examples/{DEFAULT_FILE} here, and set name, model, image and role",
-            )
-        loaded = files.load(path, _from_here(self.overrides))
-        text = path.read_text(encoding="utf-8") if path else ""
-
-        def place(key: str) -> str:
-            return f"{files.where(text, key.split('.'), path, self.overrides)}: "
-
-        combinations.check(loaded, place)
-        return loaded
+_CHANGES = 2  # what --detailed-exitcode makes of a plan with changes, as Terraform does
 
 
-def _from_here(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Make paths given by flags absolute: they are meant from here, the file's from its folder."""
-    paths = {
-        key: str(Path(value).absolute())
-        for key, value in overrides.items()
-        if key in ("model", "code") and value and not value.startswith("s3://")
-    }
-    return {**overrides, **paths}
-
-
-def run(work: Callable[[], None], talk: Talk) -> int:
-    """Do the work of a word and return its exit code."""
-    try:
-        work()
-    except DeployError as error:
-        talk.say(f"error: {error.message}", "red")
-        if error.hint:
-            talk.say(f"way out: {error.hint}")
-        if talk.machine:
-            talk.result({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
-        return error.exit_code
-    except KeyboardInterrupt:
-        talk.say("interrupted; what AWS has begun goes on: look with `python deploy.py status`")
-        return 1
-    return 0
-
-
-def connect(settings: Settings) -> Cloud:
-    """Open the account, and prove the credentials before anything else."""
-    cloud = Cloud(settings.region, settings.profile)
-    _ = cloud.identity
-    return cloud
-
-
-def _connect_or_assume(settings: Settings, talk: Talk) -> Cloud | None:
-    """Open the account; None without credentials, where a plan can still be made."""
-    try:
-        return connect(settings)
-    except (Unauthorised, Usage) as error:
-        if isinstance(error, Unauthorised) and error.code:
-            raise  # there are credentials, and they are refused: that is a failure
-        talk.warn(f"{error.message}: the plan is made assuming nothing exists")
-        return None
-
-
-def deploy(words: Words) -> None:
+def deploy(words: Words) -> int:
     """Make the endpoint what the settings say, or print how that would be done."""
     settings, talk = words.settings(), words.talk
     with TemporaryDirectory() as workspace:
-        cloud = _connect_or_assume(settings, talk) if words.dry_run else connect(settings)
-        target = survey.target(cloud, settings, Path(workspace))
-        state = survey.state(cloud, settings, target)
+        cloud = connect_or_assume(settings, talk) if words.dry_run else connect(settings)
+        target, state = survey.look(cloud, settings, Path(workspace))
         planned = plan.deploy(target, state, adopt=words.adopt)
         if words.dry_run or cloud is None:
-            _print(planned, words, cloud, target, state)
-            return
+            return _print(planned, words, cloud, target, state)
         first = planned.steps[0] if planned.steps else None
         if isinstance(first, Wait):
+            if not words.wait:
+                raise Refused(f"{settings.name} is changing already", "run it without --no-wait")
             talk.say(f"{settings.name} is changing; waiting until that is over")
             watch.endpoint(cloud, first, talk, words.pace)
             state = survey.state(cloud, settings, target)
             planned = plan.deploy(target, state, adopt=words.adopt, resumed=True)
-        if not planned.changes:
-            _finish(words, planned, settings, "nothing to change")
-            return
-        preflight.run(cloud, target, state, talk, words.force)
-        execution.apply(cloud, planned, talk, words.pace)
-        _finish(words, planned, settings, "done")
+        for note in planned.notes:
+            talk.warn(note)
+        if planned.changes:
+            preflight.run(preflight.Look(cloud, target, state, planned), talk, words.force)
+            for line in console.reasons(planned):
+                talk.say(line)
+            confirm_cost(words, planned)
+            execution.apply(cloud, planned, talk, words.pace, words.wait)
+        _finish(words, planned, cloud, settings)
+        return 0
 
 
-def _print(planned: Plan, words: Words, cloud: Cloud | None, target: Target, state: State) -> None:
+def _print(planned: Plan, words: Words, cloud: Cloud | None, target: Target, state: State) -> int:
+    """Print a plan and return the exit code: that of a refusal where the real run would refuse."""
+    talk = words.talk
+    refused: list[str] = []
     if cloud is not None and planned.changes:
-        preflight.run(cloud, target, state, words.talk, force=True)
+        findings = preflight.findings_of(preflight.Look(cloud, target, state, planned), talk)
+        refused = [] if words.force else preflight.refusals(findings)
     value = {
         "endpoint": planned.endpoint,
         "assuming_nothing_exists": state.assumed,
         "plan": console.as_data(planned),
+        "reasons": planned.reasons,
+        "summary": difference.summary(planned),
+        "notes": planned.notes,
+        "refused": refused,
     }
-    words.talk.result(value, console.told(planned))
+    for note in planned.notes:
+        talk.warn(note)
+    talk.result(value, "\n".join([console.told(planned), *console.reasons(planned)]))
+    if refused:
+        talk.say("error: python deploy.py would refuse this plan: " + "; ".join(refused), "red")
+        return Refused.exit_code
+    return _CHANGES if words.detailed and planned.changes else 0
 
 
-def _finish(words: Words, planned: Plan, settings: Settings, told: str) -> None:
-    if settings.smoke is None and planned.changes:
-        words.talk.warn("not called once to try it: there is no [smoke] in endpoint.toml")
+def _finish(words: Words, planned: Plan, cloud: Cloud, settings: Settings) -> None:
+    talk = words.talk
     value = {"endpoint": planned.endpoint, "config": planned.config, "changed": planned.changes}
-    words.talk.result(value, f"{planned.endpoint}: {told}; in service with {planned.config}")
+    if planned.changes and not words.wait:
+        talk.result(value, f"{planned.endpoint}: under way to {planned.config}; "
+                    "`python deploy.py` waits for it and does the rest")  # fmt: skip
+        return
+    if settings.smoke is None and planned.changes:
+        talk.warn("not called once to try it: there is no [smoke] in endpoint.toml")
+    told = "done" if planned.changes else "nothing to change"
+    talk.result(value, f"{planned.endpoint}: {told}; in service with {planned.config}")
+    if planned.changes:
+        page = console.link(cloud.partition, cloud.region, f"endpoints/{planned.endpoint}")
+        talk.say(f"console: {page}")
 
 
 def pack(words: Words, model: str, code: str | None, choose: str, output: Path) -> None:
@@ -179,43 +105,25 @@ def pack(words: Words, model: str, code: str | None, choose: str, output: Path) 
     words.talk.result(value, f"{packed.path} sha256:{packed.digest}")
 
 
-def role(words: Words, create: bool) -> None:
-    """Print the trust policy and permissions of the execution role, or make it."""
-    settings, talk = words.settings(), words.talk
-    cloud = connect(settings) if create else _connect_or_assume(settings, talk)
-    partition, account = (cloud.partition, cloud.account) if cloud else ("aws", "ACCOUNT")
-    region = cloud.region if cloud else settings.region or "REGION"
-    trust = policies.trust(partition, account if cloud else "")
-    permissions = policies.permissions(settings, partition, region, account)
-    if not create or cloud is None:
-        talk.result({"trust": trust, "permissions": permissions})
-        return
-    name = settings.role.rsplit("/", 1)[-1]
-    if not name:
-        raise Refused("the role has no name yet", "set role in endpoint.toml, or --role NAME")
-    exists = cloud.find("iam", "get_role", RoleName=name) is not None
-    planned = policies.create(settings, name, (trust, permissions), exists)
-    if not carried_out(words, cloud, planned):
-        return
-    arn = survey.role_arn(cloud, name)
-    talk.result({"role": arn}, arn)
-
-
-def rollback(words: Words) -> None:
-    """Go back to the newest kept config older than the one in use."""
+def rollback(words: Words, name: str = "") -> None:
+    """Go back to the config `name`, or to the last good one before that in use."""
     settings, talk = words.settings(), words.talk
     cloud = connect(settings)
-    planned = plan.rollback(settings, survey.state(cloud, settings))
+    planned = plan.rollback(settings, survey.state(cloud, settings), name)
+    for note in planned.notes:
+        talk.warn(note)
     if not carried_out(words, cloud, planned):
         return
     talk.say("the next `python deploy.py` applies endpoint.toml again")
     value = {"endpoint": planned.endpoint, "config": planned.config, "changed": True}
-    talk.result(value, f"{planned.endpoint}: back in service with {planned.config}")
+    where = "back in service" if words.wait else "on its way back"
+    talk.result(value, f"{planned.endpoint}: {where} with {planned.config}")
 
 
 def autoscale(words: Words, off: bool) -> None:
     """Set the scaling alone, or take it off."""
     settings, talk = words.settings(), words.talk
+    written = words.written("scaling")
     if off:
         settings = settings.model_copy(update={"scaling": None})
     elif settings.scaling is None:
@@ -226,8 +134,9 @@ def autoscale(words: Words, off: bool) -> None:
     planned = plan.autoscale(settings, survey.state(cloud, settings))
     if not carried_out(words, cloud, planned):
         return
-    if planned.changes:
-        talk.say("put the same into [scaling], or the next `python deploy.py` undoes it")
+    if planned.changes and written is not None:
+        talk.say("endpoint.toml has another [scaling]: put the same there, or the next "
+                 "`python deploy.py` undoes it")  # fmt: skip
     told = "no scaling" if off else "scaling set" if planned.changes else "nothing to change"
     value = {"endpoint": settings.name, "changed": planned.changes}
     talk.result(value, f"{settings.name}: {told}")
@@ -252,25 +161,3 @@ def delete(words: Words) -> None:
         raise Failed(f"something of {settings.name} is still there", "run delete again")
     talk.say("jobs, logs, images and the archives in S3 stay")
     talk.result({"endpoint": settings.name, "changed": True}, f"{settings.name}: deleted")
-
-
-def carried_out(words: Words, cloud: Cloud, planned: Plan) -> bool:
-    """Apply the plan, or print it if that is all that was asked; say whether it was applied."""
-    if words.dry_run:
-        words.talk.result(console.as_data(planned), console.told(planned))
-        return False
-    execution.apply(cloud, planned, words.talk, words.pace)
-    return True
-
-
-def confirm(words: Words, planned: Plan) -> None:
-    """Ask before what cannot be undone; in a pipe nobody can be asked."""
-    if words.yes:
-        return
-    words.talk.say(console.told(planned))
-    if not sys.stdin.isatty():
-        raise Usage("deleting needs a yes", "run it again with --yes")
-    sys.stderr.write("delete all of this? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Usage("not confirmed; nothing was deleted")

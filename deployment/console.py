@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from deployment.difference import summary
 from deployment.step import Call, Plan, Wait
 
 _LIFE_SECONDS = 60.0
@@ -91,6 +92,24 @@ def told(plan: Plan) -> str:
     if not plan.changes:
         return f"nothing to change: {plan.endpoint} is what it should be"
     return "\n".join(f"{number}. {_step(step)}" for number, step in enumerate(plan.steps, 1))
+
+
+def reasons(plan: Plan) -> list[str]:
+    """Return why the plan changes something, and how many things, a line each."""
+    if not plan.changes:
+        return []
+    counted = summary(plan)
+    why = ["because of:", *(f"  {line}" for line in plan.reasons)] if plan.reasons else []
+    return [*why, ", ".join(f"{number} to {kind}" for kind, number in counted.items())]
+
+
+_CONSOLES = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
+
+
+def link(partition: str, region: str, page: str) -> str:
+    """Return the address of a page of SageMaker in the AWS console, for example endpoints/wine."""
+    host = _CONSOLES.get(partition, f"{region}.console.aws.amazon.com")
+    return f"https://{host}/sagemaker/home?region={region}#/{page}"
 
 
 def _step(step: Call | Wait) -> str:

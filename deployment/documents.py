@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deployment.combinations import watched
-from deployment.settings import Settings, Update
+from deployment import metrics
+from deployment.image_uri import ecr_parts
+from deployment.settings import Settings
 from deployment.state import SHADOW, VARIANT, Source, Target
 
 Document = dict[str, Any]
@@ -36,6 +37,12 @@ def name_stem(name: str) -> str:
     return name[: _NAME_LIMIT - _DIGEST_LENGTH - 1].rstrip("-")
 
 
+def named_by_us(name: str, found: str) -> bool:
+    """Say whether `found` is what `digest_name` makes of `name`: wine-at-sea-... is not of wine."""
+    stem, _, digest = found.rpartition("-")
+    return stem == name_stem(name) and len(digest) == _DIGEST_LENGTH and digest.isalnum()
+
+
 def model(target: Target, image: str, source: Source, choose: str) -> Document:
     """Return CreateModel. `identity` is part of the name only, see `plan`."""
     settings = target.settings
@@ -45,15 +52,25 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
     if not target.isolated:
         # The platform does not reliably say where it runs, and S3 clients need to know.
         environment.setdefault("SAGEMAKER_REGION", target.region)
-    if settings.mode == "async":  # the container's own limits are those of calls somebody waits for
+    if (
+        settings.mode == "async"
+    ):  # the container's own limits are those of calls that are waited for
         environment.setdefault("SAGEMAKER_MODEL_SERVER_TIMEOUT", str(LONGEST_CALL))
         environment.setdefault("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1024")
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
+    if ecr_parts(image) is None and settings.vpc is not None:
+        # Without this, SageMaker takes any image to be in ECR (contract 7.1).
+        container["ImageConfig"] = given(
+            RepositoryAccessMode="Vpc",
+            RepositoryAuthConfig=given(RepositoryCredentialsProviderArn=settings.image_credentials)
+            or None,
+        )
     if settings.models is not None:
         caching = "Enabled" if settings.models.cache else "Disabled"
         container |= {"Mode": "MultiModel", "MultiModelConfig": {"ModelCacheSetting": caching}}
     if environment:
         container["Environment"] = environment
+    container |= metrics.container(settings)
     document: Document = {
         "ExecutionRoleArn": target.role,
         "PrimaryContainer": container,
@@ -83,8 +100,8 @@ _SOURCES: Mapping[str, Callable[[str], Document]] = {
 }
 
 
-def endpoint_config(target: Target, model_name: str, shadow_model: str = "") -> Document:
-    """Return CreateEndpointConfig for the production variant and, if asked, its shadow."""
+def endpoint_config(target: Target, model_name: str, *others: str) -> Document:
+    """Return CreateEndpointConfig; `others` are the shadow's model or those of other variants."""
     settings = target.settings
     document: Document = {"ProductionVariants": [_variant(settings, model_name)]}
     if settings.shadow is not None:
@@ -92,39 +109,53 @@ def endpoint_config(target: Target, model_name: str, shadow_model: str = "") -> 
         document["ShadowProductionVariants"] = [
             {
                 "VariantName": SHADOW,
-                "ModelName": shadow_model,
+                "ModelName": others[0],
                 "InstanceType": settings.shadow.type or settings.machines.type,
                 "InitialInstanceCount": settings.shadow.count,
                 "InitialVariantWeight": settings.shadow.percent / 100,
             }
         ]
+    for model, (name, other) in zip(others, settings.variants.items(), strict=False):
+        machines = settings.machines
+        machine = machines.model_copy(
+            update={"type": other.type or machines.type, "count": other.count}
+        )
+        alike = settings.model_copy(update={"instance": machine, "weight": other.weight})
+        document["ProductionVariants"].append(_variant(alike, model) | {"VariantName": name})
     if settings.async_ is not None:
         document["AsyncInferenceConfig"] = _async(settings)
     if settings.capture is not None:
         document["DataCaptureConfig"] = _capture(settings)
-    if settings.kms.volume is not None and settings.serverless is None:
+    if settings.kms.volume and settings.serverless is None:
         document["KmsKeyId"] = settings.kms.volume
-    return document
+    return document | metrics.config(settings)
+
+
+_ROUTING: Mapping[str, Document] = {
+    "least-outstanding": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    "random": {"RoutingStrategy": "RANDOM"},
+}
 
 
 def _variant(settings: Settings, model_name: str) -> Document:
     variant: Document = {
         "VariantName": VARIANT,
         "ModelName": model_name,
-        "InitialVariantWeight": 1.0,
+        "InitialVariantWeight": settings.weight,
     }
     if settings.serverless is not None:
         wanted = settings.serverless
-        variant["ServerlessConfig"] = _given(
+        variant["ServerlessConfig"] = given(
             MemorySizeInMB=wanted.memory_mb,
             MaxConcurrency=wanted.concurrency,
             ProvisionedConcurrency=wanted.provisioned,
         )
         return variant
-    return variant | _given(
+    return variant | given(
         InstanceType=settings.machines.type,
         InitialInstanceCount=settings.machines.count,
         VolumeSizeInGB=settings.machines.volume_gb,
+        RoutingConfig=_ROUTING.get(settings.machines.routing or ""),
         ModelDataDownloadTimeoutInSeconds=settings.startup.download_seconds,
         ContainerStartupHealthCheckTimeoutInSeconds=settings.startup.health_seconds,
     )
@@ -133,9 +164,9 @@ def _variant(settings: Settings, model_name: str) -> Document:
 def _async(settings: Settings) -> Document:
     wanted = settings.async_
     assert wanted is not None
-    topics = _given(SuccessTopic=wanted.success_topic, ErrorTopic=wanted.error_topic)
+    topics = given(SuccessTopic=wanted.success_topic, ErrorTopic=wanted.error_topic)
     document: Document = {
-        "OutputConfig": _given(
+        "OutputConfig": given(
             S3OutputPath=wanted.output,
             S3FailurePath=wanted.failure,
             KmsKeyId=settings.kms.output,
@@ -150,7 +181,7 @@ def _async(settings: Settings) -> Document:
 def _capture(settings: Settings) -> Document:
     wanted = settings.capture
     assert wanted is not None
-    return _given(
+    return given(
         EnableCapture=True,
         InitialSamplingPercentage=wanted.percent,
         DestinationS3Uri=wanted.destination,
@@ -163,49 +194,6 @@ def _capture(settings: Settings) -> Document:
             "JsonContentTypes": ["application/json", "application/jsonlines"],
         },
     )
-
-
-def deployment_config(settings: Settings) -> Document | None:
-    """Return UpdateEndpoint's DeploymentConfig, or None for SageMaker's own default."""
-    update = settings.update
-    if update == Update():
-        return None
-    policy = _rolling if update.policy == "rolling" else _blue_green
-    document = policy(update)
-    if watched(settings) and update.auto_rollback is not False:
-        names = [*update.alarms, *alarms(settings)]
-        document["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in names]}
-    return document
-
-
-def _percent(value: int) -> Document:
-    return {"Type": "CAPACITY_PERCENT", "Value": value}
-
-
-def _rolling(update: Update) -> Document:
-    return {
-        "RollingUpdatePolicy": _given(
-            MaximumBatchSize=_percent(update.percent),
-            WaitIntervalInSeconds=update.wait_seconds,
-            MaximumExecutionTimeoutInSeconds=update.max_seconds,
-        )
-    }
-
-
-def _blue_green(update: Update) -> Document:
-    routing: Mapping[str, Document] = {
-        "all-at-once": {"Type": "ALL_AT_ONCE"},
-        "canary": {"Type": "CANARY", "CanarySize": _percent(update.percent)},
-        "linear": {"Type": "LINEAR", "LinearStepSize": _percent(update.percent)},
-    }
-    return {
-        "BlueGreenUpdatePolicy": _given(
-            TrafficRoutingConfiguration=routing[update.policy]
-            | {"WaitIntervalInSeconds": update.wait_seconds},
-            TerminationWaitInSeconds=update.termination_seconds,
-            MaximumExecutionTimeoutInSeconds=update.max_seconds,
-        )
-    }
 
 
 def alarms(settings: Settings) -> dict[str, Document]:
@@ -237,6 +225,6 @@ def alarms(settings: Settings) -> dict[str, Document]:
     }
 
 
-def _given(**arguments: Any) -> Document:
+def given(**arguments: Any) -> Document:
     """Leave out what was not given: the API takes a missing field, not a null one."""
     return {key: value for key, value in arguments.items() if value is not None}

@@ -28,6 +28,10 @@ class Usage(DeployError):
     exit_code = 2
 
 
+class NoRegion(Usage):
+    """Neither the settings nor the environment name a region."""
+
+
 class Refused(DeployError):
     """What is asked cannot work, or would surprise: found before anything that bills."""
 
@@ -43,12 +47,18 @@ class Unauthorised(Failed):
 
 
 class ApiError(Failed):
-    """AWS answered with an error. `code` is the API's own, for example `ValidationException`."""
+    """AWS answered with an error. `code` is the API's own, for example `ValidationException`.
 
-    def __init__(self, message: str, code: str, operation: str) -> None:
-        super().__init__(message)
+    `tried_again` says that an earlier attempt got no answer, so it may have taken effect.
+    """
+
+    def __init__(
+        self, message: str, code: str, operation: str, tried_again: bool = False, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint)
         self.code = code
         self.operation = operation
+        self.tried_again = tried_again
 
 
 class Unreachable(Failed):

@@ -8,20 +8,23 @@ command that picks it up again. AWS is eventually consistent, so some refusals o
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deployment import survey, watch
-from deployment.aws import Answer, Cloud, absent
+from deployment.answers import absent
+from deployment.aws import Answer, Cloud
 from deployment.console import Talk
-from deployment.errors import ApiError, DeployError, Failed, Unreachable
+from deployment.errors import ApiError, DeployError, Failed, Refused, Unreachable
 from deployment.logs import tail
+from deployment.role_errors import late_role
 from deployment.state import Endpoint
 from deployment.step import Call, Plan, Wait
 from deployment.watch import EndpointFailed, Pace
 
 # (operations, words in the message, seconds of patience, what it means)
 _LATE = (
-    (("create_model",), ("assume", "role"), 120.0, "the role is not known everywhere yet"),
     (
         ("create_endpoint", "update_endpoint", "create_endpoint_config"),
         ("could not find",),
@@ -47,13 +50,25 @@ class Run:
     answers: list[Answer] = field(default_factory=list)
 
 
-def apply(cloud: Cloud, plan: Plan, talk: Talk, pace: Pace) -> Run:
-    """Apply the plan and return what was done. Raises `DeployError`, after cleaning up."""
+def apply(cloud: Cloud, plan: Plan, talk: Talk, pace: Pace, wait: bool = True) -> Run:
+    """Apply the plan and return what was done. Raises `DeployError`, after cleaning up.
+
+    Without `wait` it ends once AWS has taken up the change of the endpoint; what comes after that
+    is left to the next run.
+    """
+    if plan.restore and not wait:
+        raise Refused(
+            "scaling is taken away before this update and put back after it",
+            "run it without --no-wait",
+        )
     run = Run(cloud, plan, talk, pace)
     try:
         for step in plan.steps:
+            if isinstance(step, Wait) and step.until == "in service" and not wait:
+                break
             _step(run, step)
     except EndpointFailed as error:
+        _note_failure(run)
         _after_failure(run, error)
         raise
     except KeyboardInterrupt:
@@ -78,9 +93,19 @@ def _step(run: Run, step: Call | Wait) -> None:
     except ApiError as error:
         if not _happened(run, step, error):
             _refused(run, step)
+            if "in-progress" in error.message.lower():
+                error.hint = "another run changes it; run the same command again: it waits for that"
+            if step.operation.startswith("invoke_endpoint"):
+                _note_failure(run)
             raise
+        if step.undo is not None and not error.tried_again:
+            run.made.remove(step)  # it exists, and no attempt of ours made it: another run did
     if step.operation.startswith("invoke_endpoint"):
-        _answered(run, step)
+        try:
+            _answered(run)
+        except Failed:
+            _note_failure(run)
+            raise
 
 
 def _refused(run: Run, step: Call) -> None:
@@ -91,6 +116,13 @@ def _refused(run: Run, step: Call) -> None:
         run.made.remove(step)
 
 
+def _note_failure(run: Run) -> None:
+    """Write into the endpoint's tag that this config failed, so that no rollback returns to it."""
+    for call in run.plan.on_failure:
+        with suppress(DeployError):
+            run.cloud.apply(call)
+
+
 def _patiently(run: Run, call: Call) -> Answer:
     """Make the call, again and again while its refusal only means "not yet"."""
     start, pause = run.pace.clock(), min(1.0, run.pace.poll)
@@ -99,7 +131,7 @@ def _patiently(run: Run, call: Call) -> Answer:
             return run.cloud.apply(call)
         except ApiError as error:
             passed = run.pace.clock() - start
-            meaning = _late(call, error, passed)
+            meaning = _late(call, error, passed) or late_role(run.cloud, call, error, passed)
             if not meaning:
                 raise
             run.talk.say(f"  {meaning}; trying again")
@@ -122,7 +154,8 @@ def _happened(run: Run, call: Call, error: ApiError) -> bool:
     """
     if call.operation.startswith(("delete_", "deregister_")):
         return absent(error)
-    if "already exist" not in error.message.lower():
+    taken = ("BucketAlreadyOwnedByYou", "RepositoryAlreadyExistsException")
+    if error.code not in taken and "already exist" not in error.message.lower():
         return False
     if call.operation != "create_endpoint":
         return True  # names are digests: what has this name holds this content
@@ -130,7 +163,7 @@ def _happened(run: Run, call: Call, error: ApiError) -> bool:
     return found is not None and found.config == call.arguments["EndpointConfigName"]
 
 
-def _answered(run: Run, call: Call) -> None:
+def _answered(run: Run) -> None:
     """Tell what the test call brought. An asynchronous one is waited for: 202 proves nothing."""
     answer = run.answers[-1]
     if "OutputLocation" in answer:
@@ -185,7 +218,15 @@ def _left(run: Run, error: DeployError | None) -> str:
         if isinstance(error, Unreachable):
             return f"{run.plan.endpoint} was not seen, but may appear; {_RESUME}"
         return _undo(run)
-    return f"{_state_of(seen)}. It goes on without this command; {_BILLS}"
+    return f"{_state_of(seen)}. It goes on without this command; {_BILLS}{_unscaled(run)}"
+
+
+def _unscaled(run: Run) -> str:
+    """Say what scaling the run has taken away and not put back, with its requests."""
+    if not run.plan.restore:
+        return ""
+    calls = "; ".join(f"{call.operation} {json.dumps(call.arguments)}" for call in run.plan.restore)
+    return f". Its scaling was taken away for the update; [scaling] puts it back, or: {calls}"
 
 
 def _undo(run: Run) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from deployment.aws import Cloud
 from deployment.errors import Refused
+from deployment.image_uri import ecr_parts
 
 DOCKER_V2 = "application/vnd.docker.distribution.manifest.v2+json"
 # All that a registry may hold, so that it says what is there instead of translating it.
@@ -25,10 +25,6 @@ MEDIA_TYPES = (
     "application/vnd.oci.image.index.v1+json",
 )
 LABEL = "skserve.scikit-learn"  # the version of scikit-learn in the image
-_ECR = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z.-]+)/"
-    r"(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
-)
 REBUILD = (
     "build it again with ./build_and_push.sh; by hand: docker buildx build --platform "
     "linux/{architecture} --provenance=false --sbom=false --output "
@@ -77,12 +73,6 @@ def faults(image: Image, architecture: str) -> Iterator[tuple[str, str]]:
             "(the container would end with 'exec format error')",
             f"build with --platform linux/{architecture}, or choose instances of the other kind",
         )
-
-
-def ecr_parts(uri: str) -> dict[str, str] | None:
-    """Split an ECR URI into account, region, suffix, repository, tag and digest; else None."""
-    match = _ECR.fullmatch(uri)
-    return {key: value or "" for key, value in match.groupdict().items()} if match else None
 
 
 def in_ecr(cloud: Cloud, uri: str) -> Image:

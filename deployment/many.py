@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import console, execution, package, supplies, survey
+from deployment import console, execution, package, resolve, supplies, survey
 from deployment.aws import Cloud
-from deployment.commands import Words, carried_out, confirm, connect
 from deployment.errors import Refused, Usage
+from deployment.session import Words, carried_out, confirm, connect
 from deployment.settings import Settings
 from deployment.step import Call, Plan
 
@@ -39,7 +39,8 @@ def add(words: Words, source: str, name: str, code: str | None, choose: str) -> 
                 "give this one a name of its own with --as NAME; --force replaces it for those "
                 "that have not loaded it yet",
             )
-        steps = () if same else (*_bucket(cloud, where["Bucket"]), _upload(settings, where, packed))
+        bucket = () if same else _bucket(cloud, settings, where["Bucket"])
+        steps = () if same else (*bucket, _upload(settings, where, packed))
         planned = Plan(settings.name, steps)
         if not carried_out(words, cloud, planned):
             return
@@ -101,20 +102,22 @@ def _prefix(cloud: Cloud, settings: Settings) -> tuple[str, str]:
         raise Usage(
             f"{settings.name} is an endpoint of one model", "for many, put [models] into the file"
         )
-    uri = survey.models_prefix(settings, settings.bucket_in(cloud.region, cloud.account))
+    uri = resolve.models_prefix(settings, settings.bucket_in(cloud.region, cloud.account))
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     return bucket, prefix
 
 
 def _where(cloud: Cloud, settings: Settings, name: str) -> dict[str, Any]:
     bucket, prefix = _prefix(cloud, settings)
-    return {"Bucket": bucket, "Key": prefix + name}
+    ours = settings.models is not None and settings.models.prefix is None
+    owner = supplies.guarded(settings, cloud.account) if ours else {}
+    return {"Bucket": bucket, "Key": prefix + name, **owner}
 
 
-def _bucket(cloud: Cloud, bucket: str) -> tuple[Call, ...]:
+def _bucket(cloud: Cloud, settings: Settings, bucket: str) -> tuple[Call, ...]:
     """Make the bucket if this is the first thing in it."""
-    missing = cloud.find("s3", "head_bucket", Bucket=bucket) is None
-    return (supplies.make_bucket(bucket, cloud.region),) if missing else ()
+    exists = survey.bucket_exists(cloud, settings, bucket)
+    return () if exists else (supplies.make_bucket(bucket, cloud.region),)
 
 
 def _upload(settings: Settings, where: dict[str, Any], packed: package.Package) -> Call:

@@ -8,19 +8,27 @@ What cannot be done is a `Refused`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from deployment import documents, scaling, supplies
-from deployment.combinations import shortest_update_seconds
+from deployment import difference, documents, history, metrics, scaling, supplies
 from deployment.documents import Document, digest_name
 from deployment.errors import Refused
 from deployment.settings import Settings
-from deployment.state import OWNER_TAG, SHADOW, TRANSITIONAL, VARIANT, Config, State, Target
+from deployment.state import DEFAULTS_TAG, OWNER_TAG, TRANSITIONAL, VARIANT, Config, State, Target
 from deployment.step import Call, Plan, Step, Wait
 from deployment.supplies import tags
+from deployment.update import (
+    START_SECONDS,
+    bring,
+    counted,
+    refuse,
+    remembered,
+    smoke,
+    update,
+    update_limit,
+)
 
-_START_SECONDS = 3600  # what botocore's own waiter gives an endpoint
 SETTLED = frozenset({"InService", "UpdateRollbackFailed"})
 
 
@@ -30,7 +38,7 @@ def deploy(target: Target, state: State, *, adopt: bool = False, resumed: bool =
     `adopt` takes over an endpoint that we did not make; `resumed` tests it even if nothing changes.
     """
     settings = target.settings
-    _refuse(target, state, adopt)
+    refuse(target, state, adopt)
     models, makes = supplies.models(target)
     config = documents.endpoint_config(target, *models)
     config_name = digest_name(settings.name, config)
@@ -39,56 +47,68 @@ def deploy(target: Target, state: State, *, adopt: bool = False, resumed: bool =
         steps.append(Wait(settings.name, "settled", update_limit(settings)))
     steps += supplies.uploads(target, state)
     steps += [call for call in makes if call.arguments["ModelName"] not in state.models]
-    steps += _config(settings, state, config_name, config)
+    steps += _config(target, state, config_name, config)
     steps += _alarms(settings, state)
-    change, restore = _endpoint(settings, state, config_name)
+    change, restore = bring(settings, state, config_name)
     steps += change
     steps += scaling.changes(settings, state, removed=bool(restore))
     if settings.smoke is not None and (steps or resumed):
-        steps.append(_smoke(settings))
-    steps += _tagging(settings, state)
+        steps.append(smoke(settings))
+    steps += _tagging(settings, state, config_name if steps or resumed else "")
     steps += _prune(settings, state, config_name, models)
-    return Plan(settings.name, tuple(steps), restore, config_name)
+    failed = remembered(state, history.failed(state, config_name)) if change else ()
+    reasons = _reasons(state, makes[0].arguments, config) if change else ()
+    return Plan(settings.name, tuple(steps), restore, config_name, failed, reasons,
+                tuple(notes(settings, state, bool(change))))  # fmt: skip
 
 
-def _refuse(target: Target, state: State, adopt: bool) -> None:
-    """Refuse what UpdateEndpoint cannot do, and touching what is not ours."""
-    endpoint, settings = state.endpoint, target.settings
-    if endpoint is None or endpoint.status == "Failed":
+def _reasons(state: State, model: Mapping[str, Any], config: Document) -> tuple[str, ...]:
+    """Say what differs from what serves; nothing where nothing serves."""
+    if state.current is None:
+        return ()
+    found = difference.lines(model, config, state.model, state.current.document)
+    return found or ("the content behind the model's S3 URI: changed",)
+
+
+def notes(settings: Settings, state: State, changes: bool) -> Iterator[str]:
+    """Say what differs from the settings and stays as it is."""
+    if settings.scaling is None and state.scaling:
+        yield from scaling.kept(state)
+    older = state.current is not None and DEFAULTS_TAG not in state.current.tags
+    if older and settings.mode != "serverless" and settings.metrics is None:
+        yield (f"{settings.name} was made before metrics of the container and routing by "
+               "outstanding requests were the default; to have them here, write [metrics] and "
+               'instance.routing = "least-outstanding"')  # fmt: skip
+    endpoint, count = state.endpoint, settings.count
+    if settings.mode == "serverless" or endpoint is None or endpoint.status not in SETTLED:
         return
-    if endpoint.tags.get(OWNER_TAG) != settings.name and not adopt:
-        raise Refused(
-            f"an endpoint {settings.name} exists, and it was not made by this tool",
-            "choose another name, or take it over with --adopt",
-        )
-    before = state.current
-    if before is None:
+    if endpoint.instances == count:
         return
-    if settings.mode == "serverless" and "serverless" not in before.variants.values():
-        raise Refused(
-            "an endpoint with instances cannot become serverless (AWS refuses the update)",
-            "delete it first (python deploy.py delete), or give the serverless one another name",
-        )
-    wanted = {VARIANT} | ({SHADOW} if settings.shadow else set())
-    if settings.update.policy != "all-at-once" and set(before.variants) != wanted:
-        raise Refused(
-            f"the endpoint's variants are {', '.join(sorted(before.variants))} and would become "
-            f"{', '.join(sorted(wanted))}; a {settings.update.policy} update needs the same names",
-            "use --set update.policy=all-at-once for this one change",
-        )
+    runs = f"{endpoint.instances} instances run and instance.count is {count}"
+    if settings.scaling is not None:
+        yield f"{runs}: between scaling.min and scaling.max, scaling decides"
+    elif state.scaling and not counted(settings, state):
+        yield f"{runs}: scaling that is not in endpoint.toml decides"
+    elif changes:
+        yield f"{runs}: this change brings {count}"
+    else:
+        yield f"{runs}: the next change brings {count}, or set instance.count to keep them"
 
 
-def _config(settings: Settings, state: State, name: str, config: Document) -> Iterator[Call]:
+def _config(target: Target, state: State, name: str, config: Document) -> Iterator[Call]:
+    tagged = tags(target.settings)
+    if target.defaults:
+        tagged = [*tagged, {"Key": DEFAULTS_TAG, "Value": target.defaults}]
     if any(known.name == name for known in state.configs):
         return
     named = {"EndpointConfigName": name}
     undo = Call("sagemaker", "delete_endpoint_config", named, f"the config {name}")
     yield Call("sagemaker", "create_endpoint_config",
-               {**named, **config, "Tags": tags(settings)}, f"the config {name}", undo)  # fmt: skip
+               {**named, **config, "Tags": tagged}, f"the config {name}", undo)  # fmt: skip
 
 
 def _alarms(settings: Settings, state: State) -> Iterator[Call]:
-    for name, alarm in documents.alarms(settings).items():
+    for name, alarm in {**documents.alarms(settings), **metrics.alarms(settings)}.items():
         if scaling.holds(alarm, state.alarms.get(name)):
             continue
         undo = Call("cloudwatch", "delete_alarms", {"AlarmNames": [name]}, f"the alarm {name}")
@@ -96,99 +116,27 @@ def _alarms(settings: Settings, state: State) -> Iterator[Call]:
                    f"the alarm {name}", None if name in state.alarms else undo)  # fmt: skip
 
 
-def update_limit(settings: Settings) -> int:
-    """Return how long an update may take, in seconds, before we stop watching it."""
-    policy = settings.update.max_seconds or shortest_update_seconds(settings)
-    return policy + _START_SECONDS
-
-
-def _endpoint(settings: Settings, state: State, config: str) -> tuple[list[Step], tuple[Call, ...]]:
-    """Return the steps that bring the endpoint to `config`, and what failure must put back."""
-    name, endpoint = settings.name, state.endpoint
-    named = {"EndpointName": name}
-    if endpoint is None or endpoint.status == "Failed":
-        removal = Call("sagemaker", "delete_endpoint", named, f"the endpoint {name}")
-        create = Call(
-            "sagemaker",
-            "create_endpoint",
-            {**named, "EndpointConfigName": config, "Tags": tags(settings)},
-            f"the endpoint {name}",
-            removal,
-        )
-        wait = Wait(name, "in service", _START_SECONDS, config)
-        if endpoint is None:
-            return [create, wait], ()
-        failed = Call("sagemaker", "delete_endpoint", named, f"the failed endpoint {name}")
-        return [failed, Wait(name, "gone", _START_SECONDS), create, wait], ()
-    if endpoint.config == config and endpoint.status != "UpdateRollbackFailed":
-        return [], ()
-    kind = settings.instance_type or "serverless"
-    return _update(settings, state, config, kind, documents.deployment_config(settings))
-
-
-def _update(
-    settings: Settings, state: State, config: str, kind: str, policy: Document | None
-) -> tuple[list[Step], tuple[Call, ...]]:
-    """Return an update in place to `config`, whose variant runs on `kind` of instance.
-
-    The count that scaling has reached is kept, unless the type of instance changes: then AWS
-    refuses the update of a scaled variant, and its scaling is taken away and put back around it.
-    """
-    before = (state.current.variants if state.current else {}).get(VARIANT)
-    retype = bool(state.scaling) and before != kind
-    retain = bool(state.scaling) and not retype
-    arguments: Document = {
-        "EndpointName": settings.name,
-        "EndpointConfigName": config,
-        "RetainAllVariantProperties": retain,
-    }
-    if retain:
-        # Capture belongs to the config and the weights are ours: only the count is retained.
-        excluded = ("DesiredWeight", "DataCaptureConfig")
-        arguments["ExcludeRetainedVariantProperties"] = [
-            {"VariantPropertyType": kind} for kind in excluded
-        ]
-    if policy is not None:
-        arguments["DeploymentConfig"] = policy
-    steps: list[Step] = [
-        *(scaling.unscale(state.scaling) if retype else ()),
-        Call("sagemaker", "update_endpoint", arguments, f"the update to {config}"),
-        Wait(settings.name, "in service", update_limit(settings), config),
-    ]
-    return steps, scaling.put_back(state.scaling) if retype else ()
-
-
 def autoscale(settings: Settings, state: State) -> Plan:
     """Plan the scaling alone, of an endpoint that serves."""
     if state.endpoint is None or state.endpoint.status not in SETTLED:
         status = state.endpoint.status if state.endpoint else "missing"
         raise Refused(f"scaling needs an endpoint in service, and {settings.name} is {status}")
+    if settings.scaling is None:
+        return Plan(settings.name, tuple(scaling.unscale(state.scaling)))
     return Plan(settings.name, tuple(scaling.changes(settings, state)))
 
 
-def _smoke(settings: Settings) -> Call:
-    smoke = settings.smoke
-    assert smoke is not None
-    arguments = {
-        "EndpointName": settings.name,
-        "ContentType": smoke.content_type,
-        "Accept": smoke.accept,
-        "Body": smoke.body,
-    }
-    if smoke.target is not None:
-        arguments["TargetModel"] = smoke.target
-    operation = "invoke_endpoint_async" if settings.mode == "async" else "invoke_endpoint"
-    return Call("sagemaker-runtime", operation, arguments, "a test call")
-
-
-def _tagging(settings: Settings, state: State) -> Iterator[Call]:
+def _tagging(settings: Settings, state: State, config: str) -> Iterator[Call]:
     """Tags of a serving endpoint can change in place; those taken out of the file stay on it."""
     wanted = {tag["Key"]: tag["Value"] for tag in tags(settings)}
     endpoint = state.endpoint
-    if endpoint is None or endpoint.status == "Failed" or wanted.items() <= endpoint.tags.items():
+    if endpoint is None or endpoint.status == "Failed":
         return
-    arguments = {"ResourceArn": endpoint.arn, "Tags": tags(settings)}
-    yield Call("sagemaker", "add_tags", arguments, "its tags")
+    if not wanted.items() <= endpoint.tags.items():
+        arguments = {"ResourceArn": endpoint.arn, "Tags": tags(settings)}
+        yield Call("sagemaker", "add_tags", arguments, "its tags")
+    if config:
+        yield from remembered(state, history.served(state, config))
 
 
 def _prune(
@@ -197,6 +145,7 @@ def _prune(
     """Delete our configs beyond the number kept, and the models that only they used."""
     in_use = state.endpoint.config if state.endpoint else ""
     others = [config for config in state.configs if config.name not in (wanted, in_use)]
+    others.sort(key=lambda config: history.bad(state, config.name))  # the good ones are kept first
     spare = settings.keep - (in_use not in ("", wanted))
     old = others[max(spare, 0) :]
     kept = {name for config in state.configs if config not in old for name in config.models}
@@ -211,24 +160,25 @@ def _removal(configs: list[Config] | tuple[Config, ...], models: set[str]) -> It
         yield Call("sagemaker", "delete_model", {"ModelName": name}, f"the model {name}")
 
 
-def rollback(settings: Settings, state: State) -> Plan:
-    """Plan the return to the newest kept config that is older than the one in use."""
+def rollback(settings: Settings, state: State, name: str = "") -> Plan:
+    """Plan the return to the config `name`, or to the last good one before that in use."""
     endpoint, current = state.endpoint, state.current
     if endpoint is None or endpoint.status not in SETTLED or current is None:
         status = endpoint.status if endpoint else "missing"
         raise Refused(f"only an endpoint in service can roll back, and {settings.name} is {status}")
-    older = [config for config in state.configs if config.created < current.created]
-    if not older:
-        raise Refused(
-            f"no config of {settings.name} older than {current.name} is kept",
-            "keep more of them with `keep = N` in endpoint.toml",
-        )
-    kind = older[0].variants.get(VARIANT, "")
-    steps, restore = _update(settings, state, older[0].name, kind, None)
+    choice = history.target(state, current, name)
+    config = choice.config
+    notes = [f"{one} is passed over: it failed or was rolled back from" for one in choice.skipped]
+    if history.bad(state, config.name):
+        notes.append(f"{config.name} failed or was rolled back from before")
+    kind = config.variants.get(VARIANT, "")
+    steps, restore = update(settings, state, config.name, kind, None)
     steps += restore
+    steps += remembered(state, history.served(state, config.name, left=current.name))
     if settings.smoke is not None:
-        steps.append(_smoke(settings))
-    return Plan(settings.name, tuple(steps), restore, older[0].name)
+        steps.append(smoke(settings))
+    failed = remembered(state, history.failed(state, config.name))
+    return Plan(settings.name, tuple(steps), restore, config.name, failed, notes=tuple(notes))
 
 
 def delete(name: str, state: State) -> Plan:
@@ -240,12 +190,12 @@ def delete(name: str, state: State) -> Plan:
     steps: list[Step] = []
     if endpoint is not None and endpoint.status in TRANSITIONAL:
         until: Literal["gone", "settled"] = "gone" if endpoint.status == "Deleting" else "settled"
-        steps.append(Wait(name, until, _START_SECONDS))
+        steps.append(Wait(name, until, START_SECONDS))
     steps += scaling.unscale(state.scaling)
     if endpoint is not None and endpoint.status != "Deleting":
         named = {"EndpointName": name}
         steps.append(Call("sagemaker", "delete_endpoint", named, f"the endpoint {name}"))
-        steps.append(Wait(name, "gone", _START_SECONDS))
+        steps.append(Wait(name, "gone", START_SECONDS))
     steps += _removal(state.configs, set(state.models))
     if state.alarms:
         names = {"AlarmNames": sorted(state.alarms)}

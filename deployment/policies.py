@@ -6,16 +6,18 @@ The facts are in the contract, section 7.8. A star stands only where the API has
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from deployment.image import ecr_parts
+from deployment.image_uri import ecr_parts
 from deployment.logs import GROUP
 from deployment.settings import Settings
 from deployment.state import OWNER_TAG
 from deployment.step import Call, Plan
 
 Document = dict[str, Any]
-POLICY = "skserve-endpoint"
+SHARED = "skserve-endpoint"  # what earlier versions called the policy, of any endpoint
 
 
 def trust(partition: str, account: str) -> Document:
@@ -43,14 +45,14 @@ def permissions(settings: Settings, partition: str, region: str, account: str) -
              "logs:DescribeLogStreams"],
             [f"{arn}:logs:{region}:{account}:log-group:{group}{tail}"
              for group in (GROUP.format(name=settings.name), "/aws/sagemaker/TransformJobs",
-                           *(["/aws/sagemaker/TrainingJobs"] if settings.train else []))
+                           "/aws/sagemaker/TrainingJobs")
              for tail in ("", ":log-stream:*")],
         ),
         _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"])
         | {"Condition": {"StringLike": {"cloudwatch:namespace": ["AWS/SageMaker",
                                                                  "/aws/sagemaker/*"]}}},
         _allow("Login", ["ecr:GetAuthorizationToken"], ["*"]),
-        *_image(settings, arn),
+        *_image(settings, arn, region, account),
         *_optional(settings),
     ]  # fmt: skip
     return {"Version": "2012-10-17", "Statement": statements}
@@ -65,21 +67,26 @@ def _objects(settings: Settings, arn: str, region: str, account: str) -> list[Do
     reads = [home]
     many = (settings.models and settings.models.prefix) or ""
     shadow = settings.shadow.model if settings.shadow else ""
-    reads += [uri for uri in (settings.model, shadow, many) if uri.startswith("s3://")]
+    variants = [variant.model for variant in settings.variants.values()]
+    named = (settings.model, shadow, many, *variants)
+    reads += [uri for uri in named if uri.startswith("s3://")]
     reads += [uri for uri in settings.environment.values() if uri.startswith("s3://")]
     writes = [home]  # where batch transform puts its output
     if settings.async_ is not None:
         writes += [settings.async_.output, *([settings.async_.failure or ""])]
         reads.append(settings.async_.output)
+    inputs = list(settings.access.read)
+    writes += settings.access.write
     if settings.train is not None:
-        reads += [uri for uri in settings.train.channels.values() if uri.startswith("s3://")]
+        inputs += [uri for uri in settings.train.channels.values() if uri.startswith("s3://")]
         places = [uri for uri in (settings.train.output, settings.train.checkpoints) if uri]
         reads, writes = reads + places, writes + places  # checkpoints come back after a restart
     if settings.capture is not None:
         writes.append(settings.capture.destination)
-    buckets = {uri.split("/")[2] for uri in reads + writes if uri}
+    buckets = {uri.split("/")[2] for uri in reads + inputs + writes if uri}
+    allowed = [_below(arn, uri) for uri in reads] + [_beginning(arn, uri) for uri in inputs]
     return [
-        _allow("Read", ["s3:GetObject"], [_below(arn, uri) for uri in dict.fromkeys(reads)]),
+        _allow("Read", ["s3:GetObject"], list(dict.fromkeys(allowed))),
         _allow("Write", ["s3:PutObject", "s3:AbortMultipartUpload"],
                [_below(arn, uri) for uri in dict.fromkeys(writes) if uri]),
         _allow("List", ["s3:ListBucket"], [f"{arn}:s3:::{bucket}" for bucket in sorted(buckets)]),
@@ -93,10 +100,18 @@ def _below(arn: str, uri: str) -> str:
     return f"{arn}:s3:::{path}" if whole else f"{arn}:s3:::{path.rstrip('/')}/*"
 
 
-def _image(settings: Settings, arn: str) -> list[Document]:
+def _beginning(arn: str, uri: str) -> str:
+    """Name all objects whose keys begin so: what SageMaker reads for a channel or a batch job."""
+    return f"{arn}:s3:::{uri.removeprefix('s3://')}*"
+
+
+def _image(settings: Settings, arn: str, region: str, account: str) -> list[Document]:
+    variants = [variant.image or "" for variant in settings.variants.values()]
     images = [settings.image, (settings.shadow.image or "") if settings.shadow else "",
-              settings.train.image if settings.train else ""]  # fmt: skip
+              settings.train.image if settings.train else "", *variants]  # fmt: skip
     found = [parts for parts in map(ecr_parts, images) if parts]
+    if not settings.image:  # not pushed yet: where build_and_push.sh will put it
+        found.append({"region": region, "account": account, "repository": "skserve"})
     resources = [
         f"{arn}:ecr:{p['region']}:{p['account']}:repository/{p['repository']}" for p in found
     ]
@@ -129,23 +144,48 @@ def _optional(settings: Settings) -> list[Document]:
     return statements
 
 
+def policy_name(endpoint: str) -> str:
+    """Return the name of the endpoint's own policy in the role."""
+    return f"{SHARED}-{endpoint}"
+
+
+def endpoint_of(document: Mapping[str, Any]) -> str:
+    """Return the endpoint whose log group a policy of ours names; nothing where there is none."""
+    found = set(re.findall(GROUP.format(name=r"([A-Za-z0-9-]+)"), json.dumps(document)))
+    return found.pop() if len(found) == 1 else ""
+
+
+def put(role: str, policy: str, document: Mapping[str, Any]) -> Call:
+    """Return the call that writes an inline policy."""
+    text = json.dumps(document, sort_keys=True)
+    inline = {"RoleName": role, "PolicyName": policy, "PolicyDocument": text}
+    return Call("iam", "put_role_policy", inline, f"its permissions, as the policy {policy}")
+
+
+def remove(role: str, policy: str) -> Call:
+    """Return the call that removes an inline policy."""
+    gone = {"RoleName": role, "PolicyName": policy}
+    return Call("iam", "delete_role_policy", gone, f"the policy {policy}")
+
+
 def create(
-    settings: Settings, role: str, documents: tuple[Document, Document], exists: bool
+    settings: Settings, role: str, documents: tuple[Document, Document], exists: bool = False
 ) -> Plan:
-    """Plan the role with its trust and permissions; an existing one gets the permissions anew."""
-    trusted, permitted = (json.dumps(document, sort_keys=True) for document in documents)
-    made = Call(
-        "iam",
-        "create_role",
-        {
-            "RoleName": role,
-            "AssumeRolePolicyDocument": trusted,
-            "Description": f"what the SageMaker endpoint {settings.name} may do",
-            "Tags": [{"Key": OWNER_TAG, "Value": settings.name}],
-        },
-        f"the role {role}",
-        Call("iam", "delete_role", {"RoleName": role}, f"the role {role}"),
-    )
-    inline = {"RoleName": role, "PolicyName": POLICY, "PolicyDocument": permitted}
-    put = Call("iam", "put_role_policy", inline, f"its permissions, as the policy {POLICY}")
-    return Plan(settings.name, (put,) if exists else (made, put))
+    """Plan a new role with its trust and permissions; of one that exists, the permissions alone."""
+    trusted, permitted = documents
+    path = settings.role.rpartition("/")[0].strip("/")
+    tags = {**settings.tags, OWNER_TAG: settings.name}
+    arguments: Document = {
+        "RoleName": role,
+        "AssumeRolePolicyDocument": json.dumps(trusted, sort_keys=True),
+        "Description": f"what the SageMaker endpoint {settings.name} may do",
+        "Tags": [{"Key": key, "Value": tags[key]} for key in sorted(tags)],
+    }
+    if path and not settings.role.startswith("arn:"):
+        arguments["Path"] = f"/{path}/"
+    if settings.permissions_boundary:
+        arguments["PermissionsBoundary"] = settings.permissions_boundary
+    undo = Call("iam", "delete_role", {"RoleName": role}, f"the role {role}")
+    made = Call("iam", "create_role", arguments, f"the role {role}", undo)
+    written = put(role, policy_name(settings.name), permitted)
+    return Plan(settings.name, (written,) if exists else (made, written))

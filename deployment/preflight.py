@@ -7,19 +7,19 @@ ends the run with exit code 3 unless `--force` turns it into a warning.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote
 
+from deployment import grants, iam, policies, price, quota
 from deployment import image as images
-from deployment import price
 from deployment.aws import Cloud
 from deployment.combinations import architecture
 from deployment.console import Talk
 from deployment.errors import ApiError, DeployError, Refused, Unauthorised, Unreachable
+from deployment.image_uri import ecr_parts
 from deployment.state import State, Target
+from deployment.step import Plan
 
 Level = Literal["ok", "unknown", "warn", "refuse"]
 
@@ -32,84 +32,140 @@ class Finding:
     hint: str = ""
 
 
-Check = Callable[[Cloud, Target, State], Iterator[Finding]]
+@dataclass(frozen=True)
+class Look:
+    """What a check looks at."""
+
+    cloud: Cloud
+    target: Target
+    state: State
+    planned: Plan
 
 
-def run(cloud: Cloud, target: Target, state: State, talk: Talk, force: bool) -> list[Finding]:
+Check = Callable[[Look], Iterator[Finding]]
+
+
+def run(look: Look, talk: Talk, force: bool) -> None:
     """Make every check and tell what was found. Raises `Refused`, listing all that refuses."""
-    findings = [finding for check in CHECKS for finding in _checked(check, cloud, target, state)]
+    findings = findings_of(look, talk)
+    refused = [finding for finding in findings if finding.level == "refuse"]
+    if refused and not force:
+        hint = refused[0].hint + "; --force goes on all the same"
+        raise Refused("\n".join(refusals(findings)), hint)
+
+
+def refusals(findings: list[Finding]) -> list[str]:
+    """Return a line for each finding that refuses."""
+    return [f"{one.subject}: {one.text}" for one in findings if one.level == "refuse"]
+
+
+def findings_of(look: Look, talk: Talk) -> list[Finding]:
+    """Make every check, tell and return what was found."""
+    findings = [finding for check in CHECKS for finding in _checked(check, look)]
     for finding in findings:
         style = {"ok": "green", "unknown": "dim", "warn": "yellow", "refuse": "red"}[finding.level]
         hint = f" ({finding.hint})" if finding.hint and finding.level != "ok" else ""
         talk.say(f"{finding.level:>8}  {finding.subject}: {finding.text}{hint}", style)
-    refused = [finding for finding in findings if finding.level == "refuse"]
-    if refused and not force:
-        told = "\n".join(f"{finding.subject}: {finding.text}" for finding in refused)
-        raise Refused(told, refused[0].hint + "; --force goes on all the same")
     return findings
 
 
-def _checked(check: Check, cloud: Cloud, target: Target, state: State) -> list[Finding]:
+def _checked(check: Check, look: Look) -> list[Finding]:
     """Run a check; not being allowed to look is a finding, not a failure."""
     try:
-        return list(check(cloud, target, state))
+        return list(check(look))
     except Unauthorised as error:
         if not error.code.startswith("AccessDenied"):
             raise
-        return [Finding("unknown", check.__name__.strip("_"), error.message)]
+        return [_unknown(check, error)]
     except (ApiError, Unreachable) as error:
-        return [Finding("unknown", check.__name__.strip("_"), error.message)]
+        return [_unknown(check, error)]
 
 
-def _credentials(cloud: Cloud, target: Target, state: State) -> Iterator[Finding]:
-    yield Finding("ok", "credentials", f"{cloud.identity['Arn']} in {cloud.region}")
+def _unknown(check: Check, error: DeployError) -> Finding:
+    return Finding("unknown", check.__name__.strip("_"), error.message.splitlines()[0])
 
 
-def _role(cloud: Cloud, target: Target, state: State) -> Iterator[Finding]:
-    name = target.role.rsplit("/", 1)[-1]
-    found = cloud.find("iam", "get_role", RoleName=name)
+def _credentials(look: Look) -> Iterator[Finding]:
+    yield Finding("ok", "credentials", f"{look.cloud.identity['Arn']} in {look.cloud.region}")
+
+
+def _role(look: Look) -> Iterator[Finding]:
+    name = look.target.role.rsplit("/", 1)[-1]
+    found = iam.find(look.cloud, name)
     if found is None:
         yield Finding("refuse", "role", f"there is no role {name}",
                       "python deploy.py role --create")  # fmt: skip
         return
-    trust = found["Role"].get("AssumeRolePolicyDocument") or {}
-    if isinstance(trust, str):
-        trust = json.loads(unquote(trust))
-    if "sagemaker.amazonaws.com" in json.dumps(trust):
-        yield Finding("ok", "role", f"{name} trusts SageMaker")
-    else:
+    if not grants.trusts(found.trust, look.target.account):
         yield Finding("refuse", "role", f"{name} does not let sagemaker.amazonaws.com assume it",
                       "put the trust policy of `python deploy.py role` on it")  # fmt: skip
-
-
-def _bucket(cloud: Cloud, target: Target, state: State) -> Iterator[Finding]:
-    bucket = target.bucket
-    if target.source.package is None:
-        bucket = target.source.uri.split("/")[2]
-    elif not state.bucket_exists:
-        yield Finding("ok", "bucket", f"{bucket} will be made")
         return
-    found = cloud.call("s3", "get_bucket_location", Bucket=bucket)["LocationConstraint"]
-    region = {None: "us-east-1", "": "us-east-1", "EU": "eu-west-1"}.get(found, found)
-    if region == cloud.region:
-        yield Finding("ok", "bucket", f"{bucket} is in {region}")
+    needed = policies.permissions(
+        look.target.settings, look.cloud.partition, look.cloud.region, look.target.account
+    )
+    lacking = grants.missing(needed, found.documents)
+    if not lacking:
+        yield Finding("ok", "role", f"{name} trusts SageMaker, and may do what is needed")
+        return
+    yield Finding("ok", "role", f"{name} trusts SageMaker")
+    yield Finding("warn", "permissions", f"{name} lacks {grants.told(lacking)}, unless another "
+                  "policy allows it", "python deploy.py role --create")  # fmt: skip
+
+
+def _bucket(look: Look) -> Iterator[Finding]:
+    target, settings = look.target, look.target.settings
+    if target.source.package is not None and not look.state.bucket_exists:
+        yield Finding("ok", "bucket", f"{target.bucket} will be made")
     else:
-        text = f"{bucket} is in {region}, the endpoint in {cloud.region}"
-        yield Finding("refuse", "bucket", text, "use a bucket in the endpoint's region")
+        bucket = target.bucket if target.source.package else target.source.uri.split("/")[2]
+        yield from _region(look, "bucket", bucket)
+    beside = {
+        "async.output": settings.async_ and settings.async_.output,
+        "async.failure": settings.async_ and settings.async_.failure,
+        "capture.destination": settings.capture and settings.capture.destination,
+    }
+    for subject, uri in beside.items():
+        if uri and uri.split("/")[2] != target.bucket:
+            yield from _region(look, subject, uri.split("/")[2])
 
 
-def _image(cloud: Cloud, target: Target, state: State) -> Iterator[Finding]:
-    parts = images.ecr_parts(target.image)
+def _region(look: Look, subject: str, bucket: str) -> Iterator[Finding]:
+    answer = look.cloud.find("s3", "get_bucket_location", Bucket=bucket)
+    if answer is None:
+        yield Finding("warn", subject, f"there is no bucket {bucket}", "make it before the calls")
+        return
+    found = answer["LocationConstraint"]
+    region = {None: "us-east-1", "": "us-east-1", "EU": "eu-west-1"}.get(found, found)
+    if region == look.cloud.region:
+        yield Finding("ok", subject, f"{bucket} is in {region}")
+    else:
+        text = f"{bucket} is in {region}, the endpoint in {look.cloud.region}"
+        yield Finding("refuse", subject, text, "use a bucket in the endpoint's region")
+
+
+def _image(look: Look) -> Iterator[Finding]:
+    uri = look.target.image
+    parts = ecr_parts(uri)
+    if parts is None and look.target.settings.vpc is None:
+        yield Finding("refuse", "image", f"{uri} is not in ECR, and SageMaker pulls from other "
+                      "registries through a VPC only",
+                      "push it with ./build_and_push.sh, or set [vpc]")  # fmt: skip
+        return
     if parts is None:
-        yield Finding("warn", "image", f"{target.image} is not in ECR and was not looked at",
-                      "push it with ./build_and_push.sh")  # fmt: skip
+        yield Finding("warn", "image", f"{uri} is not in ECR and was not looked at; it is pulled "
+                      "through the VPC")  # fmt: skip
         return
-    if parts["region"] != cloud.region:
+    if look.target.settings.serverless is not None and parts["account"] != look.target.account:
+        yield Finding("refuse", "image", f"it is in account {parts['account']}, and a serverless "
+                      f"endpoint takes images of its own account, {look.target.account}, only",
+                      "push it to this account with ./build_and_push.sh")  # fmt: skip
+        return
+    if parts["region"] != look.cloud.region:
         yield Finding("refuse", "image", f"it is in {parts['region']}, the endpoint in "
-                      f"{cloud.region}", "push it to the endpoint's region")  # fmt: skip
+                      f"{look.cloud.region}", "push it to the endpoint's region")  # fmt: skip
         return
-    found = images.in_ecr(cloud, target.image)
-    needed = architecture(target.settings.instance_type)
+    found = images.in_ecr(look.cloud, look.target.image)
+    needed = architecture(look.target.settings.instance_type)
     faults = list(images.faults(found, needed))
     for text, hint in faults:
         yield Finding("refuse", "image", text, hint)
@@ -117,7 +173,7 @@ def _image(cloud: Cloud, target: Target, state: State) -> Iterator[Finding]:
         yield Finding("unknown", "image", "its architecture could not be read")
     elif not faults:
         yield Finding("ok", "image", f"linux/{found.architecture}, {found.digest[:19]}")
-    yield from _versions(found, target)
+    yield from _versions(found, look.target)
 
 
 def _versions(found: images.Image, target: Target) -> Iterator[Finding]:
@@ -139,44 +195,72 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _instances(cloud: Cloud, target: Target, state: State) -> Iterator[Finding]:
-    wanted = target.settings.instance_type
+def _instances(look: Look) -> Iterator[Finding]:
+    wanted = look.target.settings.instance_type
     if wanted is None:
         return
-    known = cloud.values("sagemaker", "ProductionVariantInstanceType")
+    known = look.cloud.values("sagemaker", "ProductionVariantInstanceType")
     if wanted not in known:
         near = ", ".join(difflib.get_close_matches(wanted, known, 3)) or "none is near"
         yield Finding(
             "warn", "instance", f"{wanted} is not a hosting type that boto3 knows: {near}"
         )
-    yield from _quota(cloud, wanted, target.settings.machines.count)
+    for kind in quota.fleet(look.target.settings, look.state):
+        yield from _quota(look, kind)
 
 
-def _quota(cloud: Cloud, wanted: str, count: int) -> Iterator[Finding]:
-    name = f"{wanted} for endpoint usage"
-    quotas = cloud.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker")
-    try:
-        found = next((quota["Value"] for quota in quotas if quota["QuotaName"] == name), None)
-    except DeployError:
-        found = None
-    if found is None:
-        yield Finding("unknown", "quota", f"of {wanted}")
-    elif found < count:
-        text = f"{found:g} of {wanted} are allowed, {count} are asked for"
-        yield Finding("refuse", "quota", text, f"ask AWS to raise the quota {name!r}")
-    else:
-        yield Finding("ok", "quota", f"{found:g} of {wanted}; an update runs old and new together")
+def _quota(look: Look, kind: str) -> Iterator[Finding]:
+    settings = look.target.settings
+    allowed = quota.allowed(look.cloud, kind)
+    wanted = quota.fleet(settings, look.state)[kind]
+    hint = f"ask AWS to raise the quota {quota.name(kind)!r}"
+    if allowed is None:
+        yield Finding("unknown", "quota", f"of {kind}")
+        return
+    if allowed < wanted:
+        text = f"{allowed:g} of {kind} are allowed, {wanted} are asked for"
+        yield Finding("refuse", "quota", text, hint)
+        return
+    more = quota.at_once(settings, look.planned, wanted)
+    used = quota.in_use(look.cloud, kind) if more else 0
+    if used + more > allowed:
+        text = (f"{allowed:g} of {kind} are allowed, {used} are in use, and {more} more are needed "
+                "at once: an update runs old and new together")  # fmt: skip
+        yield Finding("refuse", "quota", text, f"{hint}, or use --policy rolling")
+        return
+    yield Finding("ok", "quota", f"{allowed:g} of {kind}, {used} in use, {more} more needed now")
+    if settings.scaling is not None and kind == settings.instance_type:
+        most = used + settings.scaling.max - (wanted if look.state.endpoint else 0)
+        if most > allowed:
+            text = f"scaling.max is {settings.scaling.max}, and only {allowed:g} are allowed"
+            yield Finding("warn", "quota", text, hint)
 
 
-def _price(cloud: Cloud, target: Target, state: State) -> Iterator[Finding]:
-    wanted = target.settings.instance_type
-    if wanted is None:
+def _price(look: Look) -> Iterator[Finding]:
+    settings = look.target.settings
+    if settings.instance_type is None:
         yield Finding("unknown", "price", "serverless is billed by use; not computed here")
         return
-    hourly = price.hourly(cloud, wanted)
-    level: Level = "unknown" if hourly == "unknown" else "ok"
-    count = target.settings.machines.count
-    yield Finding(level, "price", f"{count} x {wanted}, each {hourly} per hour")
+    known, text = price.told(look.cloud, settings)
+    yield Finding("ok" if known else "unknown", "price", text)
 
 
-CHECKS: tuple[Check, ...] = (_credentials, _role, _bucket, _image, _instances, _price)
+def _telemetry(look: Look) -> Iterator[Finding]:
+    """Say whether the account keeps the container's metrics: it is switched on once for all."""
+    settings = look.target.settings
+    if settings.metrics is None or not settings.metrics.detailed:
+        return
+    asked = (("observabilityadmin", "get_telemetry_enrichment_status"),
+             ("cloudwatch", "get_o_tel_enrichment"))  # fmt: skip
+    for service, operation in asked:
+        status = look.cloud.once(service, operation).get("Status", "unknown")
+        if status != "Running":
+            yield Finding("warn", "telemetry", f"enrichment is {status}, so the container's "
+                          "metrics are kept nowhere", "turn it on once for the account: aws "
+                          "cloudwatch start-otel-enrichment, and aws observabilityadmin "
+                          "start-telemetry-enrichment")  # fmt: skip
+            return
+    yield Finding("ok", "telemetry", "enrichment is on: metrics are kept, and answer PromQL")
+
+
+CHECKS: tuple[Check, ...] = (_credentials, _role, _bucket, _image, _instances, _price, _telemetry)

@@ -12,8 +12,11 @@ from typing import Any
 
 from deployment.aws import Cloud
 from deployment.errors import DeployError
+from deployment.settings import Settings
 
 _REGIONS = {"aws": "us-east-1", "aws-cn": "cn-northwest-1"}  # where the Price List is served
+
+_HOURS = 730  # of a month, as AWS counts them
 
 
 def hourly(cloud: Cloud, instance_type: str) -> str:
@@ -33,6 +36,30 @@ def hourly(cloud: Cloud, instance_type: str) -> str:
     except (DeployError, KeyError, ValueError):
         return "unknown"
     return found.pop() if len(found) == 1 else "unknown"
+
+
+def told(cloud: Cloud, settings: Settings) -> tuple[bool, str]:
+    """Return whether all prices are known, and a sentence: by hour, by month, with scaling."""
+    machines, shadow = settings.machines, settings.shadow
+    fleets = [("", machines.type, machines.count)]
+    if shadow is not None:
+        fleets.append(("shadow ", shadow.type or machines.type, shadow.count))
+    fleets += [(f"{name} ", one.type or machines.type, one.count)
+               for name, one in settings.variants.items()]  # fmt: skip
+    prices = {kind: hourly(cloud, kind) for _, kind, _ in fleets}
+    text = "; ".join(f"{what}{count} x {kind}, each {prices[kind]} per hour"
+                     for what, kind, count in fleets)  # fmt: skip
+    if "unknown" in prices.values():
+        return False, text
+    unit = prices[machines.type].rsplit(" ", 1)[-1]
+    amounts = {kind: float(one.split()[0]) for kind, one in prices.items()}
+    month = _HOURS * sum(amounts[kind] * count for _, kind, count in fleets)
+    text += f"; {month:,.2f} {unit} a month"
+    if settings.scaling is not None and settings.scaling.max > machines.count:
+        more = settings.scaling.max - machines.count
+        most = month + _HOURS * amounts[machines.type] * more
+        text += f", up to {most:,.2f} {unit} at scaling.max = {settings.scaling.max}"
+    return True, text
 
 
 def _hosting(product: Any) -> Iterator[str]:

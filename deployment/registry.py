@@ -1,13 +1,15 @@
 """What `build_and_push.sh` asks of a registry: `python -m deployment.registry WORD`.
 
-`host` prints ECR's host name, `ensure` makes the repository, `password` prints the login, and
-`verify` prints the digest of what a registry holds under a reference, or refuses it. ECR is asked
-through its API, any other registry over its HTTP API, without a login of its own.
+`host` prints ECR's host name, `open` makes the repository and logs Docker in, and `verify` prints
+the digest of what a registry holds under a reference, or refuses it. `open` verifies, too, so that
+credentials which ask for an MFA code are opened once before a build. ECR is asked through its API,
+any other registry over its HTTP API, without a login of its own.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -17,8 +19,10 @@ from typing import Any, NoReturn
 import click
 
 from deployment import image as images
+from deployment import retention
 from deployment.aws import Cloud
 from deployment.errors import ApiError, DeployError, Failed, Refused, Usage
+from deployment.image_uri import ecr_parts
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # Docker, too, talks plain HTTP to these only
 _SECONDS = 30
@@ -33,6 +37,8 @@ def ensure(cloud: Cloud, repository: str, account: str, keep: int | None) -> boo
     """Make the repository if it is missing, and say whether that was so."""
     where = {"registryId": account} if account else {}
     if cloud.find("ecr", "describe_repositories", repositoryNames=[repository], **where):
+        if used := retention.protect(cloud, repository, where):
+            click.echo(f"{len(used)} images in use are kept, whatever their age", err=True)
         return False
     try:
         cloud.call(
@@ -44,25 +50,13 @@ def ensure(cloud: Cloud, repository: str, account: str, keep: int | None) -> boo
             **where,
         )
     except ApiError as error:
-        if error.code != "RepositoryAlreadyExistsException":  # somebody was faster
+        if error.code != "RepositoryAlreadyExistsException":  # another run was faster
             raise
     if keep is not None:
-        rule = lifecycle(keep)
+        rules = json.dumps(retention.policy(keep))
         cloud.call("ecr", "put_lifecycle_policy", repositoryName=repository,
-                   lifecyclePolicyText=json.dumps(rule), **where)  # fmt: skip
+                   lifecyclePolicyText=rules, **where)  # fmt: skip
     return True
-
-
-def lifecycle(keep: int) -> dict[str, Any]:
-    """Return ECR's rule that keeps the newest `keep` images."""
-    selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": keep}
-    rule = {
-        "rulePriority": 1,
-        "description": f"keep the newest {keep}",
-        "selection": selection,
-        "action": {"type": "expire"},
-    }
-    return {"rules": [rule]}
 
 
 def password(cloud: Cloud, account: str) -> str:
@@ -74,7 +68,7 @@ def password(cloud: Cloud, account: str) -> str:
 
 def look(reference: str, cloud: Cloud | None) -> images.Image | None:
     """Return the image that a registry holds under `reference`, None if it holds none."""
-    if images.ecr_parts(reference):
+    if ecr_parts(reference):
         try:
             return images.in_ecr(cloud or Cloud(), reference)
         except Refused:
@@ -140,21 +134,36 @@ def _host(given: Any) -> None:
     click.echo(host(given[0](), given[1]))
 
 
-@main.command("ensure")
+@main.command("open")
 @click.argument("repository")
+@click.argument("tag")
+@click.option("--architecture", default="amd64")
 @click.option("--keep", type=click.IntRange(min=1), help="images to keep: sets a lifecycle rule")
 @click.pass_obj
-def _ensure(given: Any, repository: str, keep: int | None) -> None:
-    """Make the repository if it is missing: scan on push, immutable tags."""
-    made = ensure(given[0](), repository, given[1], keep)
+def _open(given: Any, repository: str, tag: str, architecture: str, keep: int | None) -> None:
+    """Print the host, and below it the digest under TAG if there is one; else log Docker in.
+
+    The repository is made if it is missing: scan on push, immutable tags.
+    """
+    cloud, account = given[0](), given[1]
+    name = host(cloud, account)
+    made = ensure(cloud, repository, account, keep)
     click.echo(f"repository {repository} {'made' if made else 'exists'}", err=True)
+    found = verify(f"{name}/{repository}:{tag}", architecture, cloud)
+    if not found:
+        _log_in(name, password(cloud, account))
+    click.echo(f"{name}\n{found or ''}")
 
 
-@main.command("password")
-@click.pass_obj
-def _password(given: Any) -> None:
-    """Print the password for docker login --username AWS."""
-    click.echo(password(given[0](), given[1]))
+def _log_in(name: str, secret: str) -> None:
+    click.echo(f"+ docker login --username AWS {name}", err=True)
+    words = ["docker", "login", "--username", "AWS", "--password-stdin", name]
+    try:
+        done = subprocess.run(words, input=secret.encode(), stdout=sys.stderr, check=False)
+    except OSError as error:
+        raise Failed(f"docker cannot be run: {error}", "install Docker") from error
+    if done.returncode:
+        raise Failed(f"docker login to {name} failed", "is the Docker engine running?")
 
 
 @main.command("verify")
@@ -163,7 +172,7 @@ def _password(given: Any) -> None:
 @click.pass_obj
 def _verify(given: Any, reference: str, architecture: str) -> None:
     """Print the digest under REFERENCE, or nothing if there is none; exit 3 if it is no good."""
-    cloud = given[0]() if images.ecr_parts(reference) else None
+    cloud = given[0]() if ecr_parts(reference) else None
     click.echo(verify(reference, architecture, cloud) or "")
 
 

@@ -6,13 +6,13 @@ Pure, like `plan`. The facts are in the contract, section 7.7.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from deployment.documents import Document
-from deployment.settings import Scaling as Wanted
 from deployment.settings import Settings
 from deployment.state import VARIANT, Scaling, State
 from deployment.step import Call
+from deployment.tables import Scaling as Wanted
 
 # What describes a target and a policy; the rest of what AWS answers is its own bookkeeping.
 _NAMED = ("ServiceNamespace", "ResourceId", "ScalableDimension")
@@ -64,6 +64,8 @@ def scaling_policy(name: str, mode: str, scaling: Wanted) -> Document:
         "ScaleInCooldown": scaling.scale_in_seconds,
         "ScaleOutCooldown": scaling.scale_out_seconds,
     }
+    if scaling.disable_scale_in:
+        configuration["DisableScaleIn"] = True
     if metric == "backlog":
         configuration["CustomizedMetricSpecification"] = {
             "MetricName": "ApproximateBacklogSizePerInstance",
@@ -95,33 +97,59 @@ def unscale(scalings: tuple[Scaling, ...]) -> Iterator[Call]:
 
 
 def scale(
-    target: Mapping[str, Any], policies: tuple[Mapping[str, Any], ...], what: str
+    target: Mapping[str, Any],
+    policies: tuple[Mapping[str, Any], ...],
+    what: str,
+    exists: bool = False,
 ) -> list[Call]:
     service = "application-autoscaling"
+    effect: Literal["add", "change"] = "change" if exists else "add"
     between = f"{target['MinCapacity']} to {target['MaxCapacity']}"
-    calls = [Call(service, "register_scalable_target", target, f"scaling {between}, {what}")]
+    calls = [Call(service, "register_scalable_target", target, f"scaling {between}, {what}",
+                  effect=effect)]  # fmt: skip
     for policy in policies:
-        calls.append(Call(service, "put_scaling_policy", policy, f"its policy, {what}"))
+        calls.append(Call(service, "put_scaling_policy", policy, f"its policy, {what}",
+                          effect=effect))  # fmt: skip
     return calls
 
 
 def changes(settings: Settings, state: State, removed: bool = False) -> Iterator[Call]:
-    """Return the calls that make scaling what the settings say; `removed` if an update took it."""
+    """Return the calls that make scaling what the settings say; `removed` if an update took it.
+
+    Settings without scaling leave alone what is there: it may have been made elsewhere.
+    """
     existing = () if removed else state.scaling
     if settings.scaling is None:
-        yield from unscale(existing)
+        if removed:
+            yield from put_back(state.scaling)
         return
     target = scalable_target(settings.name, settings.mode, settings.scaling)
     policy = scaling_policy(settings.name, settings.mode, settings.scaling)
-    if len(existing) == 1 and len(existing[0].policies) == 1:
-        (found,) = existing
-        if holds(target, found.target) and holds(policy, found.policies[0]):
+    for found in existing:
+        same = (one for one in found.policies
+                if holds(policy, one) and _grows_only(policy) == _grows_only(one))  # fmt: skip
+        if holds(target, found.target) and any(same):
             return
-    yield from scale(target, (policy,), "set")
+    yield from scale(target, (policy,), "set", bool(existing))
+
+
+def _grows_only(policy: Mapping[str, Any]) -> bool:
+    """Say whether a policy never takes instances away; AWS answers False where nothing was said."""
+    configuration = policy.get("TargetTrackingScalingPolicyConfiguration") or {}
+    return bool(configuration.get("DisableScaleIn"))
+
+
+def kept(state: State) -> Iterator[str]:
+    """Say what scales the endpoint although the settings do not name it."""
+    for one in state.scaling:
+        between = f"{one.target['MinCapacity']} to {one.target['MaxCapacity']}"
+        by = ", ".join(policy["PolicyName"] for policy in one.policies) or "no policy"
+        yield (f"scaling {between} ({by}) is not in endpoint.toml and stays as it is; write it as "
+               "[scaling], or take it off with `python deploy.py autoscale --off`")  # fmt: skip
 
 
 def holds(wanted: Any, found: Any) -> bool:
-    """Say whether `found` is as wanted. AWS answers defaults, too, that nobody asked for."""
+    """Say whether `found` is as wanted. AWS also answers defaults."""
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         return all(key in found and holds(value, found[key]) for key, value in wanted.items())
     return bool(wanted == found)

@@ -11,6 +11,7 @@ from deployment.package import Package
 from deployment.settings import Settings
 
 OWNER_TAG = "skserve:endpoint"  # on everything we make; its value is the endpoint's name
+DEFAULTS_TAG = "skserve:defaults"  # on a config: which defaults it was made with
 VARIANT = "AllTraffic"
 SHADOW = "Shadow"
 TRANSITIONAL = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
@@ -40,6 +41,14 @@ class Target:
     isolated: bool
     shadow_image: str = ""
     shadow_source: Source | None = None
+    others: tuple[tuple[str, Source], ...] = ()  # image and source of each of settings.variants
+    defaults: str = ""  # which defaults were taken, kept as a tag of the config
+
+    @property
+    def sources(self) -> list[Source]:
+        """All models of the endpoint, production first."""
+        shadow = [self.shadow_source] if self.shadow_source else []
+        return [self.source, *shadow, *(source for _, source in self.others)]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Endpoint:
     created: datetime | None = None
     instances: int = 0
     pending: str = ""  # the config that an update in progress leads to
+    stage: str = ""  # of an update in progress: its variants' states and counts
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,16 @@ class Config:
     created: datetime
     models: tuple[str, ...]
     variants: Mapping[str, str]
+    document: Mapping[str, Any] = field(default_factory=dict, compare=False)  # as AWS describes it
+
+    tags: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def count(self) -> int | None:
+        """How many instances the production variant begins with; None if it is not known."""
+        variants = self.document.get("ProductionVariants") or [{}]
+        count: int | None = variants[0].get("InitialInstanceCount")
+        return count
 
 
 @dataclass(frozen=True)
@@ -83,8 +103,9 @@ class State:
     bucket_exists: bool = False
     uploaded: frozenset[str] = frozenset()  # s3:// URIs
     endpoint: Endpoint | None = None
-    current: Config | None = None  # the config in use, whoever made it
+    current: Config | None = None  # the config in use, ours or not
     configs: tuple[Config, ...] = ()  # ours, newest first
     models: tuple[str, ...] = ()  # ours
     scaling: tuple[Scaling, ...] = ()
     alarms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # ours, as their requests
+    model: Mapping[str, Any] = field(default_factory=dict)  # the model in use, as AWS describes it

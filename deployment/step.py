@@ -17,6 +17,7 @@ class Call:
     arguments: Mapping[str, Any]
     why: str
     undo: Call | None = field(default=None, compare=False)
+    effect: Literal["add", "change", "remove", "none", ""] = ""  # "": as the operation's verb says
     file: Path | None = field(default=None, compare=False)  # its digest is in the object's key
 
 
@@ -35,12 +36,19 @@ Step = Call | Wait
 
 @dataclass(frozen=True)
 class Plan:
-    """`steps` in order; `restore` puts back on failure what had to be taken away meanwhile."""
+    """`steps` in order, and what is told beside them.
+
+    `restore` puts back on failure what had to be taken away meanwhile, `on_failure` notes that the
+    config failed. `reasons` are old and new values, a line each; `notes` what stays as it is.
+    """
 
     endpoint: str
     steps: tuple[Step, ...]
     restore: tuple[Call, ...] = ()
     config: str = ""
+    on_failure: tuple[Call, ...] = ()
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def changes(self) -> bool:

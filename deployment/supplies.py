@@ -23,11 +23,16 @@ def models(target: Target) -> tuple[tuple[str, ...], list[Call]]:
     wanted = [(target.image, target.source, settings.choose)]
     if settings.shadow is not None and target.shadow_source is not None:
         wanted.append((target.shadow_image, target.shadow_source, settings.shadow.choose))
-    names, calls = [], []
+    variants = zip(target.others, settings.variants.values(), strict=True)
+    wanted += [(image, source, one.choose) for (image, source), one in variants]
+    names: list[str] = []
+    calls = []
     for image, source, choose in wanted:
         document = documents.model(target, image, source, choose)
         name = digest_name(settings.name, {**document, "identity": source.identity})
         names.append(name)
+        if name in names[:-1]:
+            continue  # variants of one model
         calls.append(
             Call(
                 "sagemaker",
@@ -49,8 +54,8 @@ def model_call(target: Target) -> tuple[str, Call]:
 def uploads(target: Target, state: State) -> Iterator[Call]:
     """Return the calls that put the archives into the bucket, which is made if it is missing."""
     settings = target.settings
-    sources = [source for source in (target.source, target.shadow_source) if source]
-    packed = [source for source in sources if source.package is not None]
+    sources = {source.uri: source for source in target.sources}
+    packed = [source for source in sources.values() if source.package is not None]
     ours = settings.models is not None and settings.models.prefix is None
     if (packed or ours) and not state.bucket_exists:
         yield make_bucket(target.bucket, target.region)
@@ -58,14 +63,11 @@ def uploads(target: Target, state: State) -> Iterator[Call]:
         if source.uri in state.uploaded or source.package is None:
             continue
         key = source.uri.removeprefix(f"s3://{target.bucket}/")
-        named = {"Bucket": target.bucket, "Key": key}
-        if target.account and settings.bucket is None:
-            # Our default name can be guessed: somebody else may have taken it.
-            named["ExpectedBucketOwner"] = target.account
+        named = {"Bucket": target.bucket, "Key": key, **guarded(settings, target.account)}
         size = f"{source.package.size_bytes:,} bytes"
         undo = Call("s3", "delete_object", named, f"the archive {source.uri}")
         yield Call("s3", "put_object", named | sealed(settings), f"the archive, {size}", undo,
-                   source.package.path)  # fmt: skip
+                   file=source.package.path)  # fmt: skip
 
 
 def make_bucket(bucket: str, region: str) -> Call:
@@ -75,6 +77,15 @@ def make_bucket(bucket: str, region: str) -> Call:
         where["CreateBucketConfiguration"] = {"LocationConstraint": region}
     undo = Call("s3", "delete_bucket", {"Bucket": bucket}, f"bucket {bucket}")
     return Call("s3", "create_bucket", where, f"the bucket {bucket}", undo)
+
+
+def guarded(settings: Settings, account: str) -> Document:
+    """Return the argument that refuses a bucket of another account.
+
+    Our default name can be guessed, so another account may have taken it. A bucket that the
+    settings name may be another account's on purpose.
+    """
+    return {"ExpectedBucketOwner": account} if account and settings.bucket is None else {}
 
 
 def sealed(settings: Settings) -> Document:

@@ -8,27 +8,35 @@ container needs no network to fetch it.
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import commands, package, supplies, survey, watch
+from deployment import commands, resolve, supplies, survey, watch
 from deployment.aws import Cloud
-from deployment.combinations import GRAVITON, NVME, family
-from deployment.commands import Words, carried_out, connect
-from deployment.errors import Failed, Refused, Usage
+from deployment.combinations import NVME, family
+from deployment.errors import Failed, Refused
 from deployment.logs import Followed
-from deployment.settings import Settings, Train
+from deployment.session import Words, carried_out, connect
+from deployment.settings import Settings
+from deployment.settings_file import keep_model
 from deployment.step import Call, Plan
-from deployment.views import CONTENT_TYPES
+from deployment.tables import Train
+from deployment.training_inputs import (
+    CODE,
+    SOURCES,
+    channel_of,
+    check,
+    isolated,
+    puts,
+    text,
+    uploads,
+)
 
 GROUP = "/aws/sagemaker/TrainingJobs"
-CODE = "code"  # the channel that brings the script
-_SOURCES = "sourcedir.tar.gz"
 
 # What no-code training prints as `name=value;`, and so what SageMaker can show without being told.
 METRICS = (
@@ -39,9 +47,6 @@ METRICS = (
     *("train_clusters", "train_silhouette", "train_outliers", "train_explained_variance"),
 )
 _NUMBER = "([0-9.eE+-]+)"
-
-# Limits of CreateTrainingJob (contract 6.7 and 6.4).
-_HYPERPARAMETERS, _KEY, _VALUE = 100, 256, 2500
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Asked:
     follow: str = ""  # a job that was made before, to be watched
     stop: str = ""  # a job to be stopped
     then_deploy: bool = False
+    save: bool = False  # write the model into the settings file afterwards
 
 
 @dataclass(frozen=True)
@@ -86,9 +92,22 @@ def train(words: Words, asked: Asked) -> None:
         # The archive holds its code already, so the settings' folder must not be packed again.
         overrides = {**words.overrides, "model": model, "code": None}
         commands.deploy(dataclasses.replace(words, overrides=overrides))
+        _keep(words, asked, model)
         return
     talk.say(f"deploy it: python deploy.py --model {model}")
     talk.result({"job": name, "model": model}, model)
+
+
+def _keep(words: Words, asked: Asked, model: str) -> None:
+    """Write the model into the file, or say what to write: the file has the old one."""
+    path = words.path
+    if path is not None and asked.save and keep_model(path, model):
+        words.talk.say(f'{path} has it now: model = "{model}"')
+        return
+    words.talk.warn(
+        f'write  model = "{model}"  into {path or "endpoint.toml"} and take out `code`, or the '
+        "next `python deploy.py` puts the model of the file back (--save does it)"
+    )
 
 
 def _made(words: Words, settings: Settings, asked: Asked) -> str:
@@ -107,10 +126,11 @@ def _made(words: Words, settings: Settings, asked: Asked) -> str:
                 f"give another --job-name, or none; watch it with --follow {name}",
             )
         place = _place(cloud, settings, job)
-        files = dict(_uploads(settings, job, f"{place.home}/{name}/input", Path(workspace)))
+        files = dict(uploads(settings, job, f"{place.home}/{name}/input", Path(workspace)))
         document = request(settings, job, place, name)
         make = Call("sagemaker", "create_training_job", document, f"the job {name}")
-        steps = (*_bucket(place), *_puts(settings, files), make)
+        bucket = [] if place.bucket_exists else [supplies.make_bucket(place.bucket, place.region)]
+        steps = (*bucket, *puts(settings, place.account, files), make)
         planned = Plan(settings.name, steps)
         if job.spot and not job.checkpoints and not words.dry_run:
             words.talk.say(f"checkpoints of /opt/ml/checkpoints are in {place.home}/{name}")
@@ -141,10 +161,10 @@ def _place(cloud: Cloud, settings: Settings, job: Train) -> Place:
     return Place(
         region=cloud.region,
         account=cloud.account,
-        role=survey.role_arn(cloud, settings.role),
-        image=survey.by_digest(cloud, image),
+        role=resolve.role_arn(cloud, settings.role),
+        image=resolve.by_digest(cloud, image),
         bucket=bucket,
-        bucket_exists=cloud.find("s3", "head_bucket", Bucket=bucket) is not None,
+        bucket_exists=survey.bucket_exists(cloud, settings, bucket),
         home=f"s3://{bucket}/{settings.home}/train",
     )
 
@@ -158,7 +178,7 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
     if job.program:
         channels[CODE] = f"{home}/input/{CODE}/"
         given["sagemaker_program"] = job.program
-        given["sagemaker_submit_directory"] = f"/opt/ml/input/data/{CODE}/{_SOURCES}"
+        given["sagemaker_submit_directory"] = f"/opt/ml/input/data/{CODE}/{SOURCES}"
     metrics = job.metrics or ({} if job.program else {one: f"{one}={_NUMBER};" for one in METRICS})
     document: dict[str, Any] = {
         "TrainingJobName": name,
@@ -167,9 +187,9 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": n, "Regex": r} for n, r in sorted(metrics.items())],
         },
-        "HyperParameters": {key: _text(value) for key, value in sorted(given.items())},
+        "HyperParameters": {key: text(value) for key, value in sorted(given.items())},
         "RoleArn": place.role,
-        "InputDataConfig": [_channel(job, *one) for one in sorted(channels.items())],
+        "InputDataConfig": [channel_of(job, *one) for one in sorted(channels.items())],
         "OutputDataConfig": {"S3OutputPath": job.output or f"{place.home}/"},
         "ResourceConfig": {
             "InstanceType": job.type,
@@ -177,18 +197,26 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
             "VolumeSizeInGB": job.volume_gb,
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": job.max_seconds},
-        "EnableNetworkIsolation": _isolated(settings, job),
+        "EnableNetworkIsolation": isolated(settings, job),
         "EnableInterContainerTrafficEncryption": job.encrypt_traffic,
         "EnableManagedSpotTraining": job.spot,
         "Tags": supplies.tags(settings),
     }
+    _add_optional(document, settings, job, f"{home}/checkpoints")
+    return document
+
+
+def _add_optional(
+    document: dict[str, Any], settings: Settings, job: Train, checkpoints: str
+) -> None:
+    """Add what only some settings ask for."""
     if job.environment:
         document["Environment"] = dict(job.environment)
     if job.spot:
         wait = job.wait_seconds or job.max_seconds + 3600
         document["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
     if job.spot or job.checkpoints:
-        document["CheckpointConfig"] = {"S3Uri": job.checkpoints or f"{home}/checkpoints"}
+        document["CheckpointConfig"] = {"S3Uri": job.checkpoints or checkpoints}
     if settings.vpc is not None:
         document["VpcConfig"] = {"SecurityGroupIds": list(settings.vpc.security_groups),
                                  "Subnets": list(settings.vpc.subnets)}  # fmt: skip
@@ -196,99 +224,6 @@ def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str
         document["OutputDataConfig"]["KmsKeyId"] = settings.kms.output
     if settings.kms.volume and family(job.type) not in NVME:
         document["ResourceConfig"]["VolumeKmsKeyId"] = settings.kms.volume
-    return document
-
-
-def _isolated(settings: Settings, job: Train) -> bool:
-    """On where nothing needs the network: a script's requirements.txt without wheels does."""
-    if settings.network_isolation is not None:
-        return settings.network_isolation
-    if job.code is None:
-        return True
-    folder = settings.folder / job.code
-    return not (folder / "requirements.txt").is_file() or (folder / "wheels").is_dir()
-
-
-def _text(value: Any) -> str:
-    """Spell a hyperparameter: text as it is, anything else as JSON, as the container decodes it."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _channel(job: Train, name: str, uri: str) -> dict[str, Any]:
-    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
-    channel: dict[str, Any] = {"ChannelName": name, "DataSource": {"S3DataSource": source}}
-    kind = job.content_types.get(name) or CONTENT_TYPES.get(PurePosixPath(uri).suffix.lower())
-    return channel | ({"ContentType": kind} if kind else {})
-
-
-def check(job: Train, settings: Settings) -> None:
-    """Raise `Refused` with every reason why the job could not be made or would fail at once."""
-    named = "estimator" in job.hyperparameters
-    long = [key for key, value in job.hyperparameters.items()
-            if len(key) > _KEY or len(_text(value)) > _VALUE]  # fmt: skip
-    rules = (
-        (not job.program and not named,
-         "nothing says what to train; set train.program and train.code, or name an estimator: "
-         "--hyperparameter estimator=sklearn.ensemble.RandomForestClassifier"),
-        (job.program and not job.code, "train.code must name the folder of train.program"),
-        (job.code and not job.program, "train.program must name the script in train.code"),
-        (job.code and job.program
-         and not (settings.folder / job.code / job.program).is_file(),
-         f"there is no {job.program} in {job.code}"),
-        (not job.program and "train" not in job.channels,
-         "training without code reads the channel train: --channel train=PATH or s3://..."),
-        (job.program and CODE in job.channels, f"the channel {CODE} is the script's own"),
-        (family(job.type) in GRAVITON or family(job.type) == "t2",
-         f"training has no {job.type}: no Graviton and no t2; take ml.m5.large, or another with "
-         "--train-instance"),
-        (len(job.hyperparameters) > _HYPERPARAMETERS,
-         f"a job has {_HYPERPARAMETERS} hyperparameters at most"),
-        (long, f"{', '.join(long)}: a name has {_KEY} and a value {_VALUE} characters at most"),
-        (job.wait_seconds is not None and not job.spot,
-         "train.wait_seconds is for spot instances; set train.spot"),
-        (job.wait_seconds is not None and job.wait_seconds < job.max_seconds,
-         "train.wait_seconds includes the run, so it is train.max_seconds or more"),
-    )  # fmt: skip
-    if faults := [str(reason) for applies, reason in rules if applies]:
-        raise Refused("\n".join(f"train: {reason}" for reason in faults))
-
-
-def _uploads(
-    settings: Settings, job: Train, home: str, workspace: Path
-) -> Iterator[tuple[str, Path]]:
-    """Yield the s3:// URI of each local file that the job needs, with the file."""
-    for channel, where in job.channels.items():
-        if where.startswith("s3://"):
-            continue
-        path = settings.folder / where
-        if path.is_file():
-            yield f"{home}/{channel}/{path.name}", path
-        elif found := sorted(one for one in path.rglob("*") if one.is_file()):
-            for one in found:
-                yield f"{home}/{channel}/{one.relative_to(path).as_posix()}", one
-        else:
-            what = "nothing in" if path.is_dir() else "no"
-            raise Usage(f"channel {channel}: there is {what} {path}", "give data or an s3:// URI")
-    if job.program and job.code:
-        target = workspace / _SOURCES
-        package.write(target, dict(package.walk(settings.folder / job.code)), {})
-        yield f"{home}/{CODE}/{_SOURCES}", target
-
-
-def _bucket(place: Place) -> Iterator[Call]:
-    if not place.bucket_exists:
-        yield supplies.make_bucket(place.bucket, place.region)
-
-
-def _puts(settings: Settings, files: Mapping[str, Path]) -> Iterator[Call]:
-    """Upload each file; what a refused job leaves is removed again."""
-    for uri, path in files.items():
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        named = {"Bucket": bucket, "Key": key}
-        undo = Call("s3", "delete_object", named, f"the upload {uri}")
-        size = f"{path.stat().st_size:,} bytes"
-        sealed = supplies.sealed(settings)
-        yield Call("s3", "put_object", named | sealed, f"{path.name}, {size}", undo, path)
 
 
 def _watched(cloud: Cloud, words: Words, name: str) -> str:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
+from deployment import console, figures, plan, survey
 from deployment import logs as cloudwatch
-from deployment import survey, watch
 from deployment.aws import Cloud
-from deployment.commands import Words, connect
-from deployment.documents import LONGEST_CALL
-from deployment.errors import DeployError, Failed, Refused, Usage
+from deployment.errors import DeployError, Failed
+from deployment.session import Words, connect
 from deployment.state import OWNER_TAG, VARIANT, Endpoint
 
-# What a file's ending says about its content, for `invoke` and `transform`.
-CONTENT_TYPES = {
-    ".csv": "text/csv",
-    ".json": "application/json",
-    ".jsonl": "application/jsonlines",
-    ".npy": "application/x-npy",
-    ".npz": "application/x-npz",
-    ".parquet": "application/x-parquet",
-    ".txt": "text/plain",
-}
 _IDLE_AFTER = timedelta(days=1)
 
 
@@ -47,8 +34,13 @@ def status(words: Words) -> None:
         "scaling": [dict(scaling.target) for scaling in state.scaling],
         "kept": [config.name for config in state.configs],
         "ours": endpoint.tags.get(OWNER_TAG) == endpoint.name,
+        "last hour": figures.last(cloud, settings.name),
+        "notes": list(plan.notes(settings, state, changes=False)),
+        "console": console.link(cloud.partition, cloud.region, f"endpoints/{endpoint.name}"),
     }
-    lines = [f"{key:>10}  {_plain(what)}" for key, what in value.items() if what not in ("", [])]
+    lines = [
+        f"{key:>10}  {_plain(what)}" for key, what in value.items() if what not in ("", [], {})
+    ]
     talk.result(value, "\n".join(lines))
 
 
@@ -76,6 +68,12 @@ def logs(words: Words, lines: int, follow: bool) -> None:
     cloud = connect(settings)
     found = cloudwatch.events(cloud, settings.name, lines)
     if not found:
+        if survey.find_endpoint(cloud, settings.name) is None:
+            raise Failed(
+                f"there is no endpoint {settings.name} in {cloud.region}, and no log of one",
+                "python deploy.py list --all shows what there is; a job's log is in "
+                "/aws/sagemaker/TrainingJobs or /aws/sagemaker/TransformJobs",
+            )
         talk.say(f"{cloudwatch.GROUP.format(name=settings.name)} holds no lines yet")
     if words.machine:
         talk.result([{"time": time, "text": text} for time, text in found])
@@ -142,55 +140,3 @@ def _calls(cloud: Cloud, name: str) -> int | None:
     except DeployError:
         return None
     return int(sum(point["Sum"] for point in found["Datapoints"]))
-
-
-def invoke(
-    words: Words, body: bytes, content_type: str, accept: str, wait: float, target: str = ""
-) -> None:
-    """Call the endpoint, or one of its many models, once and print the answer.
-
-    An asynchronous answer is waited for.
-    """
-    settings = words.settings()
-    if (settings.models is None) == bool(target):
-        raise Usage(
-            "--target-model is for endpoints of many models, and these need it",
-            "python deploy.py list-models",
-        )
-    cloud = connect(settings)
-    asked: dict[str, Any] = {
-        "EndpointName": settings.name,
-        "ContentType": content_type,
-        "Accept": accept,
-        "Body": body,
-    }
-    if target:
-        asked["TargetModel"] = target
-    if settings.mode == "async":
-        asked["InvocationTimeoutSeconds"] = LONGEST_CALL
-        answer = cloud.call("sagemaker-runtime", "invoke_endpoint_async", **asked)
-        words.talk.say(f"accepted: {answer['OutputLocation']}")
-        content = watch.outcome(cloud, answer, words.pace, wait)
-    else:
-        content = cloud.call("sagemaker-runtime", "invoke_endpoint", **asked)["Body"]
-    sys.stdout.buffer.write(content)
-    if content and not content.endswith(b"\n") and sys.stdout.isatty():
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.flush()
-
-
-def payload(source: str | None, data: str | None, content_type: str) -> tuple[bytes, str]:
-    """Return the body and content type of `invoke`: literal data, a file, or stdin for `-`."""
-    if data is not None:
-        return data.encode(), content_type or "text/csv"
-    if source is None or source == "-":
-        return sys.stdin.buffer.read(), content_type or "text/csv"
-    path = Path(source)
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise Usage(f"{path} cannot be read: {error}") from error
-    guess = CONTENT_TYPES.get(path.suffix.lower(), "")
-    if not (content_type or guess):
-        raise Refused(f"the type of {path.name} is not known", "give it with --content-type")
-    return body, content_type or guess

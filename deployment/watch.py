@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deployment import survey
-from deployment.aws import THROTTLED, Answer, Cloud
+from deployment.answers import THROTTLED
+from deployment.aws import Answer, Cloud
 from deployment.console import Progress, Talk
 from deployment.errors import ApiError, Failed, Unreachable
 from deployment.state import TRANSITIONAL, Endpoint
@@ -86,7 +87,8 @@ def _lost(error: Unreachable | ApiError, since: float, passed: float, progress: 
 def _line(wait: Wait, seen: Endpoint | None) -> str:
     if seen is None:
         return f"{wait.endpoint}: no such endpoint"
-    return f"{wait.endpoint}: {seen.status}"
+    stage = f", {seen.stage}" if seen.stage else ""
+    return f"{wait.endpoint}: {seen.status}{stage}"
 
 
 def _ended(wait: Wait, seen: Endpoint | None, certain: bool) -> bool:

@@ -44,6 +44,7 @@ FAULTS: list[dict[str, Any]] = []
 CALLS: list[str] = []
 # The calls of JSON protocols that change something, with their arguments.
 SENT: list[tuple[str, Any]] = []
+HEADERS: dict[str, str] = {}  # of the last invocation
 BLOBS: dict[str, bytes] = {}
 LOCK = threading.Lock()
 
@@ -58,6 +59,7 @@ def reset() -> None:
         async_fails=False,
         prices=["0.115"],
         quota=4.0,
+        telemetry="Stopped",
     )
     FAULTS.clear()
     CALLS.clear()
@@ -170,9 +172,20 @@ def create_endpoint_config(self: Any) -> Any:
     if name in self.sagemaker_backend.endpoint_configs:
         raise ValidationError(message="Cannot create already existing endpoint configuration")
     answer = _create_config(self)
+    self.sagemaker_backend.endpoint_configs[name].metrics_config = self._get_param("MetricsConfig")
     shadow = self._get_param("ShadowProductionVariants")
     if shadow:
         self.sagemaker_backend.endpoint_configs[name].shadow_production_variants = shadow
+    return answer
+
+
+_create_model = SageMakerResponse.create_model
+
+
+def create_model(self: Any) -> Any:
+    answer = _create_model(self)
+    made = self.sagemaker_backend._models[self._get_param("ModelName")]
+    made.enable_network_isolation = self._get_param("EnableNetworkIsolation", False)
     return answer
 
 
@@ -335,7 +348,7 @@ def extend() -> None:
         (backend, create_endpoint), (backend, describe_endpoint), (backend, delete_endpoint),
         (backend, create_transform_job), (backend, describe_transform_job),
         (backend, create_training_job), (backend, describe_training_job),
-        (responses, stop_training_job),
+        (responses, stop_training_job), (responses, create_model),
         (responses, update_endpoint), (responses, create_endpoint_config),
         (models.FakeEndpointConfig, validate_instance_type),
         (SageMakerRuntimeBackend, invoke_endpoint),
@@ -377,6 +390,10 @@ def steered(inner: Callable[..., Any]) -> Callable[..., Any]:
         operation = operation_of(environ, body)
         with LOCK:
             CALLS.append(operation)
+            if operation == "InvokeEndpoint":
+                HEADERS.clear()
+                HEADERS.update({key[5:].replace("_", "-").title(): value for key, value
+                                in environ.items() if key.startswith("HTTP_X_AMZN_")})  # fmt: skip
             if "HTTP_X_AMZ_TARGET" in environ and operation.startswith(CHANGING):
                 SENT.append((operation, json.loads(body)))
             fault = next((f for f in FAULTS if f["operation"] in (operation, "*")), None)
@@ -417,7 +434,11 @@ def quotas() -> dict[str, Any]:
 
 
 # Services that moto has not, or not for SageMaker.
-ANSWERS = {"GetProducts": products, "ListServiceQuotas": quotas}
+ANSWERS = {
+    "GetProducts": products,
+    "ListServiceQuotas": quotas,
+    "POST /GetTelemetryEnrichmentStatus": lambda: {"Status": NEXT["telemetry"]},
+}
 
 
 def _fail(environ: dict[str, Any], start: Callable[..., Any], fault: dict[str, Any]) -> list[bytes]:
@@ -425,7 +446,7 @@ def _fail(environ: dict[str, Any], start: Callable[..., Any], fault: dict[str, A
     environ["wsgi.input"].read(length) if not fault.get("after") else None
     code, text = fault["code"], fault.get("message", "")
     status = f"{fault.get('status', 400)} Fault"
-    if environ.get("HTTP_X_AMZ_TARGET") or environ["PATH_INFO"].endswith("/invocations"):
+    if environ.get("HTTP_X_AMZ_TARGET") or environ["PATH_INFO"].endswith("invocations"):
         body = json.dumps({"__type": code, "message": text, "Message": text,
                            **fault.get("extra", {})}).encode()  # fmt: skip
         start(status, [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-errortype", code)])
@@ -448,6 +469,8 @@ def _steer(
         FAULTS.append({"times": 1, **json.loads(body)})
     elif path == "calls":
         answer = json.dumps(CALLS).encode()
+    elif path == "headers":
+        answer = json.dumps(HEADERS).encode()
     elif path == "sent":
         answer = json.dumps(SENT).encode()
     elif path.startswith("blob/") and method == "PUT":

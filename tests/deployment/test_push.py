@@ -11,12 +11,13 @@ import sys
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployment import registry
 from deployment.errors import Refused
-from tests.deployment.conftest import DOCKER, OCI, REGION, ROOT, Moto
+from tests.deployment.conftest import DOCKER, OCI, REGION, ROOT, Moto, make_image
 
 TINY = "FROM scratch\nCOPY container /container\nLABEL skserve.scikit-learn=1.9\n"
 
@@ -231,6 +232,25 @@ def test_the_repository_is_made_once_scanned_and_immutable(
     kept = ecr.get_lifecycle_policy(repositoryName="team/skserve")["lifecyclePolicyText"]
     assert json.loads(kept)["rules"][0]["selection"]["countNumber"] == 5
     assert registry.password(cloud, "")
+
+
+def test_one_process_opens_ecr_and_says_what_it_holds(moto: Moto) -> None:
+    uri = make_image(moto, "held")
+    words = [sys.executable, "-m", "deployment.registry", "open", "skserve"]
+    given: dict[str, Any] = {"cwd": ROOT, "env": moto.environ, "capture_output": True, "text": True}
+
+    held = subprocess.run([*words, "held"], **given, check=False)
+    assert held.returncode == 0, held.stderr
+    missing = subprocess.run([*words, "missing"], **given, check=False)
+
+    host, digest = held.stdout.splitlines()
+    assert host == uri.split("/")[0]
+    assert digest.startswith("sha256:")
+    assert "docker login" not in held.stderr
+    # Nothing is held under this tag, so Docker is logged in, and here no such host answers.
+    assert missing.returncode == 1
+    assert "+ docker login --username AWS" in missing.stderr
+    assert "Traceback" not in missing.stderr
 
 
 def test_nothing_listens_is_a_sentence() -> None:

@@ -12,7 +12,8 @@ import pytest
 import deploy
 from deployment import combinations
 from deployment.errors import Refused, Usage
-from deployment.settings import Settings, Table, line_of, load
+from deployment.settings import Settings, line_of, load
+from deployment.tables import Table
 from tests.deployment.conftest import ROOT
 
 LEAST = 'name = "wine"\n'
@@ -91,7 +92,14 @@ REFUSED = (
     "[scaling]\nmin = 0\nmax = 3\ntarget = 70",
     '[scaling]\nmax = 3\ntarget = 70\nmetric = "backlog"',
     '[instance]\ntype = "ml.m5d.large"\nvolume_gb = 10',
+    '[instance]\ntype = "ml.m5d.large"\n[kms]\nvolume = "k"',
+    '[shadow]\nmodel = "x"\ntype = "ml.g5.xlarge"\n[kms]\nvolume = "k"',
     '[instance]\ntype = "ml.t3.medium"',
+    '[serverless]\n[variants.b]\nmodel = "x"\nweight = 1',
+    '[shadow]\nmodel = "x"\n[variants.b]\nmodel = "x"\nweight = 1',
+    '[models]\n[variants.b]\nmodel = "x"\nweight = 1',
+    '[variants.b]\nmodel = "x"\nweight = 1\n[update]\npolicy = "rolling"',
+    '[variants.AllTraffic]\nmodel = "x"\nweight = 1',
     '[instance]\ncount = 2\n[shadow]\nmodel = "x"\n[update]\npolicy = "rolling"',
     '[update]\npolicy = "canary"',
     '[instance]\ncount = 2\n[update]\npolicy = "canary"\npercent = 60',
@@ -166,6 +174,8 @@ def test_the_example_shows_every_key_there_is() -> None:
     content = tomllib.loads("\n".join(lines))
     for table, known in tables(Settings):
         shown = content if not table else content[table]
+        if table == "variants":  # tables by name, all alike
+            shown = next(iter(shown.values()))
         missing = known - set(shown) - NOT_SHOWN.get(table, set())
         assert not missing, f"[{table}] does not show {sorted(missing)}"
     load(None, {key: value for key, value in content.items() if key != "image"})
@@ -178,6 +188,7 @@ NOT_SHOWN = {
     "scaling": {"metric", "scale_in_seconds", "scale_out_seconds"},
     "update": {"termination_seconds", "max_seconds", "auto_rollback"},
     "shadow": {"code", "choose", "image", "type", "count"},
+    "variants": {"code", "choose", "image", "type", "count"},
     "capture": {"what"},
 }
 

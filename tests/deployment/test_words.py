@@ -184,7 +184,9 @@ def test_the_role_is_printed_and_made(moto: Moto, shell: Shell, folder: Path) ->
     again = shell("role", "--create")
 
     assert made.out == again.out == f"{ROLE}\n"
-    policy = moto.client("iam").get_role_policy(RoleName="skserve", PolicyName="skserve-endpoint")
+    policy = moto.client("iam").get_role_policy(
+        RoleName="skserve", PolicyName="skserve-endpoint-wine"
+    )
     assert policy["PolicyDocument"] == printed["permissions"]
     assert "in service" in shell.change().out
 

@@ -1,0 +1,131 @@
+"""The settings' names resolved into a `Target`: models packed, images pinned, ARNs found.
+
+Only reads. What is missing and needed is a `Refused`; with no cloud (no credentials) placeholders
+stand for what only AWS knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from deployment import package
+from deployment.aws import Cloud
+from deployment.combinations import isolated
+from deployment.errors import Refused, Unauthorised
+from deployment.image import in_ecr
+from deployment.image_uri import ecr_parts
+from deployment.settings import Settings
+from deployment.state import Source, Target
+
+_NOBODY = "000000000000"  # the account of a plan made without credentials
+
+
+def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
+    """Resolve names and pack the models, into files of `workspace`."""
+    _needed(settings)
+    account = cloud.account if cloud else _NOBODY
+    region = cloud.region if cloud else settings.region or "REGION"
+    bucket = settings.bucket_in(region, account)
+    if settings.models is not None:
+        where = models_prefix(settings, bucket)
+        source = Source(where, "many", where)
+    else:
+        source = _source(cloud, settings, bucket, settings.model, settings.code, settings.choose,
+                         workspace / "model.tar.gz")  # fmt: skip
+    shadow, shadow_image = None, ""
+    if settings.shadow is not None:
+        shadow = _source(cloud, settings, bucket, settings.shadow.model, settings.shadow.code,
+                         settings.shadow.choose, workspace / "shadow.tar.gz")  # fmt: skip
+        shadow_image = by_digest(cloud, settings.shadow.image or settings.image)
+    others = tuple(
+        (by_digest(cloud, one.image or settings.image),
+         _source(cloud, settings, bucket, one.model, one.code, one.choose,
+                 workspace / f"variant-{name}.tar.gz"))
+        for name, one in settings.variants.items()
+    )  # fmt: skip
+    sources = [source, shadow, *(one for _, one in others)]
+    needs = "; ".join(s.package.needs_network for s in sources
+                      if s and s.package and s.package.needs_network)  # fmt: skip
+    return Target(
+        settings=settings,
+        account=account if cloud else "",
+        region=region,
+        role=role_arn(cloud, settings.role),
+        bucket=bucket,
+        image=by_digest(cloud, settings.image),
+        source=source,
+        isolated=isolated(settings, needs),
+        shadow_image=shadow_image,
+        shadow_source=shadow,
+        others=others,
+    )
+
+
+def _needed(settings: Settings) -> None:
+    needed = ("image", "role") if settings.models is not None else ("model", "image", "role")
+    for key in needed:
+        if not getattr(settings, key):
+            hint = {"role": "make one: python deploy.py role --create"}.get(key, "")
+            raise Refused(f"no {key} is given", hint or f"set {key} in endpoint.toml, or --{key}")
+
+
+def models_prefix(settings: Settings, bucket: str) -> str:
+    """Return where the archives of many models lie."""
+    assert settings.models is not None
+    return settings.models.prefix or f"s3://{bucket}/{settings.home}/models/"
+
+
+def _source(
+    cloud: Cloud | None, settings: Settings, bucket: str, model: str, code: str | None,
+    choose: str, archive: Path,
+) -> Source:  # fmt: skip
+    if model.startswith("s3://"):
+        return _in_s3(cloud, model)
+    folder = settings.folder
+    packed = package.pack(folder / model, archive, folder / code if code else None, choose)
+    uri = f"s3://{bucket}/{settings.home}/{packed.digest[:32]}/model.tar.gz"
+    return Source(uri, "archive", packed.digest, packed)
+
+
+def _in_s3(cloud: Cloud | None, uri: str) -> Source:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if uri.endswith("/"):
+        below = {"Bucket": bucket, "Prefix": key}
+        found = cloud.pages("s3", "list_objects_v2", "Contents", **below) if cloud else ()
+        objects = sorted(f"{one['Key']} {one['ETag']}" for one in found)
+        if cloud and not objects:
+            raise Refused(f"there is nothing below {uri}")
+        identity = hashlib.sha256("\n".join(objects).encode()).hexdigest()
+        return Source(uri, "prefix", identity)
+    head = cloud.find("s3", "head_object", Bucket=bucket, Key=key) if cloud else {}
+    if head is None:
+        raise Refused(f"there is no {uri}")
+    return Source(uri, "archive" if uri.endswith(".tar.gz") else "object", head.get("ETag", ""))
+
+
+def by_digest(cloud: Cloud | None, uri: str) -> str:
+    """Pin an image in ECR to its digest, so that a tag pushed again changes nothing that serves."""
+    parts = ecr_parts(uri)
+    if cloud is None or parts is None or parts["digest"]:
+        return uri
+    host = uri.split("/", 1)[0]
+    return f"{host}/{parts['repository']}@{in_ecr(cloud, uri).digest}"
+
+
+def role_arn(cloud: Cloud | None, role: str) -> str:
+    """Return the ARN of a role given by name or ARN."""
+    if role.startswith("arn:"):
+        return role
+    if cloud is None:
+        return f"arn:aws:iam::{_NOBODY}:role/{role}"
+    try:
+        found = cloud.find("iam", "get_role", RoleName=role.rsplit("/", 1)[-1])
+    except Unauthorised as error:
+        if "AccessDenied" not in error.code:
+            raise
+        # Without iam:GetRole the name is all there is; preflight says that it was not checked.
+        return f"arn:{cloud.partition}:iam::{cloud.account}:role/{role}"
+    if found is None:
+        raise Refused(f"there is no role {role}", "make it: python deploy.py role --create")
+    return str(found["Role"]["Arn"])
