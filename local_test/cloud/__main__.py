@@ -40,6 +40,9 @@ def main() -> int:
     # botocore in this process must not be led to a cloud by the variables of its user.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
+    # Nor is the engine behind the port that an earlier cloud here told this shell to use.
+    if os.environ.get("DOCKER_HOST") == f"tcp://127.0.0.1:{options.docker_port}":
+        del os.environ["DOCKER_HOST"]
     # Imported late: it takes a second, and --help should not.
     from .cloud import Cloud
     from .engine import Engine, EngineError

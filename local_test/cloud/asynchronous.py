@@ -84,6 +84,10 @@ class Queues:
         with self._lock:
             return len(self._waiting.get(name, ())) + self._running.get(name, 0)
 
+    def known(self, name: str) -> bool:
+        """Say whether the endpoint was ever called asynchronously."""
+        return name in self._waiting
+
     def forget(self, name: str) -> None:
         """Drop what waits for an endpoint that is gone."""
         with self._lock:

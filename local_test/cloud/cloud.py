@@ -20,7 +20,7 @@ from .capture import capture
 from .catalogue import Catalogue
 from .deployment import Deployer
 from .docker_front import DockerFront
-from .endpoints import LISTINGS, Endpoints
+from .endpoints import Endpoints
 from .engine import Engine
 from .errors import ApiError
 from .faults import Faults
@@ -28,13 +28,17 @@ from .fleet import Variant
 from .images import Images, real_digests
 from .instance import Instance
 from .launcher import Launcher
+from .listings import LISTINGS
 from .metrics import Metrics
 from .multi_model import Models
 from .runtime import Runtime
+from .scaling import Scaler
 from .server import Front, Handler, Operation
 from .services import Services
 from .speed import Speed
 from .store import Store
+from .training import TrainingJobs
+from .transform import TransformJobs
 from .web import Answer, Web
 
 _LOOK = 0.2  # seconds between two looks for containers that have ended
@@ -46,7 +50,7 @@ class Cloud:
     """Everything that one process serves."""
 
     def __init__(self, folder: Path, region: str, speed: Speed, engine: Engine | None) -> None:
-        self.engine = engine
+        self.engine, self._speed = engine, speed
         self.store = Store(folder)
         self.services = Services(region)
         self.faults = Faults()
@@ -61,6 +65,9 @@ class Cloud:
         self.endpoints = Endpoints(
             self.store, self.catalogue, self.images, self.services, self.deployer
         )
+        shared = (self.store, self.services, self.catalogue, self.images, artifacts, self.launcher,
+                  engine, folder)  # fmt: skip
+        self.jobs = (TransformJobs(*shared), TrainingJobs(*shared))
         models = Models(artifacts, self.launcher)
         self.runtime = Runtime(
             self.endpoints.find, self.metrics, models, self.services, self._capture
@@ -83,7 +90,9 @@ class Cloud:
         lists: dict[str, Operation] = {
             name: self._lister(*listing) for name, listing in LISTINGS.items()
         }
-        return lists | self.catalogue.operations() | self.endpoints.operations()
+        known = [self.catalogue.operations(), self.endpoints.operations()]
+        known += [jobs.operations() for jobs in self.jobs]
+        return lists | {name: made for part in known for name, made in part.items()}
 
     def _lister(self, key: str, listing: Any) -> Operation:
         def page(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,9 +142,11 @@ class Cloud:
         self._resume()
         self.store.start()
         self.launcher.ended = self._look
+        scaler = Scaler(self.services, self.metrics, self.queues, self.deployer, self._speed)
         for work in (
             lambda: self.metrics.run(self._ended),
             lambda: self.queues.run(self._ended, self.endpoints.all),
+            lambda: scaler.run(self._ended, self.endpoints.find, self.endpoints.all),
             self._watch,
         ):
             self._thread(work, "cloud")
@@ -162,6 +173,8 @@ class Cloud:
             return found
 
         self.endpoints.resume(adopt)
+        for jobs in self.jobs:
+            jobs.resume()
         for container in left:
             if container.id not in taken:
                 container.remove()

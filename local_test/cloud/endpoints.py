@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .catalogue import Catalogue, Given, Listing
+from .catalogue import Catalogue, Given
 from .deployment import Deployer, Policy
 from .endpoint import IN_PROGRESS, Endpoint
 from .errors import invalid
@@ -218,19 +218,3 @@ def _retain(old: Fleet, new: Fleet, excluded: set[str]) -> None:
             variant.desired = earlier.desired
         if earlier is not None and "DesiredWeight" not in excluded:
             variant.weight = earlier.weight
-
-
-LISTINGS = {
-    "ListModels": ("Models", Listing("models", "Model", ("ModelName", "ModelArn", "CreationTime"))),
-    "ListEndpointConfigs": (
-        "EndpointConfigs",
-        Listing("configs", "EndpointConfig",
-                ("EndpointConfigName", "EndpointConfigArn", "CreationTime")),
-    ),
-    "ListEndpoints": (
-        "Endpoints",
-        Listing("endpoints", "Endpoint",
-                ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime",
-                 "EndpointStatus")),
-    ),
-}  # fmt: skip

@@ -50,6 +50,7 @@ class Spec:
     isolated: bool = False
     read_only: bool = True
     entrypoint: tuple[str, ...] = ()
+    hostname: str = ""  # its name among the containers of its network
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,7 @@ class Engine:
         return container
 
     def _description(self, spec: Spec) -> dict[str, Any]:
-        host = {
-            "NetworkMode": self.network(spec.isolated),
+        host: dict[str, Any] = {
             "ReadonlyRootfs": spec.read_only,
             "Tmpfs": {"/tmp": ""} if spec.read_only else {},
             "Binds": [
@@ -151,7 +151,9 @@ class Engine:
             "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
             "Memory": (spec.memory_mb or 0) << 20,
         }
-        return {
+        network = self.network(spec.isolated)
+        host["NetworkMode"] = network
+        described: dict[str, Any] = {
             "Image": spec.image,
             "Cmd": list(spec.words),
             "Env": [f"{key}={value}" for key, value in spec.environment.items()],
@@ -159,7 +161,14 @@ class Engine:
             "Labels": {**spec.labels, LABEL: self.identity},
             "ExposedPorts": {"8080/tcp": {}},
             "HostConfig": host,
-        } | ({"Entrypoint": list(spec.entrypoint)} if spec.entrypoint else {})
+        }
+        if spec.entrypoint:
+            described["Entrypoint"] = list(spec.entrypoint)
+        if spec.hostname:
+            aliases = {network: {"Aliases": [spec.hostname]}}
+            described |= {"Hostname": spec.hostname,
+                          "NetworkingConfig": {"EndpointsConfig": aliases}}  # fmt: skip
+        return described
 
     def network(self, isolated: bool) -> str:
         """Return the network for containers, made at its first use.
@@ -226,6 +235,12 @@ class Container:
             self.engine.open(
                 "POST", f"/containers/{self.id}/stop", t=seconds, timeout=seconds + 60
             ).read()
+
+    def wait(self) -> Ended:
+        """Wait until it ends, and say how."""
+        with suppress(EngineError, OSError, http.client.HTTPException):
+            self.engine.open("POST", f"/containers/{self.id}/wait", timeout=None).read()
+        return self.ended() or Ended(137, False)
 
     def kill(self) -> None:
         """End it at once, as a fault does."""

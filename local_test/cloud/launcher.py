@@ -53,6 +53,11 @@ class Launcher:
         self._folder, self._url = folder, url
         self.ended: Callable[[], None] = lambda: None  # called when a container has ended
 
+    @property
+    def startup_seconds(self) -> float:
+        """How long a container may take to its first good ping."""
+        return self._speed.startup(_STARTUP_SECONDS)
+
     def launch(self, variant: Variant) -> Instance:
         """Start an instance and return it once it is healthy. Raises `StartError`."""
         self._faults.before_start(variant.endpoint)
