@@ -84,9 +84,9 @@ class Queues:
         with self._lock:
             return len(self._waiting.get(name, ())) + self._running.get(name, 0)
 
-    def known(self, name: str) -> bool:
-        """Say whether the endpoint was ever called asynchronously."""
-        return name in self._waiting
+    def serves(self, endpoint: Endpoint) -> bool:
+        """Say whether the endpoint is asynchronous."""
+        return bool(self._config(endpoint))
 
     def forget(self, name: str) -> None:
         """Drop what waits for an endpoint that is gone."""

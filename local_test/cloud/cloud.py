@@ -72,7 +72,11 @@ class Cloud:
         self.runtime = Runtime(
             self.endpoints.find, self.metrics, models, self.services, self._capture
         )
-        self.queues = Queues(self.runtime, self.services, self.endpoints.config)
+        self.queues = Queues(
+            self.runtime,
+            self.services,
+            lambda one: self.endpoints.config(one).get("AsyncInferenceConfig", {}),
+        )
         self.endpoints.gone = self.queues.forget
         self.faults.kill = self.endpoints.kill
         web = Web(self.runtime, self.queues, self.endpoints.config)

@@ -50,15 +50,15 @@ class Scaler:
                 self._count_backlog(endpoint)
             for target in self._services.targets():
                 _, name, _, variant_name = target.resource_id.split("/")
-                endpoint = find(name)
-                if endpoint is not None and endpoint.status == "InService":
-                    self._look(endpoint, variant_name, target)
+                scaled = find(name)
+                if scaled is not None and scaled.status == "InService":
+                    self._look(scaled, variant_name, target)
 
     def _count_backlog(self, endpoint: Endpoint) -> None:
         """Publish the backlog of an asynchronous endpoint, which alarms and policies read."""
-        backlog = self._queues.backlog(endpoint.name)
-        if not self._queues.known(endpoint.name):
+        if not self._queues.serves(endpoint):
             return
+        backlog = self._queues.backlog(endpoint.name)
         instances = sum(len(variant.serving) for variant in endpoint.variants)
         self._metrics.count(
             {
@@ -73,18 +73,19 @@ class Scaler:
         variant = next((one for one in endpoint.variants if one.name == variant_name), None)
         if variant is None or target.scalable_dimension != _COUNT:
             return
-        wanted = [variant.desired]
-        for policy in self._services.policies(target.resource_id, target.scalable_dimension):
-            wanted.append(self._wanted(endpoint, variant, policy, target.resource_id))
+        policies = self._services.policies(target.resource_id, target.scalable_dimension)
+        asked = [self._wanted(endpoint, variant, one, target.resource_id) for one in policies]
         low, high = int(target.min_capacity or 0), int(target.max_capacity or 0)
         # Several policies: the one that wants most decides.
-        chosen = max(wanted[1:], default=variant.desired)
+        chosen = max((one for one in asked if one is not None), default=variant.desired)
         count = min(max(chosen, low), high)
         if count != variant.desired:
             self._changed[target.resource_id, count > variant.desired] = time.monotonic()
             self._deployer.rescale(endpoint, {variant_name: {"DesiredInstanceCount": count}})
 
-    def _wanted(self, endpoint: Endpoint, variant: Variant, policy: Any, resource: str) -> int:
+    def _wanted(
+        self, endpoint: Endpoint, variant: Variant, policy: Any, resource: str
+    ) -> int | None:
         steps = policy.step_scaling_policy_configuration
         if steps is not None:
             return self._by_steps(variant, policy, steps, resource)
@@ -92,10 +93,7 @@ class Scaler:
         custom = given.get("CustomizedMetricSpecification", {})
         name = given.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
         measured = self._measured.get(name or custom.get("MetricName", ""))
-        if measured is not None:
-            value = measured(endpoint, variant)
-        else:
-            value = self._custom(custom)
+        value = measured(endpoint, variant) if measured is not None else self._custom(custom)
         wanted = math.ceil(variant.desired * value / float(given["TargetValue"]) - 1e-9)
         if not variant.desired:
             return 0  # nothing times anything: a step policy brings it back from zero
@@ -105,7 +103,7 @@ class Scaler:
         pause = float(given.get("ScaleOutCooldown" if out else "ScaleInCooldown", _COOLDOWN))
         return wanted if self._may(resource, pause) else variant.desired
 
-    def _by_steps(self, variant: Variant, policy: Any, steps: Any, resource: str) -> int:
+    def _by_steps(self, variant: Variant, policy: Any, steps: Any, resource: str) -> int | None:
         """Apply a step policy where an alarm that names it is in ALARM."""
         alarms = [
             alarm
@@ -113,7 +111,7 @@ class Scaler:
             if policy.policy_arn in alarm.alarm_actions and alarm.state_value == "ALARM"
         ]
         if not alarms or not self._may(resource, float(steps.get("Cooldown", _COOLDOWN))):
-            return variant.desired
+            return None
         step = steps["StepAdjustments"][0]["ScalingAdjustment"]
         exact = steps["AdjustmentType"] == "ExactCapacity"
         return int(step if exact else variant.desired + step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -30,6 +31,7 @@ MOTO_SERVICES = frozenset(
     ("s3", "iam", "sts", "ecr", "logs", "monitoring", "cloudwatch", "sns", "sqs", "kms", "ec2",
      "application-autoscaling", "tagging", "resource-groups-tagging-api")
 )  # fmt: skip
+_log = logging.getLogger(__name__)
 _READS = ("Describe", "List", "Get", "Head", "BatchGet", "Search")
 _BODY_LIMIT = 1 << 20  # bytes of a body that is read to know its operation
 
@@ -64,6 +66,10 @@ class Front:
             # What a refused call still sends is read, or its connection could not be used again.
             environ["wsgi.input"].read()
             return _sent(failed(error), start)
+        except Exception as error:  # a defect of this cloud; it says so, and goes on
+            _log.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            sentence = f"the local cloud failed: {error!r}; its own output has the traceback"
+            return _sent(failed(ApiError("InternalFailure", sentence, 500)), start)
 
     def _answered(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
