@@ -98,17 +98,18 @@ class Deployer:
         """Go over to a new fleet, or back."""
         endpoint.record["Update"] = {"StartTime": time.time()}
         endpoint.set("Updating")
-        old = endpoint.fleets[-1]
+        old = _Old(endpoint.fleets)
         endpoint.fleets = [*endpoint.fleets, new]
         _thread(endpoint, lambda: self._update(endpoint, old, new, policy))
 
-    def _update(self, endpoint: Endpoint, old: Fleet, new: Fleet, policy: Policy) -> None:
+    def _update(self, endpoint: Endpoint, old: _Old, new: Fleet, policy: Policy) -> None:
         try:
             for share in policy.shares:
                 new.fill(self._launch, share if policy.rolling else 1.0)
                 _shift(endpoint, old, new, share)
                 if policy.rolling:
-                    old.shrink(1.0 - share)
+                    for fleet in old.fleets:
+                        fleet.shrink(1.0 - share)
                 self._bake(endpoint, policy, policy.wait)
             self._bake(endpoint, policy, policy.termination)
         except (StartError, _AlarmError) as error:
@@ -118,18 +119,20 @@ class Deployer:
         endpoint.record.pop("Update", None)
         endpoint.keep()
         endpoint.set("InService", EndpointConfigName=new.config)
-        self._discard(endpoint, old)
+        for fleet in old.fleets:
+            self._discard(endpoint, fleet)
 
-    def _roll_back(self, endpoint: Endpoint, old: Fleet, new: Fleet, reason: str) -> None:
+    def _roll_back(self, endpoint: Endpoint, old: _Old, new: Fleet, reason: str) -> None:
         endpoint.set("RollingBack", reason)
         try:
-            old.fill(self._launch)  # a rolling update has stopped some of them
+            for fleet in old.fleets:
+                fleet.fill(self._launch)  # a rolling update has stopped some of them
         except StartError as error:
             failed = f"{reason} The rollback failed, too: {error}"
             endpoint.set("UpdateRollbackFailed", failed)
             return
         _shift(endpoint, old, new, 0.0)
-        endpoint.fleets = [old]
+        endpoint.fleets = old.fleets
         self._discard(endpoint, new)
         endpoint.record.pop("Update", None)
         endpoint.keep()
@@ -168,6 +171,12 @@ class Deployer:
         fleet.shrink(1.0)
         endpoint.keep()
         endpoint.set("InService", reason)
+
+    def sleep(self, variant: Variant) -> None:
+        """Stop a serverless variant's containers until the next call."""
+        variant.desired = 0
+        gone, variant.instances = variant.instances, []
+        threading.Thread(target=stop, args=(gone,), daemon=True).start()
 
     def delete(self, endpoint: Endpoint, gone: Callable[[], None]) -> None:
         """Take an endpoint away with all that it runs."""
@@ -224,9 +233,19 @@ def _settled(endpoint: Endpoint) -> Iterator[Variant]:
         yield from endpoint.fleets[-1].all
 
 
-def _shift(endpoint: Endpoint, old: Fleet, new: Fleet, share: float) -> None:
+class _Old:
+    """What served before an update: one fleet, or two after a rollback that failed."""
+
+    def __init__(self, fleets: list[Fleet]) -> None:
+        self.fleets = list(fleets)
+        self.shares = [fleet.share for fleet in fleets]
+
+
+def _shift(endpoint: Endpoint, old: _Old, new: Fleet, share: float) -> None:
     with endpoint.condition:
-        old.share, new.share = 1.0 - share, share
+        new.share = share
+        for fleet, before in zip(old.fleets, old.shares, strict=True):
+            fleet.share = before * (1.0 - share)
         endpoint.condition.notify_all()
 
 

@@ -74,6 +74,7 @@ class Endpoint:
                 if self.ended or not self.condition.wait(deadline - time.monotonic()):
                     raise LookupError(variant.name)
             instance.outstanding += 1
+            instance.called = time.monotonic()
         try:
             yield variant, instance
         finally:

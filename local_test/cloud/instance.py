@@ -38,6 +38,7 @@ class Instance:
         self.name, self.container = name, container
         self.outstanding = 0
         self.alive = True
+        self.called = time.monotonic()  # when a call was handed to it last
         self.missed = 0  # pings in a row without a 200
         self.loaded: dict[str, float] = {}  # of many models: name, and when it was called last
         self.lock = threading.Lock()

@@ -172,6 +172,8 @@ class Sent:
                 self._instance.alive = self._instance.alive and error.sent
                 self._close(error.sent)
                 if error.sent:
+                    # The next call must not go where this one broke, if nothing answers there.
+                    self._instance.alive = self._instance.alive and self._instance.ping()
                     raise self._failed(0, _BROKEN) from error
             except TimeoutError as error:
                 self._close()

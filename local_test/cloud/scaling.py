@@ -24,6 +24,7 @@ _LOOK = 0.5
 _MINUTE = 60.0
 _SHORTEST = 2.0  # seconds of a sped up minute
 _COOLDOWN = 300.0
+_IDLE = 900.0  # seconds after which a serverless variant sleeps; AWS does not say
 _COUNT = "sagemaker:variant:DesiredInstanceCount"
 
 
@@ -48,11 +49,23 @@ class Scaler:
         while not ended.wait(_LOOK):
             for endpoint in endpoints():
                 self._count_backlog(endpoint)
+                self._let_sleep(endpoint)
             for target in self._services.targets():
                 _, name, _, variant_name = target.resource_id.split("/")
                 scaled = find(name)
                 if scaled is not None and scaled.status == "InService":
                     self._look(scaled, variant_name, target)
+
+    def _let_sleep(self, endpoint: Endpoint) -> None:
+        """Stop the container of a serverless variant that nothing has called for a while."""
+        for variant in endpoint.variants if endpoint.status == "InService" else ():
+            provisioned = (variant.serverless or {}).get("ProvisionedConcurrency")
+            if variant.serverless is None or provisioned or not variant.desired:
+                continue
+            idle = max(_SHORTEST, self._speed.seconds(_IDLE))
+            if all(time.monotonic() - one.called > idle and not one.outstanding
+                   for one in variant.instances):  # fmt: skip
+                self._deployer.sleep(variant)
 
     def _count_backlog(self, endpoint: Endpoint) -> None:
         """Publish the backlog of an asynchronous endpoint, which alarms and policies read."""
