@@ -63,8 +63,9 @@ class Scaler:
             if variant.serverless is None or provisioned or not variant.desired:
                 continue
             idle = max(_SHORTEST, self._speed.seconds(_IDLE))
-            if all(time.monotonic() - one.called > idle and not one.outstanding
-                   for one in variant.instances):  # fmt: skip
+            awake = [one for one in variant.instances
+                     if one.outstanding or time.monotonic() - one.called <= idle]  # fmt: skip
+            if variant.instances and not awake:
                 self._deployer.sleep(variant)
 
     def _count_backlog(self, endpoint: Endpoint) -> None:
