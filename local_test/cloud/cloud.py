@@ -27,6 +27,7 @@ from .faults import Faults
 from .fleet import Variant
 from .images import Images, real_digests
 from .instance import Instance
+from .jobs import Jobs
 from .launcher import Launcher
 from .listings import LISTINGS
 from .metrics import Metrics
@@ -49,6 +50,8 @@ _MISSED = 3  # pings in a row without a 200, after which an instance is replaced
 class Cloud:
     """Everything that one process serves."""
 
+    job_kinds: tuple[type[Jobs], ...] = (TransformJobs, TrainingJobs)
+
     def __init__(self, folder: Path, region: str, speed: Speed, engine: Engine | None) -> None:
         self.engine, self._speed = engine, speed
         self.store = Store(folder)
@@ -60,14 +63,14 @@ class Cloud:
         self.launcher = Launcher(
             engine, self.services, artifacts, self.images, self.faults, speed, folder, self._inside
         )
-        self.deployer = Deployer(self.launcher.launch, self.services, speed)
+        self.deployer = Deployer(self.launch, self.services, speed)
         self.catalogue = Catalogue(self.store, self.services, self.images)
         self.endpoints = Endpoints(
             self.store, self.catalogue, self.images, self.services, self.deployer
         )
         shared = (self.store, self.services, self.catalogue, self.images, artifacts, self.launcher,
                   engine, folder)  # fmt: skip
-        self.jobs = (TransformJobs(*shared), TrainingJobs(*shared))
+        self.jobs = tuple(kind(*shared) for kind in self.job_kinds)
         models = Models(artifacts, self.launcher)
         self.runtime = Runtime(
             self.endpoints.find, self.metrics, models, self.services, self._capture
@@ -89,6 +92,10 @@ class Cloud:
         self._inside_url = ""
         real_digests()
         ECRResponse.get_download_url_for_layer = _download_url  # type: ignore[method-assign,assignment]
+
+    def launch(self, variant: Variant) -> Instance:
+        """Start an instance of a variant. Raises `StartError`."""
+        return self.launcher.launch(variant)
 
     def _operations(self) -> dict[str, Operation]:
         lists: dict[str, Operation] = {

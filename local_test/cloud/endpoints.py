@@ -110,11 +110,9 @@ class Endpoints:
         with self._store.lock:
             endpoint = self._changeable(given["EndpointName"])
             config = given["EndpointConfigName"]
-            if config == endpoint.record["EndpointConfigName"] and endpoint.status == "InService":
-                raise invalid(f'Endpoint "{endpoint.name}" uses the config "{config}" already.')
             new = self.fleet(endpoint.name, config)
             old = endpoint.fleets[-1]
-            self._check_change(endpoint, old, new)
+            self.check_change(endpoint, old, new)
             if given.get("RetainAllVariantProperties"):
                 excluding = given.get("ExcludeRetainedVariantProperties", ())
                 excluded = {one["VariantPropertyType"] for one in excluding}
@@ -131,8 +129,10 @@ class Endpoints:
             self._deployer.update(endpoint, new, policy)
         return {"EndpointArn": endpoint.record["EndpointArn"]}
 
-    def _check_change(self, endpoint: Endpoint, old: Fleet, new: Fleet) -> None:
+    def check_change(self, endpoint: Endpoint, old: Fleet, new: Fleet) -> None:
         """Refuse the changes that SageMaker refuses."""
+        if new.config == endpoint.record["EndpointConfigName"] and endpoint.status == "InService":
+            raise invalid(f'Endpoint "{endpoint.name}" uses the config "{new.config}" already.')
         before = {one.name: one for one in old.variants}
         scaled = {target.resource_id for target in self._services.targets()}
         for variant in new.variants:

@@ -162,7 +162,7 @@ def test_without_docker_one_sentence_says_what_runs(tmp_path: Path) -> None:
     environ = os.environ | {"DOCKER_HOST": "unix:///nowhere.sock"}
     done = subprocess.run(
         [sys.executable, "-m", "local_test.cloud", "--folder", str(tmp_path / "c")], cwd=ROOT,
-        env=environ, capture_output=True, text=True, timeout=60, check=False,
+        env=environ, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
 
     assert done.returncode == 1
