@@ -6,6 +6,7 @@ instance does not start, or an alarm fires, the old fleet takes the traffic back
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -20,6 +21,7 @@ from .instance import Instance
 from .services import Services
 from .speed import Speed
 
+_log = logging.getLogger(__name__)
 _LOOK = 0.1  # seconds between two looks at alarms
 
 
@@ -250,4 +252,11 @@ def _shift(endpoint: Endpoint, old: _Old, new: Fleet, share: float) -> None:
 
 
 def _thread(endpoint: Endpoint, work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name=f"endpoint {endpoint.name}", daemon=True).start()
+    def worked() -> None:
+        try:
+            work()
+        except Exception as error:  # a defect of this cloud must not leave it in progress for ever
+            _log.exception("the deployment of %s failed", endpoint.name)
+            endpoint.set("Failed", f"InternalServerError: the local cloud failed: {error!r}")
+
+    threading.Thread(target=worked, name=f"endpoint {endpoint.name}", daemon=True).start()

@@ -126,7 +126,7 @@ def portion(total: int, part: float) -> int:
 def stop(instances: Iterable[Instance]) -> None:
     """Stop instances side by side, and wait for all."""
     with ThreadPoolExecutor(8) as stoppers:
-        list(stoppers.map(Instance.stop, instances))
+        list(stoppers.map(lambda one: one.stop(), instances))
 
 
 def choose(fleets: Iterable[Fleet], target: str = "") -> Variant | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -18,6 +19,7 @@ from .launcher import Launcher
 from .services import Services
 from .store import Store
 
+_log = logging.getLogger(__name__)
 _INTERRUPTED = "InternalServerError: the local cloud's process ended while the job ran."
 _REASON_LIMIT = 1024
 
@@ -103,6 +105,9 @@ class Jobs:
             ended, reason = "Stopped", ""
         except StartError as error:
             ended, reason = "Failed", str(error)
+        except Exception as error:  # a defect of this cloud must not leave it in progress for ever
+            _log.exception("a job failed")
+            ended, reason = "Failed", f"InternalServerError: the local cloud failed: {error!r}"
         finally:
             for container in containers:
                 container.remove()

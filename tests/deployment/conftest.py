@@ -62,13 +62,18 @@ class Moto:
             return [(name, arguments) for name, arguments in json.loads(response.read())]
 
     @property
+    def headers(self) -> dict[str, str]:
+        """The headers of AWS's own of the last invocation."""
+        return dict(self.steer("headers"))
+
+    @property
     def calls(self) -> list[str]:
         with urllib.request.urlopen(f"{self.url}/_test/calls", timeout=10) as response:
             return list(json.loads(response.read()))
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, region: str = REGION) -> Any:
         return boto3.client(
-            service, region_name=REGION, endpoint_url=self.url,
+            service, region_name=region, endpoint_url=self.url,
             aws_access_key_id="test", aws_secret_access_key="test",
         )  # fmt: skip
 
