@@ -64,7 +64,7 @@ class Jobs:
     def _get(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] | None = self._store.tables[self.table].get(name)
         if found is None:
-            raise ApiError("ValidationException", "Requested resource not found.")
+            raise ApiError("ValidationException", f"Requested resource not found: {name}.")
         return found
 
     def _create(self, given: Given) -> dict[str, Any]:

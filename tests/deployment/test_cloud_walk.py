@@ -41,7 +41,7 @@ class Block:
 
 def blocks() -> list[Block]:
     found, heading = [], ""
-    for part in re.finditer(r"^(#+ .*)$|```console\n(.*?)```", PAGE.read_text(), re.M | re.S):
+    for part in re.finditer(r"^(#+ [^\n]*)$|```console\n(.*?)```", PAGE.read_text(), re.M | re.S):
         heading = part[1] or heading
         if part[2]:
             lines = part[2].splitlines()
