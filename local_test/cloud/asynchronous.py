@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import uuid
@@ -17,6 +18,7 @@ from .errors import ApiError
 from .runtime import Runtime
 from .services import Services
 
+_log = logging.getLogger(__name__)
 _PER_INSTANCE = 4  # calls at once where the config does not say; SageMaker chooses, too
 _TTL_SECONDS = 21600
 _TIMEOUT_SECONDS = 900
@@ -118,6 +120,9 @@ class Queues:
     def _work(self, endpoint: Endpoint, job: Job) -> None:
         try:
             self._answer(endpoint, job)
+        except Exception as error:  # a defect of this cloud; the caller is told all the same
+            _log.exception("an asynchronous call failed")
+            self._failed(endpoint, job, f"InternalServerError: {error!r}")
         finally:
             with self._lock:
                 self._running[endpoint.name] -= 1

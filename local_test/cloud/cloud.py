@@ -56,6 +56,7 @@ class Cloud:
         self.engine, self._speed = engine, speed
         self.store = Store(folder)
         self.services = Services(region)
+        self.services.changed = self.store.changed
         self.faults = Faults()
         self.metrics = Metrics(self.services, speed)
         self.images = Images(engine, self.services, self.store)
@@ -232,6 +233,8 @@ class Cloud:
                 self._look()
                 looks += 1
                 if looks % _PING_EVERY == 0:
+                    for service in ("logs", "cloudwatch"):  # written to all the time
+                        self.store.changed(service)
                     for endpoint in self.endpoints.all():
                         for variant in endpoint.variants:
                             list(pool.map(_pinged, variant.serving))

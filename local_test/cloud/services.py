@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -35,6 +35,7 @@ class Services:
     def __init__(self, region: str) -> None:
         self.region = region
         self._log_lock = Lock()
+        self.changed: Callable[[str], None] = lambda service: None  # called with what was written
 
     # ---- S3
 
@@ -67,6 +68,7 @@ class Services:
         if bucket not in storage.buckets:
             raise LookupError(f"the bucket {bucket} does not exist")
         storage.put_object(bucket, key, content)
+        self.changed("s3")
 
     # ---- IAM
 
