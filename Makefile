@@ -55,7 +55,7 @@ image:  ## build the image: make image SKLEARN=1.5
 	  --build-arg FORMATS=$(FORMATS) \
 	  --tag $(IMAGE):$(SKLEARN) .
 
-cloud: $(VENV)/dev  ## a SageMaker on this machine, with real containers: docs/80-cloud.md (CLOUD=--help)
+cloud: $(VENV)/dev  ## a SageMaker on this machine, with real containers: docs/35-cloud.md (CLOUD=--help)
 	@$(RUN) -m local_test.cloud $(CLOUD)
 
 clean:  ## remove what the words above made here

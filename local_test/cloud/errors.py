@@ -24,5 +24,5 @@ def invalid(message: str) -> ApiError:
 
 def not_modelled(what: str) -> ApiError:
     """Return the refusal of what this cloud does not do. AWS may well do it."""
-    sentence = f"local cloud: {what} is not modelled here; docs/80-cloud.md lists what is"
+    sentence = f"local cloud: {what} is not modelled here; docs/35-cloud.md lists what is"
     return ApiError("NotModelledByLocalCloud", sentence, 501)

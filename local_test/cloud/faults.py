@@ -1,4 +1,4 @@
-"""Faults on request: POST /_cloud/faults, one JSON object a fault. docs/80-cloud.md lists them."""
+"""Faults on request: POST /_cloud/faults, one JSON object a fault. docs/35-cloud.md lists them."""
 
 from __future__ import annotations
 
