@@ -71,9 +71,9 @@ def main() -> int:
     cloud = Cloud(folder, options.region, Speed(options.speed, options.startup_seconds), engine)
     try:
         found = cloud.start(options.port, options.docker_port)
-    except (OSError, SystemExit) as error:  # what an earlier process left stays for the next
-        print(f"error: the ports {options.port} and {options.docker_port} must be free: {error}; "
-              "give --port and --docker-port", file=sys.stderr)  # fmt: skip
+    except (OSError, SystemExit):  # what an earlier process left stays for the next
+        print(f"error: the ports {options.port} and {options.docker_port} must be free; "
+              "give others with --port and --docker-port", file=sys.stderr)  # fmt: skip
         return 1
     try:
         print(_EXPORTS.format(port=cloud.port, region=options.region))
