@@ -16,7 +16,7 @@ BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORK
 export PYTHONPATH := $(CURDIR)/container
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check house soak bench bench-peers image clean
+.PHONY: help demo serve test check house soak bench bench-peers image cloud clean
 
 help:  ## list the words
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -54,6 +54,9 @@ image:  ## build the image: make image SKLEARN=1.5
 	docker build --build-arg SKLEARN=$(SKLEARN) --build-arg PYTHON_VERSION=$(PYTHON_VERSION) \
 	  --build-arg FORMATS=$(FORMATS) \
 	  --tag $(IMAGE):$(SKLEARN) .
+
+cloud: $(VENV)/dev  ## a SageMaker on this machine, with real containers: docs/35-cloud.md (CLOUD=--help)
+	@$(RUN) -m local_test.cloud $(CLOUD)
 
 clean:  ## remove what the words above made here
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,4 +4,5 @@
 # usage: batch_local.sh [OPTION]... MODEL INPUT... OUTPUT_FOLDER     (--help lists the options)
 set -Eeuo pipefail
 
-exec python3 "$(dirname "$0")/batch.py" "$@"
+root=$(cd "$(dirname "$0")/.." && pwd)
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec python3 -m local_test.batch "$@"

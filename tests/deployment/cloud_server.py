@@ -1,11 +1,9 @@
-"""moto's server as a process, plus what moto 5.2 lacks and our tests need.
+"""The local cloud as a process, with scripted instances and jobs in place of containers.
 
-Added: UpdateEndpoint; endpoint states that change from look to look; creations and updates that
-fail or roll back; transform jobs that take a while and write output; training jobs that take a
-while, log, leave a model and can be stopped; shadow variants in configs; image configs in ECR; and
-faults, answered before moto sees the call. Tests steer it over HTTP: `POST /_test/set` (what comes
-next), `POST /_test/fault`, `GET /_test/calls`, `PUT /_test/blob/...`.
-Run as: python cloud_server.py PORT
+Endpoints, models, configs, tags, calls and refusals are those of `make cloud`. What is scripted is
+how an instance starts, what it answers, and how a job goes, so that a test needs no container and
+no second. Tests steer it over HTTP: `POST /_test/set` (what comes next), `POST /_test/fault`,
+`GET /_test/calls`, `PUT /_test/blob/...`. Run as: python cloud_server.py PORT
 """
 
 from __future__ import annotations
@@ -13,28 +11,30 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import botocore.session
-from moto.applicationautoscaling.models import applicationautoscaling_backends
-from moto.core.responses import ActionResult
-from moto.ecr.responses import ECRResponse
-from moto.logs.models import logs_backends
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
-from moto.s3.models import s3_backends
-from moto.sagemaker import models
-from moto.sagemaker.exceptions import ValidationError
-from moto.sagemaker.responses import SageMakerResponse
-from moto.sagemakerruntime.models import SageMakerRuntimeBackend
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import urllib3
+from moto.s3.models import FakeBucket, s3_backends
 from werkzeug.serving import run_simple
+
+from local_test.cloud.cloud import Cloud
+from local_test.cloud.errors import ApiError, StartError
+from local_test.cloud.fleet import Variant
+from local_test.cloud.instance import Instance, instance_id
+from local_test.cloud.jobs import Jobs, Stopped
+from local_test.cloud.server import Handler, Operation
+from local_test.cloud.services import ACCOUNT, split_uri
+from local_test.cloud.speed import Speed
+from local_test.cloud.training import TrainingJobs
+from local_test.cloud.transform import TransformJobs
 
 # What the next operations do. `outcomes` is a queue, consumed by CreateEndpoint and UpdateEndpoint
 # (ok, failed, rolled-back, rollback-failed) and by jobs (ok, failed, stopped).
@@ -45,8 +45,10 @@ CALLS: list[str] = []
 # The calls of JSON protocols that change something, with their arguments.
 SENT: list[tuple[str, Any]] = []
 HEADERS: dict[str, str] = {}  # of the last invocation
-BLOBS: dict[str, bytes] = {}
 LOCK = threading.Lock()
+CLOUD: list[ScriptedCloud] = []
+REGION = "eu-west-1"
+_TRAINING = ("Starting", "Downloading", "Training", "Uploading")
 
 
 def reset() -> None:
@@ -64,298 +66,188 @@ def reset() -> None:
     FAULTS.clear()
     CALLS.clear()
     SENT.clear()
-
-
-# ---- endpoints
-
-
-def _begin(endpoint: Any, config: str, transition: str) -> None:
-    outcome = NEXT["outcomes"].pop(0) if NEXT["outcomes"] else "ok"
-    endpoint.endpoint_status = transition
-    endpoint.looks_left, endpoint.outcome, endpoint.next_config = NEXT["looks"], outcome, config
-    endpoint.failure_reason = None
-
-
-def _look(endpoint: Any) -> None:
-    """Let a transition go one look further, and end."""
-    if endpoint.endpoint_status not in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
-        return
-    if endpoint.looks_left > 0:
-        endpoint.looks_left -= 1
-        return
-    if endpoint.outcome == "rolled-back" and endpoint.endpoint_status == "Updating":
-        endpoint.endpoint_status, endpoint.looks_left = "RollingBack", 1
-        return
-    ends = {
-        "ok": ("InService", endpoint.next_config, None),
-        "failed": ("Failed", endpoint.next_config, "The primary container for production variant "
-                   "AllTraffic did not pass the ping health check."),
-        "rolled-back": ("InService", endpoint.endpoint_config_name, "Alarm wine-errors fired"),
-        "rollback-failed": ("UpdateRollbackFailed", endpoint.endpoint_config_name, "No capacity"),
-    }  # fmt: skip
-    status, config, reason = ends[endpoint.outcome]
-    endpoint.endpoint_status, endpoint.endpoint_config_name = status, config
-    endpoint.failure_reason = reason
-
-
-_create_endpoint = models.SageMakerModelBackend.create_endpoint
-
-
-def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, tags: Any) -> Any:
-    if endpoint_name in self.endpoints:
-        raise ValidationError(message="Cannot create already existing endpoint")
-    endpoint = _create_endpoint(self, endpoint_name, endpoint_config_name, tags)
-    _begin(endpoint, endpoint_config_name, "Creating")
-    return endpoint
-
-
-_describe_endpoint = models.SageMakerModelBackend.describe_endpoint
-
-
-def describe_endpoint(self: Any, endpoint_name: str) -> Any:
-    endpoint = self.endpoints.get(endpoint_name)
-    if endpoint is not None and endpoint.endpoint_status == "Deleting":
-        endpoint.looks_left -= 1
-        if endpoint.looks_left < 0:
-            del self.endpoints[endpoint_name]
-    elif endpoint is not None:
-        _look(endpoint)
-    answer = _describe_endpoint(self, endpoint_name)
-    for key in ("LooksLeft", "Outcome", "NextConfig"):
-        answer.pop(key, None)
-    return answer
-
-
-def delete_endpoint(self: Any, endpoint_name: str) -> None:
-    endpoint = self.endpoints.get(endpoint_name)
-    if endpoint is None:
-        raise ValidationError(message=f'Could not find endpoint "{endpoint_name}".')
-    if endpoint.endpoint_status in ("Creating", "Updating", "RollingBack"):
-        raise ValidationError(message=f'Cannot delete in-progress endpoint "{endpoint_name}".')
-    endpoint.endpoint_status, endpoint.looks_left = "Deleting", 1
-
-
-def update_endpoint(self: Any) -> ActionResult:
-    """UpdateEndpoint, with the refusals that the contract names in sections 7.4, 7.5 and 7.7."""
-    backend = self.sagemaker_backend
-    name, config = self._get_param("EndpointName"), self._get_param("EndpointConfigName")
-    endpoint = backend.endpoints.get(name)
-    if endpoint is None:
-        raise ValidationError(message=f'Could not find endpoint "{name}".')
-    if endpoint.endpoint_status not in ("InService", "UpdateRollbackFailed"):
-        raise ValidationError(message=f'Cannot update in-progress endpoint "{name}".')
-    new = backend.describe_endpoint_config(config)["ProductionVariants"]
-    old = backend.endpoint_configs.get(endpoint.endpoint_config_name)
-    types = [variant.get("InstanceType") for variant in new]
-    if old is not None:
-        before = [variant.get("InstanceType") for variant in old.production_variants]
-        if types != before and None in types:
-            raise ValidationError(message="Cannot update an instance endpoint to serverless.")
-        targets = applicationautoscaling_backends[self.current_account][self.region].targets
-        scaled = f"endpoint/{name}/variant/" in json.dumps(list(map(str, _resources(targets))))
-        if types != before and scaled:
-            raise ValidationError(message="The variant is registered with Application Auto Scaling")
-    _begin(endpoint, config, "Updating")
-    return ActionResult({"EndpointArn": endpoint.arn})
-
-
-def _resources(targets: Any) -> Iterable[str]:
-    for by_resource in targets.values():
-        yield from by_resource
-
-
-_create_config = SageMakerResponse.create_endpoint_config
-
-
-def create_endpoint_config(self: Any) -> Any:
-    name = self._get_param("EndpointConfigName")
-    if name in self.sagemaker_backend.endpoint_configs:
-        raise ValidationError(message="Cannot create already existing endpoint configuration")
-    answer = _create_config(self)
-    self.sagemaker_backend.endpoint_configs[name].metrics_config = self._get_param("MetricsConfig")
-    shadow = self._get_param("ShadowProductionVariants")
-    if shadow:
-        self.sagemaker_backend.endpoint_configs[name].shadow_production_variants = shadow
-    return answer
-
-
-_create_model = SageMakerResponse.create_model
-
-
-def create_model(self: Any) -> Any:
-    answer = _create_model(self)
-    made = self.sagemaker_backend._models[self._get_param("ModelName")]
-    made.enable_network_isolation = self._get_param("EnableNetworkIsolation", False)
-    return answer
-
-
-def validate_instance_type(self: Any, instance_type: str) -> None:
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    if instance_type not in model.shape_for("ProductionVariantInstanceType").enum:
-        raise ValidationError(message=f"Value '{instance_type}' at 'instanceType' is not known")
-
-
-# ---- invocations
-
-
-def invoke_endpoint(self: Any, endpoint_name: str, unique_repr: bytes) -> tuple[str, str, str, str]:
-    return NEXT["answer"], "text/csv", "AllTraffic", ""
-
-
-_invoke_async = SageMakerRuntimeBackend.invoke_endpoint_async
-
-
-def invoke_endpoint_async(self: Any, endpoint_name: str, input_location: str) -> tuple[str, str]:
-    results = [(NEXT["async_fails"], NEXT["answer"])]
-    self.async_results_queue, self.async_results = results, {}
-    return _invoke_async(self, endpoint_name, input_location)
-
-
-# ---- batch transform
-
-_ENDED = {"ok": "Completed", "failed": "Failed", "stopped": "Stopped"}
-
-_create_job = models.SageMakerModelBackend.create_transform_job
-
-
-def create_transform_job(self: Any, **given: Any) -> Any:
-    if given["model_name"] not in self._models:
-        raise ValidationError(message=f"Could not find model {given['model_name']!r}.")
-    job = _create_job(self, **given)
-    job.transform_job_status, job.looks_left = "InProgress", NEXT["looks"]
-    job.outcome = NEXT["outcomes"].pop(0) if NEXT["outcomes"] else "ok"
-    return job
-
-
-_describe_job = models.SageMakerModelBackend.describe_transform_job
-
-
-def describe_transform_job(self: Any, transform_job_name: str) -> Any:
-    job = self.transform_jobs.get(transform_job_name)
-    if job is not None and job.transform_job_status == "InProgress":
-        job.looks_left -= 1
-        if job.looks_left < 0:
-            job.transform_job_status = _ENDED[job.outcome]
-            if job.outcome == "ok":
-                _write_output(self, job)
-    answer = _describe_job(self, transform_job_name)
-    for ours in ("LooksLeft", "Outcome"):
-        answer.pop(ours, None)
-    if answer["TransformJobStatus"] == "Failed":
-        answer["FailureReason"] = "ClientError: rows.csv: 400 from the algorithm"
-    return answer
-
-
-def _write_output(self: Any, job: Any) -> None:
-    """Answer each line of each object with a line, as the container promises to."""
-    storage = s3_backends[self.account_id][self.partition]
-    source = job.transform_input["DataSource"]["S3DataSource"]["S3Uri"]
-    bucket, _, prefix = source.removeprefix("s3://").partition("/")
-    output = job.transform_output["S3OutputPath"].removeprefix("s3://")
-    out_bucket, _, out_prefix = output.partition("/")
-    base = prefix[: prefix.rfind("/") + 1]
-    for key in [key for key in storage.buckets[bucket].keys if key.startswith(prefix)]:
-        content = storage.get_object(bucket, key).value
-        lines = content.splitlines()[NEXT["lose_lines"] :]
-        joined = job.data_processing and job.data_processing.get("JoinSource") == "Input"
-        answers = [line + b",1" if joined else b"1" for line in lines]
-        name = f"{out_prefix.rstrip('/')}/{key.removeprefix(base)}.out"
-        storage.put_object(out_bucket, name, value=b"".join(a + b"\n" for a in answers))
-
-
-# ---- training
-
-_create_training = models.SageMakerModelBackend.create_training_job
-_TRAINING = ("Starting", "Downloading", "Training", "Uploading")
-
-
-def create_training_job(self: Any, **given: Any) -> Any:
-    job = _create_training(self, **given)
-    job.training_job_status, job.secondary_status = "InProgress", _TRAINING[0]
-    job.looks, job.outcome = 0, NEXT["outcomes"].pop(0) if NEXT["outcomes"] else "ok"
-    return job
-
-
-_describe_training = models.SageMakerModelBackend.describe_training_job
-
-
-def describe_training_job(self: Any, training_job_name: str) -> Any:
-    """Let the job go one look further; it writes a log, and at its end a model."""
-    job = self.training_jobs.get(training_job_name)
-    if job is not None and job.training_job_status in ("InProgress", "Stopping"):
-        job.looks += 1
-        if job.looks == 2:
-            _write_log(self, training_job_name)
-        if job.looks < NEXT["looks"] * len(_TRAINING) and job.training_job_status == "InProgress":
-            job.secondary_status = _TRAINING[min(job.looks // NEXT["looks"], 3)]
-        else:
-            stopping = job.training_job_status == "Stopping"
-            job.training_job_status = "Stopped" if stopping else _ENDED[job.outcome]
-            job.secondary_status = job.training_job_status
-            _end_training(self, job)
-    answer = _describe_training(self, training_job_name)
-    for ours in ("Looks", "Outcome"):
-        answer.pop(ours, None)
-    if job is not None and job.training_job_status == "Failed":
-        answer["FailureReason"] = "AlgorithmError: train.py failed: ValueError: no wine"
-        answer.pop("ModelArtifacts", None)
-    return answer
-
-
-def stop_training_job(self: Any) -> ActionResult:
-    name = self._get_param("TrainingJobName")
-    self.sagemaker_backend.training_jobs[name].training_job_status = "Stopping"
-    return ActionResult({})
-
-
-def _write_log(self: Any, name: str) -> None:
-    logs = logs_backends[self.account_id][self.region_name]
-    group, stream = "/aws/sagemaker/TrainingJobs", f"{name}/algo-1-1"
-    if group not in logs.groups:
-        logs.create_log_group(group, {})
-    logs.create_log_stream(group, stream)
-    now = int(time.time() * 1000)
-    events = [{"timestamp": now + at, "message": text}
-              for at, text in enumerate(("fitting", "validation_accuracy=0.97;"))]  # fmt: skip
-    logs.put_log_events(group, stream, events)
-
-
-def _end_training(self: Any, job: Any) -> None:
-    """Leave the model where the real service would."""
-    if job.training_job_status == "Failed":
-        return
-    uri = job.model_artifacts["S3ModelArtifacts"].removeprefix("s3://")
-    bucket, _, key = uri.partition("/")
-    s3_backends[self.account_id][self.partition].put_object(
-        bucket, key, value=NEXT["answer"].encode()
-    )
-
-
-# ---- ECR
-
-
-def get_download_url_for_layer(self: Any) -> ActionResult:
-    digest = self._get_param("layerDigest")
-    host = self.headers.get("Host")
-    return ActionResult(
-        {"downloadUrl": f"http://{host}/_test/blob/{digest}", "layerDigest": digest}
-    )
-
-
-def extend() -> None:
-    backend, responses = models.SageMakerModelBackend, SageMakerResponse
-    for owner, function in (
-        (backend, create_endpoint), (backend, describe_endpoint), (backend, delete_endpoint),
-        (backend, create_transform_job), (backend, describe_transform_job),
-        (backend, create_training_job), (backend, describe_training_job),
-        (responses, stop_training_job), (responses, create_model),
-        (responses, update_endpoint), (responses, create_endpoint_config),
-        (models.FakeEndpointConfig, validate_instance_type),
-        (SageMakerRuntimeBackend, invoke_endpoint),
-        (SageMakerRuntimeBackend, invoke_endpoint_async),
-        (ECRResponse, get_download_url_for_layer),
-    ):  # fmt: skip
-        setattr(owner, function.__name__, function)
+    for ended in CLOUD:
+        ended.end()
+    CLOUD[:] = [ScriptedCloud()]
+
+
+class Looks:
+    """Describe calls by name of what they look at, and who waits for some."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self._condition = threading.Condition()
+        self.ended = False
+
+    def add(self, name: str) -> None:
+        with self._condition:
+            self._seen[name] = self._seen.get(name, 0) + 1
+            self._condition.notify_all()
+
+    def wait(self, name: str, looks: int, over: Callable[[], bool] = lambda: False) -> None:
+        """Wait for so many looks from now on."""
+        with self._condition:
+            wanted = self._seen.get(name, 0) + looks
+            while self._seen.get(name, 0) < wanted and not over() and not self.ended:
+                self._condition.wait(0.05)
+
+
+class ScriptedInstance(Instance):
+    """Answers what the test said."""
+
+    def __init__(self) -> None:
+        self.name, self.outstanding, self.alive, self.missed = instance_id(), 0, True, 0
+        self.called, self.loaded, self.lock = time.monotonic(), {}, threading.Lock()
+
+    def ping(self) -> bool:
+        return True
+
+    def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None,
+        timeout: float = 60.0, stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:  # fmt: skip
+        content, status = NEXT["answer"].encode(), 400 if NEXT["async_fails"] else 200
+        return urllib3.HTTPResponse(
+            io.BytesIO(content), {"Content-Type": "text/csv"}, status, preload_content=not stream
+        )
+
+    def stop(self) -> None:
+        self.alive = False
+
+
+class ScriptedTransform(TransformJobs):
+    def run(self, record: dict[str, Any], containers: list[Any]) -> None:
+        cloud = CLOUD[-1]
+        outcome = cloud.outcome()
+        cloud.looks.wait(record["TransformJobName"], NEXT["looks"])
+        if outcome == "stopped":
+            raise Stopped
+        if outcome == "failed":
+            raise StartError("ClientError: rows.csv: 400 from the algorithm")
+        joined = record.get("DataProcessing", {}).get("JoinSource") == "Input"
+        for uri in self._inputs(record["TransformInput"]["DataSource"]["S3DataSource"]):
+            lines = (self._services.read(uri) or b"").splitlines()[NEXT["lose_lines"] :]
+            answers = [line + b",1" if joined else b"1" for line in lines]
+            self._services.write(self._output(record, uri), b"".join(a + b"\n" for a in answers))
+
+
+class ScriptedTraining(TrainingJobs):
+    """Goes through its states, logs two lines, and leaves a model."""
+
+    def run(self, record: dict[str, Any], containers: list[Any]) -> None:
+        cloud, name = CLOUD[-1], record["TrainingJobName"]
+        outcome = cloud.outcome()
+        for step in _TRAINING:
+            self._secondary(record, step)
+            if step == _TRAINING[1]:
+                lines = ("fitting", "validation_accuracy=0.97;")
+                self._services.log(self.group, f"{name}/algo-1-1", lines)
+            cloud.looks.wait(name, NEXT["looks"], self.stopping(record).is_set)
+        if outcome == "failed":
+            raise StartError("AlgorithmError: train.py failed: ValueError: no wine")
+        base = record["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+        model = f"{base}/{name}/output/model.tar.gz"
+        self._services.write(model, NEXT["answer"].encode())
+        record["ModelArtifacts"] = {"S3ModelArtifacts": model}
+        if self.stopping(record).is_set():
+            raise Stopped
+
+
+class ScriptedCloud(Cloud):
+    """A cloud without containers whose endpoints go as the test said."""
+
+    job_kinds: tuple[type[Jobs], ...] = (ScriptedTransform, ScriptedTraining)
+
+    def __init__(self) -> None:
+        self.looks = Looks()
+        self._script: dict[str, str] = {}
+        self._kept = tempfile.TemporaryDirectory(prefix="skserve-cloud-")
+        super().__init__(Path(self._kept.name), REGION, Speed(), None)
+        for jobs in self.jobs:
+            jobs._engine = self  # type: ignore[assignment]  # they run without one here
+        self.endpoints.check_change = self._check_change  # type: ignore[method-assign]
+        self._really = type(self.endpoints).check_change
+        write = self.services.write
+
+        def written(uri: str, content: bytes) -> None:
+            storage = s3_backends[ACCOUNT]["aws"]
+            if split_uri(uri)[0] not in storage.buckets:
+                name = split_uri(uri)[0]  # moto itself refuses the tests' short names
+                storage.buckets[name] = FakeBucket(name, ACCOUNT, REGION)
+            write(uri, content)
+
+        self.services.write = written  # type: ignore[method-assign]
+        self._thread(lambda: self.queues.run(self._ended, self.endpoints.all), "queues")
+
+    def end(self) -> None:
+        """Let every thread of this cloud end."""
+        self._ended.set()
+        self.looks.ended = True
+        self._kept.cleanup()
+
+    def outcome(self) -> str:
+        """Take the next outcome."""
+        return str(NEXT["outcomes"].pop(0)) if NEXT["outcomes"] else "ok"
+
+    def launch(self, variant: Variant) -> Instance:
+        outcome = self._script.get(variant.endpoint, "ok")
+        if variant.config in self._script:  # the way back of a rollback that fails
+            raise StartError("No capacity")
+        self.looks.wait(variant.endpoint, NEXT["looks"])
+        if outcome in ("ok", "") or self.looks.ended:
+            return ScriptedInstance()
+        endpoint = self.endpoints.find(variant.endpoint)
+        assert endpoint is not None
+        if outcome == "rolled-back":
+            raise StartError("Alarm wine-errors fired")
+        if outcome == "rollback-failed":
+            self._script[endpoint.record["EndpointConfigName"]] = outcome
+            for fleet in endpoint.fleets[:-1]:
+                for instance in (one for old in fleet.all for one in old.instances):
+                    instance.alive = False
+            raise StartError("An instance did not start.")
+        reason = (
+            f"The primary container for production variant {variant.name} did not pass the ping "
+            "health check."
+        )
+        endpoint.set("Failed", reason)
+        raise SystemExit  # ends the deployment's thread where it stands
+
+    def _operations(self) -> dict[str, Operation]:
+        known = super()._operations()
+        for name in ("CreateEndpoint", "UpdateEndpoint"):
+            known[name] = self._with_outcome(known[name])
+        for noun in ("Endpoint", "TransformJob", "TrainingJob"):
+            known[f"Describe{noun}"] = self._looked(known[f"Describe{noun}"], f"{noun}Name")
+        return known
+
+    def _with_outcome(self, operation: Operation) -> Operation:
+        def carried_out(given: Mapping[str, Any]) -> dict[str, Any]:
+            queue = list(NEXT["outcomes"])
+            self._script = {given["EndpointName"]: self.outcome()}
+            try:
+                return operation(given)
+            except ApiError:
+                NEXT["outcomes"] = queue
+                raise
+
+        return carried_out
+
+    def _looked(self, operation: Operation, key: str) -> Operation:
+        def looked(given: Mapping[str, Any]) -> dict[str, Any]:
+            answer = operation(given)
+            self.looks.add(given[key])
+            return answer
+
+        return looked
+
+    def _check_change(self, endpoint: Any, old: Any, new: Any) -> None:
+        # Tests update to the config that serves, to see a change that nobody asked for.
+        serving, endpoint.record["EndpointConfigName"] = endpoint.record["EndpointConfigName"], ""
+        try:
+            self._really(self.endpoints, endpoint, old, new)
+        finally:
+            endpoint.record["EndpointConfigName"] = serving
 
 
 # ---- the steering wheel and the faults
@@ -474,19 +366,15 @@ def _steer(
     elif path == "sent":
         answer = json.dumps(SENT).encode()
     elif path.startswith("blob/") and method == "PUT":
-        BLOBS[path.removeprefix("blob/")] = body
-    elif path.startswith("blob/"):
-        answer = BLOBS[path.removeprefix("blob/")]
+        CLOUD[-1].store.images[path.removeprefix("blob/")] = {"config": body.decode()}
     start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
     return [answer]
 
 
 def main() -> None:
     reset()
-    extend()
-    application = steered(DomainDispatcherApplication(create_backend_app))
-    run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True,
-               request_handler=MotoRequestHandler)  # fmt: skip
+    run_simple("127.0.0.1", int(sys.argv[1]), steered(lambda *given: CLOUD[-1].front(*given)),
+               threaded=True, request_handler=Handler)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""moto's S3, IAM, CloudWatch, Logs, SNS and Auto Scaling, as the cloud itself uses them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+from moto.applicationautoscaling.models import applicationautoscaling_backends
+from moto.cloudwatch.models import cloudwatch_backends
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.ecr.models import ecr_backends
+from moto.iam.models import iam_backends
+from moto.logs.models import logs_backends
+from moto.s3.models import s3_backends
+from moto.sns.models import sns_backends
+
+ACCOUNT = DEFAULT_ACCOUNT_ID
+_PARTITION = "aws"
+_LINE_LIMIT = 256 * 1024  # bytes of one event in CloudWatch Logs
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and key of s3://BUCKET/KEY."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+class Services:
+    """The account's other services, in one region."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._log_lock = Lock()
+        self.changed: Callable[[str], None] = lambda service: None  # called with what was written
+
+    # ---- S3
+
+    def read(self, uri: str) -> bytes | None:
+        """Return an object's content, None where there is none."""
+        found = self._key(uri)
+        return None if found is None else bytes(found.value)
+
+    def etag(self, uri: str) -> str | None:
+        """Return an object's ETag, None where there is no such object."""
+        found = self._key(uri)
+        return None if found is None else str(found.etag)
+
+    def _key(self, uri: str) -> Any:
+        bucket, key = split_uri(uri)
+        found = s3_backends[ACCOUNT][_PARTITION].buckets.get(bucket)
+        return found and found.keys.get(key)
+
+    def keys(self, uri: str) -> list[str]:
+        """Return the URIs of the objects whose key begins as `uri` does, in order."""
+        bucket, prefix = split_uri(uri)
+        found = s3_backends[ACCOUNT][_PARTITION].buckets.get(bucket)
+        names = list(found.keys) if found is not None else ()
+        return [f"s3://{bucket}/{name}" for name in sorted(names) if name.startswith(prefix)]
+
+    def write(self, uri: str, content: bytes) -> None:
+        """Put an object. Raises `LookupError` where the bucket does not exist."""
+        bucket, key = split_uri(uri)
+        storage = s3_backends[ACCOUNT][_PARTITION]
+        if bucket not in storage.buckets:
+            raise LookupError(f"the bucket {bucket} does not exist")
+        storage.put_object(bucket, key, content)
+        self.changed("s3")
+
+    # ---- IAM
+
+    def role_fault(self, arn: str) -> str:
+        """Say why SageMaker cannot assume the role, "" if it can."""
+        roles = iam_backends[ACCOUNT][_PARTITION].roles.values()
+        found = next((role for role in roles if role.arn == arn), None)
+        if found is not None and _trusts(found.assume_role_policy_document):
+            return ""
+        return (
+            f"Could not assume role {arn}. Please ensure that the role exists and allows "
+            "principal 'sagemaker.amazonaws.com' to assume the role."
+        )
+
+    # ---- ECR
+
+    def repository(self, name: str) -> Any:
+        """Return moto's repository of that name, or None."""
+        return ecr_backends[ACCOUNT][self.region].repositories.get(name)
+
+    # ---- CloudWatch and its logs
+
+    def log(self, group: str, stream: str, lines: Iterable[str]) -> None:
+        """Append lines to a stream, made at its first line."""
+        backend = logs_backends[ACCOUNT][self.region]
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now, "message": line[:_LINE_LIMIT] or " "} for line in lines]
+        if not events:
+            return
+        with self._log_lock:
+            backend.ensure_log_group(group)
+            backend.ensure_log_stream(group, stream)
+            backend.put_log_events(group, stream, events)
+
+    def count(self, values: Mapping[str, tuple[float, str]], dimensions: Mapping[str, str]) -> None:
+        """Put data into the namespace AWS/SageMaker: value and unit by metric name."""
+        named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+        now = datetime.now(UTC)
+        data = [
+            {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named,
+             "Timestamp": now}
+            for name, (value, unit) in values.items()
+        ]  # fmt: skip
+        cloudwatch_backends[ACCOUNT][self.region].put_metric_data("AWS/SageMaker", data)
+
+    def alarms(self) -> list[Any]:
+        """Return moto's alarms."""
+        return list(cloudwatch_backends[ACCOUNT][self.region].alarms.values())
+
+    def has_alarm(self, name: str) -> bool:
+        return name in cloudwatch_backends[ACCOUNT][self.region].alarms
+
+    def alarming(self, names: Iterable[str]) -> list[str]:
+        """Return those of the alarms that are in ALARM."""
+        known = cloudwatch_backends[ACCOUNT][self.region].alarms
+        return [name for name in names if name in known and known[name].state_value == "ALARM"]
+
+    # ---- SNS
+
+    def notify(self, topic: str, message: Mapping[str, Any]) -> None:
+        """Publish to a topic that exists; AWS says nothing either where it does not."""
+        backend = sns_backends[ACCOUNT][self.region]
+        if topic in backend.topics:
+            backend.publish(json.dumps(message), arn=topic)
+
+    # ---- Application Auto Scaling
+
+    def targets(self) -> Iterator[Any]:
+        """Yield the scalable targets of SageMaker."""
+        known = applicationautoscaling_backends[ACCOUNT][self.region].targets
+        for by_resource in list(known.values()):
+            for target in list(by_resource.values()):
+                if target.service_namespace == "sagemaker":
+                    yield target
+
+    def policies(self, resource: str, dimension: str) -> list[Any]:
+        """Return the policies of a scalable target."""
+        known = applicationautoscaling_backends[ACCOUNT][self.region].policies
+        return [
+            policy for policy in list(known.values())
+            if (policy.resource_id, policy.scalable_dimension) == (resource, dimension)
+        ]  # fmt: skip
+
+    def forget_targets(self, endpoint: str) -> None:
+        """Deregister what scales an endpoint, as its deletion does."""
+        backend = applicationautoscaling_backends[ACCOUNT][self.region]
+        for target in list(self.targets()):
+            if target.resource_id.startswith(f"endpoint/{endpoint}/"):
+                where = (target.service_namespace, target.resource_id, target.scalable_dimension)
+                for policy in self.policies(target.resource_id, target.scalable_dimension):
+                    backend.delete_scaling_policy(policy.policy_name, *where)
+                backend.deregister_scalable_target(*where)
+
+
+def _trusts(document: Any) -> bool:
+    policy = json.loads(document) if isinstance(document, str) else document or {}
+    for statement in _list(policy.get("Statement")):
+        principals = _list(statement.get("Principal", {}).get("Service"))
+        actions = _list(statement.get("Action"))
+        if (
+            statement.get("Effect") == "Allow"
+            and "sagemaker.amazonaws.com" in principals
+            and "sts:AssumeRole" in actions
+        ):
+            return True
+    return False
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
