@@ -91,7 +91,7 @@ class Clients:
             self._epoll.register(client.socket, select.EPOLLIN)
         else:
             del client.group[client]
-        client.group = group
+        client.group, client.behind = group, False
         group[client] = time.monotonic() + group.seconds
 
     def leave(self, client: Client) -> None:

@@ -88,16 +88,16 @@ class Poller:
         for descriptor, _ in self._epoll.poll(0 if self._behind else seconds):
             client = self._clients.get(descriptor)
             if client is not None:
-                self._readable(client)
+                if not client.behind:  # else its requests are answered in turn
+                    self._readable(client)
             elif descriptor == self._woken:
                 self._finish()
             elif self._listeners.open:
                 self._listeners.accept(descriptor)
         for _ in range(len(self._behind)):
-            client = self._behind.popleft()
-            if client.behind:
-                client.behind = False
-                self._look(client, client.connection.answered())
+            if (waiting := self._behind.popleft()).behind:
+                waiting.behind = False
+                self._look(waiting, waiting.connection.answered())
         self._expire()
         if not self._stopping:
             room = self.held < self._limits.connections or self._clients.dispensable() is not None
@@ -120,8 +120,6 @@ class Poller:
         self._clients.leave(client)
         self.turn(seconds)
 
-    # ------------------------------------------------------------------------- who comes and goes
-
     def _take(
         self, client: socket.socket, address: tuple[str, int], server: tuple[str, int]
     ) -> None:
@@ -142,9 +140,8 @@ class Poller:
             client.socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(client)  # it is gone already
-            return
-        client.behind = False
-        self._clients.enter(client, self._clients.leaving)
+        else:
+            self._clients.enter(client, self._clients.leaving)
 
     def _expire(self) -> None:
         clients, now = self._clients, time.monotonic()
@@ -157,8 +154,6 @@ class Poller:
     # ------------------------------------------------------------------------------ what they say
 
     def _readable(self, client: Client) -> None:
-        if client.behind:
-            return  # its requests are answered in turn
         leaving = client.group is self._clients.leaving
         try:
             said = client.socket.recv(PIECE)
@@ -193,7 +188,6 @@ class Poller:
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         """Answer what is no request: so few bytes fit into a socket without waiting."""
-        log.debug("A request is refused: %s", refusal.message)
         with suppress(OSError):
             client.socket.send(_written(refusal))
         self._farewell(client)
@@ -238,8 +232,8 @@ class Poller:
         if not keep:
             self._farewell(client)
         elif client.connection.more:
-            client.behind = True
             self._clients.enter(client, self._clients.reading)
+            client.behind = True
             self._behind.append(client)  # in turn with the other connections
         else:
             client.connection.answered()
@@ -253,5 +247,6 @@ class Poller:
 
 
 def _written(refusal: Refusal) -> bytes:
+    log.debug("A request is refused: %s", refusal.message)
     body = error_body(refusal.code, refusal.message, refusal.hint, "")
     return Answer(refusal.status, body, [("Content-Type", JSON)]).write(close=True)
