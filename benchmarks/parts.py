@@ -41,7 +41,7 @@ PARTS = {
     "serving/inline": "skserve: the call",
     "skserve/serving": "skserve: the worker",
     "flask": "flask",
-    "werkzeug": "werkzeug: the response",
+    "werkzeug": "flask",
     "skserve/scheduling": "skserve: the call",
     "skserve/inference": "skserve: the call",
     "estimators/accelerate": "skserve: the prediction",
