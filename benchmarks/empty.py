@@ -3,7 +3,7 @@
 usage: python -m benchmarks.empty serve
 
 Everything but the application is ours: settings, worker class, model. Its one view answers every
-request alike, and the worker is told that it is always cheap, as it finds out about a quick model.
+request alike, in a thread, as all that goes to Flask.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, Response
 
 from skserve import __main__
-from skserve.serving import server
+from skserve.serving import applications
 
 
 def create_app(*_: Any, **__: Any) -> Flask:
@@ -29,6 +29,5 @@ def create_app(*_: Any, **__: Any) -> Flask:
 
 
 if __name__ == "__main__":
-    server.create_app = create_app  # type: ignore[attr-defined]
-    server._Gunicorn.cheap = lambda *_: True  # type: ignore[assignment, method-assign]
+    applications.create_app = create_app  # type: ignore[attr-defined]
     __main__.end(__main__.main(sys.argv[1:], os.environ))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
 from skserve.config import MIB, Config
-from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
+from skserve.errors import ServeError, TooLarge, UnsupportedMediaType
 from skserve.scheduling.memory import Bodies
 from skserve.serving.body import Incoming
+from skserve.serving.connection import BrokenBody, ChunkTooLarge
 
 
 class Source:
@@ -34,23 +34,25 @@ def body(*pieces: bytes | Exception, **environ: Any) -> Incoming:
 CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked"}
 MALFORMED = "The body is not chunked as HTTP says."
 CUT_OFF = "The body ended before it was whole."
+LARGE = "The body has a chunk of 1,099,511,627,776 bytes; the limit is 26,214,400."
+SLOW = "The body came too slowly: 3 bytes had come when time was up."
 
 
 @pytest.mark.parametrize(
     ("pieces", "environ", "message"),
     [
-        ((b"1,2", InvalidChunkSize(b"x")), CHUNKED, MALFORMED),
-        ((b"1,2", NoMoreData()), CHUNKED, CUT_OFF),
+        ((b"1,2", BrokenBody("Invalid character in chunk size")), CHUNKED, MALFORMED),
+        ((b"1,2", ChunkTooLarge(1 << 40)), CHUNKED, LARGE),
         ((b"1,2", ConnectionResetError()), CHUNKED, CUT_OFF),
-        ((b"1,2", TimeoutError()), {"CONTENT_LENGTH": "9"}, CUT_OFF),
+        ((b"1,2", TimeoutError()), {"CONTENT_LENGTH": "9"}, SLOW),
         ((b"1,2",), {"CONTENT_LENGTH": "9"}, CUT_OFF),
-        ((NoMoreData(),), {"CONTENT_LENGTH": "9"}, CUT_OFF),
+        ((ConnectionResetError(),), {"CONTENT_LENGTH": "9"}, CUT_OFF),
     ],
 )
 def test_a_body_that_broke_stays_broken_for_the_same_cause(pieces, environ, message):
     broken = body(*pieces, **environ)
     for _ in range(3):
-        with pytest.raises(BadRequest) as refused:
+        with pytest.raises(ServeError) as refused:
             broken.read(MIB)
         assert refused.value.message == message
 

@@ -26,7 +26,8 @@ PACKAGES = {
 DOORS = {
     "flask": {"serving.app", "serving.browser", "serving.multi_model_api"},
     "werkzeug": {"serving.app", "serving.body", "serving.browser"},
-    "gunicorn": {"serving.arbiter", "serving.body", "serving.server", "serving.worker"},
+    "gunicorn": {"serving.applications", "serving.arbiter", "serving.worker"},
+    "httptools": {"serving.connection"},
     "prometheus_client": {"serving.metrics"},
     "joblib": {"inference.artifact", "inference.mapped", "multi_model.warm_up"},
     "skops": {"inference.artifact"},

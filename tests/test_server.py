@@ -6,11 +6,9 @@ import contextlib
 import errno
 import importlib
 import json
-import logging
 import os
 import re
 import resource
-import selectors
 import signal
 import socket
 import subprocess
@@ -21,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import gunicorn.config
 import joblib
 import pytest
 import requests
@@ -31,9 +28,13 @@ from sklearn.preprocessing import StandardScaler
 
 from skserve.config import Config
 from skserve.errors import StartError
+from skserve.serving import preload, sizing
 from skserve.serving import server as server_module
 from skserve.serving.balancer import Balancer
-from skserve.serving.worker import BODY_LIMIT, Outbox, Worker, _body_length
+from skserve.serving.listeners import Listeners
+from skserve.serving.poller import Poller
+from skserve.serving.responses import Answer
+from skserve.serving.sizing import Limits, Plan
 from tests.conftest import ROOT, Server, free_port, serving, start, wait_until_ready
 
 ONE = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "1"}
@@ -524,9 +525,9 @@ def test_what_cannot_be_read_is_one_sentence(models, tmp_path, monkeypatch, unre
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path / unreadable))
 
-    monkeypatch.setattr(server_module.Model, "load", denied)
+    monkeypatch.setattr(preload.Model, "load", denied)
     with pytest.raises(StartError, match="cannot be read: Permission denied"):
-        server_module._preloaded(Config(model_dir=tmp_path), None)
+        preload.preloaded(Config(model_dir=tmp_path), None)
     monkeypatch.setattr(server_module.source, "fetch", denied)
     monkeypatch.setattr(server_module.telemetry, "configure", lambda *_: None)
     monkeypatch.setattr(server_module.signal, "signal", lambda *_: None)
@@ -621,23 +622,22 @@ def test_a_connection_is_taken_though_the_less_loaded_worker_is_stopped(models, 
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    """Return a worker that does not run, with a place of two in a crowd."""
-    settings = gunicorn.config.Config()
-    app = SimpleNamespace(balancer=Balancer(2), hung=lambda: False)
-    worker = Worker(1, os.getpid(), [], app, 30, settings, logging.getLogger("gunicorn.error"))
-    worker.poller = selectors.DefaultSelector()
-    worker._accepting = True
-    app.balancer.say(worker._place, 0)
-    yield worker
-    worker.poller.close()
-    worker.tmp.close()
+def poller() -> Iterator[Poller]:
+    """Return a poller that nothing runs, whose worker has a place of two."""
+    balancer = Balancer(2)
+    wake = os.pipe()
+    one = Poller([], balancer, balancer.join(), wake, Limits(2, 1, 60, 60, 1000), None, None)
+    one.start()
+    yield one
+    one.close()
+    for end in wake:
+        os.close(end)
 
 
 def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_last_connection(
-    worker, monkeypatch
+    monkeypatch,
 ):
-    monkeypatch.setattr("skserve.serving.worker.PATIENCE", 60)
+    monkeypatch.setattr("skserve.serving.listeners.PATIENCE", 60)
     looks = []
 
     def nobody() -> None:
@@ -645,26 +645,35 @@ def test_a_worker_that_stands_in_for_another_for_long_looks_no_further_than_the_
         assert len(looks) < 10, "looks for connections that are not there"
         raise BlockingIOError(errno.EAGAIN, "nobody")
 
-    worker.app.balancer.say(1, -5)  # holds fewer, for ever
-    worker._left_since, worker._share = time.monotonic() - 90, 1 << 40
-    worker.accept(SimpleNamespace(accept=nobody))
+    balancer = Balancer(2)
+    place = balancer.join()
+    listener = SimpleNamespace(fileno=lambda: 0, setblocking=lambda _: None, accept=nobody)
+    listeners = Listeners([listener], balancer, place, lambda *_: None)
+    balancer.say(place, 0)
+    balancer.say(1, -5)  # holds fewer, for ever
+    listeners._left_since, listeners._share = time.monotonic() - 90, 1 << 40
+    listeners.accept(0)
 
     assert len(looks) == 1
 
 
-def test_a_client_that_does_not_leave_does_not_keep_others_out(worker):
-    """Whoever said goodbye after it was counted as still here, up to the bound on connections."""
+def test_a_client_that_does_not_leave_does_not_keep_others_out(poller):
+    """A client that said goodbye after it was once counted as still here."""
     pairs = [socket.socketpair() for _ in range(3)]
+    clients = []
     for ours, _ in pairs:
-        worker._linger(ours)
-    for ours, theirs in pairs[1:]:
+        ours.setblocking(False)
+        poller._take(ours, ("", 0), ("", 0))
+        clients.append(poller._clients.get(ours.fileno()))
+        poller._farewell(clients[-1])
+    for client, (_, theirs) in zip(clients[1:], pairs[1:], strict=True):
         theirs.close()
-        worker._throw_away(ours)
+        poller._readable(client)
 
-    assert worker.nr_conns == 1
+    assert poller.held == 1
     pairs[0][1].close()
-    worker._throw_away(pairs[0][0])
-    assert worker.nr_conns == 0
+    poller._readable(clients[0])
+    assert poller.held == 0
 
 
 def test_a_worker_without_a_free_descriptor_goes_on_with_those_it_has(models, tmp_path):
@@ -691,30 +700,12 @@ def test_a_worker_without_a_free_descriptor_goes_on_with_those_it_has(models, tm
 
 @pytest.mark.parametrize(("files", "most"), [(1 << 20, 1200), (256, 128)])
 def test_a_worker_holds_no_more_connections_than_files_may_be_open(monkeypatch, files, most):
-    monkeypatch.setattr(server_module.resource, "getrlimit", lambda _: (files, files))
+    monkeypatch.setattr(sizing.resource, "getrlimit", lambda _: (files, files))
     config = Config(queue=182)
-    settings = server_module._Gunicorn(config, server_module.Plan(1, 2, 1), None, None).cfg
+    limits = Limits.make(config, Plan(1, 2, 1))
 
-    assert settings.threads == 200
-    assert settings.worker_connections == most
-
-
-@pytest.mark.parametrize(
-    ("said", "length"),
-    [
-        (b"Content-Length: 12", 12),
-        (b"Host: x", 0),
-        (b"Content-Length: %d" % (BODY_LIMIT + 1), None),
-        (b"Content-Length: 0000000000000000012", None),
-        (b"Content-Length: +12", None),
-        (b"Transfer-Encoding: chunked", None),
-        (b"Content-Length: 12\r\nExpect: 100-continue", None),
-        (b"Content-Length: 12\r\nContent-Encoding: gzip", None),  # 12 bytes of who knows how many
-    ],
-)
-def test_the_poller_answers_only_what_is_whole_and_small(said, length):
-    head = b"POST /invocations HTTP/1.1\r\n" + said + b"\r\n"
-    assert _body_length(head.lower()) == length
+    assert limits.threads == 200
+    assert limits.connections == most
 
 
 def test_a_head_that_cannot_end_is_refused_at_once(models, tmp_path):
@@ -739,11 +730,14 @@ def test_a_worker_that_is_told_to_stop_before_it_listens_stops(models, tmp_path)
 EARLY = """
 import os, signal, sys
 from pathlib import Path
-from skserve.serving import server
+from skserve import telemetry
 from skserve.config import Config
+from skserve.serving.applications import SingleModelApplication
+from skserve.serving.preload import preloaded
+from skserve.serving.sizing import Plan
 
 
-class Early(server._Gunicorn):
+class Early(SingleModelApplication):
     def load_config(self):
         super().load_config()
         self.cfg.set("post_fork", lambda arbiter, worker: os.kill(os.getpid(), signal.SIGTERM))
@@ -751,8 +745,8 @@ class Early(server._Gunicorn):
 
 
 config = Config(model_dir=Path(sys.argv[1]), port=int(sys.argv[2]))
-server.telemetry.configure(config.log_level, config.log_format)
-Early(config, server.Plan(1, 1, 1), server._preloaded(config, None), None).run()
+telemetry.configure(config.log_level, config.log_format)
+Early(config, Plan(1, 1, 1), preloaded(config, None), None).run()
 """
 
 
@@ -800,18 +794,18 @@ def test_ping_does_not_wait_for_an_answer_that_is_dear_for_once(tmp_path, monkey
         assert server.post("[[1.0, 0, 0, 0]]").json() == [1.0]
 
 
-def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(worker):
+def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_nothing(poller):
     """It may see more of a client at the same moment in which it ends what that one sent before."""
     ours, theirs = socket.socketpair()
+    ours.setblocking(False)
     with theirs:
-        worker._take(SimpleNamespace(accept=lambda: (ours, ""), getsockname=lambda: ""))
-        seen = worker.poller.get_key(ours).data
-        worker._drop(worker.pending_conns[0])
+        poller._take(ours, ("", 0), ("", 0))
+        client = poller._clients.get(ours.fileno())
+        poller._clients.leave(client)
         theirs.sendall(b"GET /ping HTTP/1.1")
-        theirs.shutdown(socket.SHUT_WR)
-        seen(ours)
+        poller.turn(0)
 
-    assert worker.nr_conns == 1  # it is on its way out
+    assert poller.held == 1  # a thread has it
     assert ours.recv(100) == b"GET /ping HTTP/1.1", "read by nobody else"
     ours.close()
 
@@ -842,21 +836,23 @@ def test_an_answer_that_a_client_does_not_read_holds_nobody_up(models, tmp_path)
         assert said.count(b"HTTP/1.1 200 OK") == count
 
 
-def test_the_poller_keeps_what_the_kernel_does_not_take():
+def test_a_thread_sends_what_the_kernel_does_not_take(poller):
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        outbox, data = Outbox(ours), bytes(range(256)) * 8192
-        outbox.sendall(data)
-        outbox.sendall(b"more")
+    ours.setblocking(False)
+    with theirs:
+        poller._take(ours, ("", 0), ("", 0))
+        client, body = poller._clients.get(ours.fileno()), bytes(range(256)) * 8192
+        client.connection.feed(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        poller._send(client, client.connection.request, Answer(200, body))
+        assert client.group is None, "a thread has it"
+        theirs.settimeout(10)
         got = b""
-        theirs.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while part := theirs.recv(1 << 16):
-                got += part
+        while len(got) < len(body) or not got.endswith(body):
+            got += theirs.recv(1 << 20)
+        poller.turn(10)
 
-    assert 0 < len(got) < len(data)
-    assert got + outbox.rest == data + b"more"
+        assert got.endswith(b"\r\n\r\n" + body)
+        assert client.group is poller._clients.kept
 
 
 def test_a_cheap_request_in_pieces_is_answered(models, tmp_path):
@@ -887,3 +883,114 @@ def test_what_a_client_sends_behind_a_large_body_is_the_next_request(models, tmp
                 said += part
             heads = said.split(answer)
             assert [one.count(b"HTTP/1.1 200 OK") for one in heads] == [1, 2, 0]
+
+
+def answer_of(client: socket.socket) -> bytes:
+    """Read one answer with a length, and return it all; what there was of it where it broke off."""
+    said = b""
+    while part := client.recv(1 << 16):
+        said += part
+        head, found, body = said.partition(b"\r\n\r\n")
+        if found and len(body) >= int(re.search(rb"(?i)content-length: (\d+)", head)[1]):
+            break
+    return said
+
+
+def test_no_kept_connection_loses_a_request_under_overload(model_with_script, tmp_path):
+    """A refusal comes before the body does: it is followed by a request, or says "close"."""
+    settings = {**ONE, "SKSERVE_QUEUE": "0"}
+    body = b"5.1,3.5,1.4,0.2\n" * 6000  # more than is waited for without a place
+    one = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    with (
+        serving(
+            model_with_script(SLEEPY.format(seconds=6)), tmp_path / "log", **settings
+        ) as server,
+        ThreadPoolExecutor(1) as callers,
+    ):
+        busy = callers.submit(server.post, ROW)
+        time.sleep(0.5)
+        client, refused = connect(server), 0
+        for _ in range(8):
+            client.settimeout(10)
+            client.sendall(one[: len(one) // 2])
+            time.sleep(0.1)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                client.sendall(one[len(one) // 2 :])
+            said = answer_of(client)
+            assert said.startswith(b"HTTP/1.1 503"), "a request was lost"
+            refused += 1
+            if b"Connection: close" in said:
+                client.close()
+                client = connect(server)
+        client.close()
+        assert refused == 8
+        assert busy.result().json() == [0]
+
+
+def test_a_body_that_trickles_in_gives_its_place_up(model_with_script, tmp_path):
+    """Every place is taken by a body of which a byte comes a second: less than anyone needs."""
+    settings = {**ONE, "SKSERVE_QUEUE": "3"}
+    folder = model_with_script("def predict_fn(data, model): return model.predict(data)")
+    with serving(folder, tmp_path / "log", **settings) as server:
+        slow = [connect(server) for _ in range(8)]
+        for one in slow[:4]:
+            one.sendall(HEAD + b"Content-Length: 100000\r\n\r\n5")
+        for one in slow[4:]:
+            one.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n5\r\n")
+        began, statuses = time.monotonic(), []
+        while 200 not in statuses:
+            assert time.monotonic() - began < 15, "no place came free"
+            for one in slow:
+                with contextlib.suppress(OSError):
+                    one.sendall(b".")
+            statuses.append(server.post(ROW).status_code)
+            time.sleep(1)
+
+        assert 503 in statuses, "there was always a place"
+        slow[0].settimeout(10)
+        assert slow[0].recv(12) in (b"HTTP/1.1 408", b"HTTP/1.1 503")
+        for one in slow:
+            one.close()
+
+
+def test_idle_connections_make_room_for_new_ones(models, tmp_path):
+    """More than a worker holds, none of which says anything."""
+    count = 1100
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 1000), hard))
+    try:
+        with serving(models("iris"), tmp_path / "log", SKSERVE_QUEUE="0", **ONE) as server:
+            idle = [connect(server) for _ in range(count)]
+            began = time.monotonic()
+            for _ in range(5):
+                assert server.ping() == 200
+                assert server.post(ROW).json() == [0]
+            assert time.monotonic() - began < 10  # less than `STALL`, when they are given up
+
+            idle[0].settimeout(5)
+            assert idle[0].recv(1) == b"", "the one that has waited longest has to go"
+            idle[-1].settimeout(5)
+            idle[-1].sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert idle[-1].recv(12) == b"HTTP/1.1 200"
+            for one in idle:
+                one.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_client_that_waits_to_be_told_to_send_its_body_is_told(models, tmp_path):
+    """Told only if the body is read: a refusal comes instead, and ends the connection."""
+    with serving(models("iris"), tmp_path / "log", **ONE) as server:
+        head = HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n"
+        with connect(server) as client:
+            client.settimeout(10)
+            client.sendall(head % 15)
+            assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(b"5.1,3.5,1.4,0.2")
+            assert answer_of(client).startswith(b"HTTP/1.1 200")
+        with connect(server) as client:
+            client.settimeout(10)
+            client.sendall(head % 10**9)
+            said = answer_of(client)
+            assert said.startswith(b"HTTP/1.1 413")
+            assert b"Connection: close" in said

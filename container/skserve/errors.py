@@ -57,6 +57,13 @@ class NotAcceptable(ServeError):
     code = "not_acceptable"
 
 
+class TooSlow(ServeError):
+    """The body came so slowly that it would keep others waiting."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class TooLarge(ServeError):
     """The body, or the answer it asks for, is over a limit."""
 

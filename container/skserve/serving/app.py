@@ -13,37 +13,37 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from typing import Any, cast
+from typing import cast
 
 from flask import Flask, Request, Response, request
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from skserve import logs, telemetry
+from skserve import telemetry
 from skserve.config import MIB, Config
-from skserve.errors import (
-    BadRequest,
-    Overloaded,
-    ServeError,
-    TooLarge,
-)
-from skserve.formats.json_text import dumps_anyway
+from skserve.errors import BadRequest, TooLarge
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Call, Reply, attribute
 from skserve.scheduling.local_model import Invocable, Registry
 from skserve.scheduling.memory import Bodies
-from skserve.serving import browser, compression, openapi
+from skserve.serving import browser, openapi
 from skserve.serving.body import Environ, Incoming
 from skserve.serving.metrics import CONTENT_TYPE, Exposition
+from skserve.serving.responses import (
+    ATTRIBUTES,
+    INFERENCE_ID,
+    Answer,
+    error_body,
+    fault,
+    headers_of,
+    whole,
+)
 from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
 
 Wsgi = Callable[..., Iterable[bytes]]
-
-ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 
 # The same as WSGI spells them. Looking up a header by its name takes ten times as long.
 _ATTRIBUTES, _INFERENCE_ID = (
@@ -51,18 +51,11 @@ _ATTRIBUTES, _INFERENCE_ID = (
 )
 _IDENTITY = re.compile(r"[!-~][ -~]{0,63}")
 
-# A key of the WSGI environment: the worker's poller runs this request itself.
-HERE = "skserve.here"
-
 # Bytes of a body that are read whole at most, if it can be answered in portions.
 LARGE = 8 * MIB
 
 # SageMaker's limit to the payload of a call times the calls at once, in MB.
 _PLATFORM_PAYLOAD = 100
-
-# A caller sees an error as ModelError.OriginalMessage, cut at 2,048 characters: this leaves room
-# for the JSON around the sentence.
-MESSAGE_LIMIT = 1400
 
 
 class _Flask(Flask):
@@ -92,12 +85,6 @@ def create_app(
     def invocations() -> Response:
         return invocation(request.environ, registry, config, bodies)
 
-    def at_once(environ: Environ) -> Response | None:
-        called = environ["PATH_INFO"] == "/invocations" and environ["REQUEST_METHOD"] == "POST"
-        return invocation(environ, registry, config, bodies) if called else None
-
-    app.wsgi_app = ahead_of(app.wsgi_app, at_once)  # type: ignore[method-assign]
-
     @app.route("/execution-parameters", methods=["GET"])
     def execution_parameters() -> Response:
         environ = request.environ
@@ -123,13 +110,7 @@ def new_app(ready: Callable[[], bool], config: Config, metrics: Exposition | Non
 
     @app.route("/ping", methods=["GET", "HEAD", "POST"])
     def ping() -> Response:
-        status = 200 if ready() else 503
-        if status != said[-1]:
-            said[-1] = status
-            log.info("GET /ping answers %d from now on.", status)
-        return Response(status=status)
-
-    said = [200]  # the status of the last /ping: only a change is logged
+        return Response(status=200 if ready() else 503)
 
     if metrics is not None:
         app.add_url_rule(
@@ -148,26 +129,12 @@ def new_app(ready: Callable[[], bool], config: Config, metrics: Exposition | Non
     return app
 
 
-def ahead_of(wsgi: Wsgi, at_once: Callable[[Environ], Response | None]) -> Wsgi:
-    """Answer calls that the poller runs itself ahead of Flask, where `at_once` knows them.
-
-    Flask's routing and context take as long as all the rest of such a call, and it needs neither.
-    """
-
-    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        if environ.get(HERE) and (response := at_once(environ)) is not None:
-            return response(environ, start_response)
-        return wsgi(environ, start_response)
-
-    return application
-
-
 def invocation(
     environ: Environ,
     registry: Invocable,
     config: Config,
     bodies: Bodies,
-    failed: Callable[[Exception, Record], Response] | None = None,
+    failed: Callable[[Exception, Record], Answer] = fault,
     **facts: str,
 ) -> Response:
     """Let a model answer the request of `environ`; `facts` are for its line in the log.
@@ -176,29 +143,22 @@ def invocation(
     """
     record = telemetry.begin(_request_id(environ))
     record.facts.update(facts)
-    here = environ.get(HERE, False)
     held = ExitStack()
-    reply: Reply | None
     try:
-        if here:  # small, whole already and not packed
-            body = environ["wsgi.input"].read()
-            record.facts["bytes_in"] = len(body)
-            reply = registry.invoke(_call(body, environ), here)
-        else:
-            held.enter_context(registry.place())
-            incoming = Incoming(environ, config)
-            try:
-                reply = _in_portions(registry, config, environ, incoming, bodies, held)
-                if reply is None:
-                    body = held.enter_context(incoming.whole(bodies))
-                    reply = registry.invoke(_call(body, environ), here)
-                    if isinstance(reply.body, bytes):  # until it has left
-                        held.enter_context(bodies.hold(len(reply.body), own=sys.maxsize))
-            finally:
-                record.facts["bytes_in"] = incoming.seen
+        held.enter_context(registry.place())
+        incoming = Incoming(environ, config)
+        try:
+            reply = _in_portions(registry, config, environ, incoming, bodies, held)
+            if reply is None:
+                body = held.enter_context(incoming.whole(bodies))
+                reply = registry.invoke(_call(body, environ))
+                if isinstance(reply.body, bytes):  # until it has left
+                    held.enter_context(bodies.hold(len(reply.body), own=sys.maxsize))
+        finally:
+            record.facts["bytes_in"] = incoming.seen
         response = _respond(reply, environ, record, held)
     except Exception as error:
-        response = (failed or failure)(error, record)
+        response = response_of(failed(error, record))
     response.call_on_close(held.close)
     if not response.is_streamed:
         record.write(response)
@@ -231,7 +191,7 @@ def _in_portions(
         return None
     with ExitStack() as counted:
         counted.enter_context(bodies.hold(min(LARGE, body.length or LARGE)))
-        reply = registry.transform(call, body.read, duplex)
+        reply = registry.transform(call, body.part if duplex else body.read, duplex)
         if reply is not None:
             held.push(counted.pop_all())
         return reply
@@ -248,29 +208,24 @@ def _call(body: bytes, environ: Environ) -> Call:
 
 
 def _respond(reply: Reply, environ: Environ, record: Record, held: ExitStack) -> Response:
+    attributes = environ.get(_ATTRIBUTES, "")
     body = reply.body
-    if not isinstance(body, bytes):
+    if isinstance(body, bytes):
+        return response_of(whole(reply, attributes, environ.get("HTTP_ACCEPT_ENCODING", "")))
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and reply.length is None:
+        # Without chunks, a stream that breaks would look like its end.
         parts = held.enter_context(closing(body))  # type: ignore[type-var]
-        if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and reply.length is None:
-            body = b"".join(parts)  # without chunks, a stream that breaks would look like its end
-        else:
-            body = Sending(parts, reply.status, record)  # the response closes it
-    response = _Answer(body, reply.status, content_type=reply.media_type)
+        return _Answer(b"".join(parts), reply.status, headers_of(reply, attributes))
+    sending = Sending(body, reply.status, record)  # the response closes it
+    response = _Answer(sending, reply.status, headers_of(reply, attributes))
     if reply.length is not None:
         response.content_length = reply.length
-    if attributes := environ.get(_ATTRIBUTES):
-        response.headers[ATTRIBUTES] = attributes  # SageMaker does not echo them by itself
-    for name, text in reply.headers.items():
-        if name.lower() != "content-length":  # a false one would keep the caller waiting
-            response.headers[name] = text
-    if not isinstance(reply.body, bytes):
-        return response  # its length is not known, or is known already
-    if compression.pays(reply.media_type, reply.body) and "Content-Encoding" not in reply.headers:
-        response.vary.add("Accept-Encoding")
-        if compression.takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
-            response.set_data(compression.packed(reply.body))
-            response.headers["Content-Encoding"] = "gzip"
     return response
+
+
+def response_of(answer: Answer) -> Response:
+    """Make Flask's response of an answer."""
+    return _Answer(answer.body, answer.status_code, answer.headers)
 
 
 class Sending:
@@ -296,7 +251,7 @@ class Sending:
         except Exception as error:
             self._ended = "broken"
             self._say(error)
-            # gunicorn closes the connection, without the last chunk and without a word in the log.
+            # The worker closes the connection, without the last chunk and without a word.
             raise BrokenPipeError(errno.EPIPE, "the stream broke") from error
         self.content_length += len(part)
         return part
@@ -309,48 +264,33 @@ class Sending:
             log.error("request %s: the stream broke.", self._record.request_id, exc_info=error)
 
     def close(self) -> None:
+        close = getattr(self._parts, "close", None)  # an iterator need not have one
+        if close:
+            close()
         self._record.facts["stream"] = self._ended
         self._record.write(self)
 
 
 def _request_id(environ: Environ) -> str:
+    return identity(environ.get(_INFERENCE_ID, ""))
+
+
+def identity(given: str) -> str:
     """Return the caller's inference id where it has one, else a new one.
 
     Not one of `random`, which a script may seed.
     """
-    given = environ.get(_INFERENCE_ID, "")
     return given if _IDENTITY.fullmatch(given) else secrets.token_hex(8)
 
 
-def failure(error: Exception, record: Record, traced: bool = False) -> Response:
-    """Make the response to a failure, whose cause goes into the line of `record`.
-
-    The traceback of what is not the caller's fault goes into the log, unless it is `traced` there.
-    """
-    headers, request_id = {}, record.request_id
-    if isinstance(error, HTTPException):
-        status, code = error.code or 500, (error.name or "error").lower().replace(" ", "_")
-        message = f"{request.method} {request.path} is not served here."
-        hint = "POST /invocations, GET /ping, GET /."
-        headers = {name: text for name, text in error.get_headers() if name == "Allow"}
-        logged = message
-    elif isinstance(error, ServeError):
-        status, code, message, hint = error.status, error.code, error.message, error.hint
-        logged = message if logs.shows_values() else error.logged
-        if error.reason:
-            telemetry.rejected(error.reason)
-    else:
-        status, code = ServeError.status, ServeError.code
-        message, hint = "The server failed on this request.", "The log has the traceback."
-        logged = message
-    record.facts |= {"code": code, "message": logged[:MESSAGE_LIMIT]}
-    if (cause := error.__cause__) is not None or not isinstance(error, ServeError | HTTPException):
-        record.facts["raised"] = logs.raised(cause or error)
-    if status >= 500 and not (traced or isinstance(error, Overloaded)):
-        log.error("request %s: %s", request_id, logged, exc_info=error)
-    if status == 503:
-        headers["Retry-After"] = str(getattr(error, "retry_after", 1))
-    if len(message) > MESSAGE_LIMIT:
-        message = message[:MESSAGE_LIMIT] + "..."
-    body = {"code": code, "message": message, "hint": hint, "request_id": request_id}
-    return Response(dumps_anyway({"error": body}), status, headers, content_type=JSON)
+def failure(error: Exception, record: Record) -> Response:
+    """Make the response to a failure, whose cause goes into the line of `record`."""
+    if not isinstance(error, HTTPException):
+        return response_of(fault(error, record))
+    code = (error.name or "error").lower().replace(" ", "_")
+    message = f"{request.method} {request.path} is not served here."
+    record.facts |= {"code": code, "message": message}
+    hint = "POST /invocations, GET /ping, GET /."
+    body = error_body(code, message, hint, record.request_id)
+    headers = {name: text for name, text in error.get_headers() if name == "Allow"}
+    return Response(body, error.code, headers, content_type=JSON)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from gunicorn.http.errors import ParseException
 from werkzeug.wsgi import get_content_length
 
 from skserve.config import MIB, Config
-from skserve.errors import BadRequest, TooLarge, UnsupportedMediaType
+from skserve.errors import BadRequest, ServeError, TooLarge, TooSlow, UnsupportedMediaType
 from skserve.scheduling.memory import Bodies
 from skserve.serving import compression
+from skserve.serving.connection import BrokenBody, ChunkTooLarge
+from skserve.serving.wsgi import NEXT_PART
 
 Environ = dict[str, Any]
 
@@ -35,11 +36,11 @@ class Incoming:
         self._packed = encoding in compression.GZIP  # then it is read whole
         self.length, self.seen = get_content_length(environ), 0
         self._source = environ["wsgi.input"]
+        self._next_part = environ.get(NEXT_PART)
         self._limit = limit = config.max_body
         self._most = config.max_whole
         self._head = io.BytesIO()  # what was read too early
-        # gunicorn's reader takes what follows a malformed chunk for the end of a whole body.
-        self._failure: BadRequest | None = None
+        self._failure: ServeError | None = None  # what it broke of
         if self.length is not None and self.length > limit:
             raise _too_large(f"{self.length:,}", limit)
 
@@ -59,6 +60,12 @@ class Incoming:
             body = compression.unpacked(self._all(), self._most)
             self._head, self._packed = io.BytesIO(body), False
         return self._taken(size)
+
+    def part(self, size: int) -> bytes:
+        """Read the next part of a stream: the client may take as long for each of them."""
+        if self._next_part:
+            self._next_part()
+        return self.read(size)
 
     @contextmanager
     def whole(self, bodies: Bodies) -> Iterator[bytes]:
@@ -97,21 +104,31 @@ class Incoming:
         left = size if self.length is None else min(size, self.length - self.seen)
         try:
             part: bytes = self._source.read(min(left, MIB))
-            ended = not part and self.length is not None
-        except OSError:  # the client left, or sent nothing for too long
-            part, ended = b"", True
-        except ParseException as error:
-            self._failure = BadRequest(
-                "The body is not chunked as HTTP says.", "Send it again, or with a Content-Length."
-            )
+        except (OSError, BrokenBody, ChunkTooLarge) as error:
+            self._failure = self._cause(error)
             raise self._failure from error
-        if ended:
-            self._failure = BadRequest("The body ended before it was whole.", "Send it again.")
+        if not part and self.length is not None:
+            self._failure = _cut_off()
             raise self._failure
         self.seen += len(part)
         if self.seen > self._limit:
             raise _too_large(f"more than {self._limit:,}", self._limit)
         return part
+
+    def _cause(self, error: Exception) -> ServeError:
+        """Say what a body broke of."""
+        if isinstance(error, ChunkTooLarge):
+            return _too_large(f"a chunk of {error.size:,}", self._limit)
+        if isinstance(error, BrokenBody):
+            return BadRequest(
+                "The body is not chunked as HTTP says.", "Send it again, or with a Content-Length."
+            )
+        if isinstance(error, TimeoutError):
+            return TooSlow(
+                f"The body came too slowly: {self.seen:,} bytes had come when time was up.",
+                "Send it faster, or compressed.",
+            )
+        return _cut_off()
 
 
 def _unpacked(body: bytes, limit: int, bodies: Bodies, held: ExitStack) -> bytes:
@@ -125,6 +142,11 @@ def _unpacked(body: bytes, limit: int, bodies: Bodies, held: ExitStack) -> bytes
             raise
         held.enter_context(bodies.hold(limit - size, len(body) + size))
         return compression.unpacked(body, limit)
+
+
+def _cut_off() -> BadRequest:
+    """Return what is said where the client has left."""
+    return BadRequest("The body ended before it was whole.", "Send it again.")
 
 
 def _too_large(size: str, limit: int) -> TooLarge:

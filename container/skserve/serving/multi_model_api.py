@@ -26,17 +26,11 @@ from skserve.formats.media_types import JSON
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
 from skserve.scheduling.memory import Bodies
-from skserve.serving import browser, openapi
-from skserve.serving.app import (
-    Wsgi,
-    ahead_of,
-    failure,
-    invocation,
-    new_app,
-    parameters,
-)
+from skserve.serving import browser, openapi, responses
+from skserve.serving.app import Wsgi, invocation, new_app, parameters, response_of
 from skserve.serving.body import Environ, Incoming
 from skserve.serving.metrics import Exposition
+from skserve.serving.responses import Answer
 from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
@@ -112,7 +106,7 @@ def create_app(
         facts = {"model": shown(name)}
         if target := environ.get(_TARGET):
             facts["target"] = shown(target)
-        return invocation(environ, fleet.model(name), config, bodies, _failed_invoke, **facts)
+        return invocation(environ, fleet.model(name), config, bodies, fault, **facts)
 
     @app.post("/models/<segment>/invoke")
     def invoke(segment: str) -> Response:
@@ -131,13 +125,7 @@ def create_app(
 
     browser.add_page(app, config, lambda: _listed(fleet, request.args))
     browser.add_openapi(app, openapi.of_models)
-
-    def at_once(environ: Environ) -> Response | None:
-        line = f"{environ['REQUEST_METHOD']} {environ['RAW_URI']}"
-        name = invoked(line.encode("latin-1"))
-        return None if name is None else called(environ, name)
-
-    app.wsgi_app = ahead_of(_on_raw_path(app.wsgi_app), at_once)  # type: ignore[method-assign]
+    app.wsgi_app = _on_raw_path(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
@@ -181,26 +169,33 @@ def _managed(places: threading.BoundedSemaphore) -> Callable[[View], View]:
     return decorate
 
 
-def _failed_invoke(error: Exception, record: Record) -> Response:
-    """Make the response to a failed call: whether there is such a model is the contract's."""
+def fault(error: Exception, record: Record) -> Answer:
+    """Make the answer to a failed call: whether there is such a model is the contract's."""
     if isinstance(error, Refused):
         record.facts |= {"code": error.code, "message": error.logged}
-        return _failed(error)
+        return _refused(error)
     # The traceback of what failed in the model is in the log of its process.
-    return failure(error, record, traced=isinstance(error, ServeError))
+    return responses.fault(error, record, traced=isinstance(error, ServeError))
 
 
 def _failed(error: Exception) -> Response:
     if isinstance(error, ServeError):
-        status, message = error.status, " ".join(filter(None, (error.message, error.hint)))
-    else:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
-        status, message = 500, "The server failed on this request. The log has the traceback."
+        return response_of(_refused(error))
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return response_of(
+        _refused(ServeError("The server failed on this request.", "The log has the traceback."))
+    )
+
+
+def _refused(error: ServeError) -> Answer:
+    """Make the answer that Multi Model Server would give."""
+    status, message = error.status, " ".join(filter(None, (error.message, error.hint)))
     kind = TYPES.get(status, "InternalServerException" if status >= 500 else TYPES[400])
-    response = _json({"code": status, "type": kind, "message": message}, status)
+    body = json.dumps({"code": status, "type": kind, "message": message}) + "\n"
+    headers = [("Content-Type", JSON)]
     if status == 503:
-        response.headers["Retry-After"] = "1"
-    return response
+        headers.append(("Retry-After", "1"))
+    return Answer(status, body.encode(), headers)
 
 
 def _json(answer: dict[str, Any], status: int = 200) -> Response:

@@ -1,0 +1,138 @@
+"""The connections that wait in the poller: for what, since when, and until when."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from itertools import islice
+from operator import itemgetter
+
+from skserve.serving.connection import Connection
+from skserve.serving.wsgi import STALL
+
+# Seconds that a client has to take its answer after we have closed our side: long enough to send
+# the rest of a body that was refused, and so to read why.
+LINGER = 5
+
+# Seconds for which a stopping worker still waits for requests on its idle connections.
+LAST_REQUESTS = 2
+
+# Idle connections that are looked at where one has to leave.
+LOOKS = 8
+
+# Seconds after which a request that is not whole may have to leave its place to a new connection.
+SLOW = 1
+
+
+class Client:
+    """One connection, with its socket."""
+
+    __slots__ = ("address", "behind", "connection", "group", "server", "socket")
+
+    def __init__(
+        self, client: socket.socket, address: tuple[str, int], server: tuple[str, int], limit: int
+    ) -> None:
+        self.socket, self.address, self.server = client, address, server
+        self.connection = Connection(limit)
+        self.group: Group | None = None
+        self.behind = False  # another request is in the buffer already
+
+
+class Group(dict[Client, float]):
+    """Clients that wait for the same thing, with the time at which they are given up.
+
+    In the order of that time, because all of them may wait for as long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def late(self, now: float) -> list[Client]:
+        """Return those whose time is up."""
+        found = []
+        for client, deadline in self.items():
+            if deadline > now:
+                break
+            found.append(client)
+        return found
+
+    def shorten(self, seconds: float) -> None:
+        """Give up those that wait, and all that come, after so many seconds at the latest."""
+        self.seconds = min(self.seconds, seconds)
+        last = time.monotonic() + seconds
+        self.update({client: min(deadline, last) for client, deadline in self.items()})
+
+
+class Clients:
+    """All that wait, registered with `epoll`, each in one group.
+
+    `fresh` and `kept` wait for a request, `reading` for the rest of one, `leaving` until their
+    clients have closed as well.
+    """
+
+    def __init__(self, epoll: select.epoll, keep_alive: float) -> None:
+        self._epoll = epoll
+        self._by_descriptor: dict[int, Client] = {}
+        self.fresh, self.kept = Group(STALL), Group(keep_alive)
+        self.reading, self.leaving = Group(STALL), Group(LINGER)
+
+    def get(self, descriptor: int) -> Client | None:
+        return self._by_descriptor.get(descriptor)
+
+    def all(self) -> list[Client]:
+        return list(self._by_descriptor.values())
+
+    def enter(self, client: Client, group: Group) -> None:
+        """Let a client wait in a group, as its last."""
+        if client.group is None:
+            self._by_descriptor[client.socket.fileno()] = client
+            self._epoll.register(client.socket, select.EPOLLIN)
+        else:
+            del client.group[client]
+        client.group, client.behind = group, False
+        group[client] = time.monotonic() + group.seconds
+
+    def leave(self, client: Client) -> None:
+        """Take a client out, if it waits here."""
+        if client.group is not None:
+            del client.group[client]
+            del self._by_descriptor[client.socket.fileno()]
+            self._epoll.unregister(client.socket)
+            client.group, client.behind = None, False
+
+    def hurry(self) -> None:
+        """Let idle connections wait only a little longer."""
+        self.fresh.shorten(LAST_REQUESTS)
+        self.kept.shorten(LAST_REQUESTS)
+
+    def dispensable(self) -> Client | None:
+        """Return who may have to leave for a new connection: who has waited longest for a request.
+
+        Where none is idle, that is who has been longest in the middle of one.
+        """
+        idle = [
+            (deadline - group.seconds, client)
+            for group in (self.kept, self.fresh)
+            for client, deadline in islice(group.items(), LOOKS)
+        ]
+        idle.sort(key=itemgetter(0))
+        for _, client in idle:
+            if _silent(client.socket):
+                return client
+        for client, deadline in islice(self.reading.items(), 1):
+            if deadline - self.reading.seconds < time.monotonic() - SLOW:
+                return client
+        return None
+
+
+def _silent(client: socket.socket) -> bool:
+    """Whether nothing has come from a client that was not read."""
+    try:
+        client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

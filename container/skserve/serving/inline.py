@@ -1,0 +1,164 @@
+"""What the poller answers itself, from parsed bytes to an answer, without WSGI and Flask.
+
+Only what never waits: /ping, and calls that are known to be cheap. One function decides, and the
+poller alone asks it: `Inline.handler`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
+
+from skserve import telemetry
+from skserve.config import Config
+from skserve.inference.calls import Call, Reply
+from skserve.multi_model.client import ModelClient
+from skserve.multi_model.log_capture import shown
+from skserve.scheduling.local_model import Invocable, Registry
+from skserve.serving import multi_model_api
+from skserve.serving.app import Sending, identity
+from skserve.serving.head import Request
+from skserve.serving.metrics import CONTENT_TYPE, Exposition
+from skserve.serving.responses import ATTRIBUTES, INFERENCE_ID, Answer, fault, headers_of, whole
+
+log = logging.getLogger("skserve")
+
+Handler = Callable[[Request], Answer]
+Fault = Callable[[Exception, telemetry.Record], Answer]
+
+_ATTRIBUTES, _INFERENCE_ID = ATTRIBUTES.lower(), INFERENCE_ID.lower()
+_TARGET = "x-amzn-sagemaker-target-model"
+
+
+class Inline:
+    """Which small requests are answered by the thread that polls.
+
+    `always` are those that cost next to nothing, by method and path; `called` finds what answers a
+    call of a model, if that is known to be cheap.
+    """
+
+    def __init__(
+        self,
+        always: Mapping[tuple[str, str], Handler],
+        called: Callable[[Request], Handler | None],
+    ) -> None:
+        self._always, self._called = always, called
+
+    def handler(self, request: Request) -> Handler | None:
+        """Return what answers a request whose body is there; None where a thread has to."""
+        if "content-encoding" in request.headers:
+            return None  # it may unpack to anything
+        line = request.line
+        handler = self._always.get((line.method, line.path))
+        if handler is None and line.minor:  # a stream has to be whole before HTTP/1.0 may have it
+            handler = self._called(request)
+        return handler
+
+
+def single(registry: Registry, config: Config, metrics: Exposition | None) -> Inline:
+    """Return what is answered inline where one model is served."""
+
+    def called(request: Request) -> Handler | None:
+        line = request.line
+        if line.path != "/invocations" or line.method != "POST":
+            return None
+        return partial(invoke, registry) if registry.cheap(len(request.body)) else None
+
+    return Inline(always(registry.ready, config, metrics), called)
+
+
+def many(client: ModelClient, config: Config, metrics: Exposition | None) -> Inline:
+    """Return what is answered inline where many models are served."""
+
+    def called(request: Request) -> Handler | None:
+        line = f"{request.line.method} {request.line.target}"
+        name = multi_model_api.invoked(line.encode("latin-1"))
+        if name is None or not client.cheap(name, len(request.body)):
+            return None
+        facts = {"model": shown(name)}
+        if target := request.headers.get(_TARGET):
+            facts["target"] = shown(target)
+        model = client.model(name)
+        return lambda request: invoke(model, request, multi_model_api.fault, facts)
+
+    return Inline(always(client.ready, config, metrics), called)
+
+
+def always(
+    ready: Callable[[], bool], config: Config, metrics: Exposition | None
+) -> dict[tuple[str, str], Handler]:
+    """Return the requests that are answered inline whatever they carry."""
+    said = [200]  # the status of the last /ping: only a change is logged
+
+    def ping(_: Request) -> Answer:
+        status = 200 if ready() else 503
+        if status != said[-1]:
+            said[-1] = status
+            log.info("GET /ping answers %d from now on.", status)
+        return Answer(status, b"", [("Content-Type", "text/html; charset=utf-8")])
+
+    def scrape(_: Request) -> Answer:
+        assert metrics is not None
+        return Answer(200, metrics.text(), [("Content-Type", CONTENT_TYPE)])
+
+    handlers: dict[tuple[str, str], Handler] = {
+        (method, "/ping"): ping for method in ("GET", "HEAD", "POST")
+    }
+    return handlers if metrics is None else handlers | {("GET", config.metrics_path): scrape}
+
+
+def invoke(
+    model: Invocable,
+    request: Request,
+    failed: Fault = fault,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> Answer:
+    """Let a model answer a request in this thread; `facts` are for its line in the log."""
+    headers = request.headers
+    record = telemetry.begin(identity(headers.get(_INFERENCE_ID, "")))
+    record.facts.update(facts)
+    record.facts["bytes_in"] = len(request.body)
+    attributes = headers.get(_ATTRIBUTES, "")
+    call = Call(
+        request.body,
+        headers.get("content-type", "") or headers.get("contenttype", ""),
+        headers.get("accept", ""),
+        attributes,
+        _Titled(headers),
+    )
+    try:
+        reply = model.invoke(call, True)
+        if not isinstance(reply.body, bytes):
+            return _streamed(reply, attributes, record)
+        answer = whole(reply, attributes, headers.get("accept-encoding", ""))
+    except Exception as error:
+        answer = failed(error, record)
+    record.write(answer)
+    return answer
+
+
+def _streamed(reply: Reply, attributes: str, record: telemetry.Record) -> Answer:
+    """Make the answer of a reply in parts, which a thread sends."""
+    assert not isinstance(reply.body, bytes)
+    headers = headers_of(reply, attributes)
+    if reply.length is not None:
+        headers.append(("Content-Length", str(reply.length)))
+    return Answer(reply.status, Sending(reply.body, reply.status, record), headers)
+
+
+class _Titled(Mapping[str, str]):
+    """Headers under the names that scripts know; made only where one asks."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    def __getitem__(self, name: str) -> str:
+        return self._headers[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.title() for name in self._headers if "_" not in name)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,252 @@
+"""The thread that polls all connections of a worker.
+
+It accepts, reads heads and small bodies, and answers what `Inline` says. It never waits: what may
+take long goes to a thread, as does the rest of an answer that the client does not take at once.
+
+- Where there are as many connections as may be, a new one takes the place of the one that has
+  waited longest for a request.
+- A client that stops in the middle of a request loses its connection after a while.
+- After the last answer on a connection, what the client still sends is thrown away for a while, so
+  that it can read that answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+
+from skserve.formats.media_types import JSON
+from skserve.serving.balancer import Balancer
+from skserve.serving.clients import Client, Clients
+from skserve.serving.connection import Next
+from skserve.serving.head import Refusal, Request
+from skserve.serving.inline import Handler, Inline
+from skserve.serving.listeners import Listeners
+from skserve.serving.responses import Answer, error_body
+from skserve.serving.sizing import Limits
+from skserve.serving.standby import Standby
+from skserve.serving.threads import Threads
+from skserve.serving.wsgi import STALL, Application
+
+log = logging.getLogger("skserve")
+
+# Bytes that are read from a connection at once.
+PIECE = 64 << 10
+
+_LATE = Refusal(
+    408, "request_timeout", f"The request was not whole within {STALL} s.", "Send it again."
+)
+
+
+class Poller:
+    """Polls the connections of a worker. One lock guards all of it; see `Standby`.
+
+    `wake` are the two ends of a pipe: what is written to it ends a wait.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        balancer: Balancer,
+        place: int | None,
+        wake: Sequence[int],
+        limits: Limits,
+        inline: Inline,
+        application: Application,
+    ) -> None:
+        self._limits, self._inline = limits, inline
+        self._woken, waker = wake
+        self._listeners = Listeners(listeners, balancer, place, self._take)
+        self._threads = Threads(
+            limits.threads, application, limits.body_timeout, waker, lambda: self._stopping
+        )
+        self._epoll = select.epoll()
+        self._epoll.register(self._woken, select.EPOLLIN)
+        self._clients = Clients(self._epoll, limits.keep_alive)
+        self._behind: deque[Client] = deque()
+        self._standby = Standby(self._stand_in)
+        self._stopping = False
+
+    @property
+    def held(self) -> int:
+        """The connections of this worker, in the poller and in threads."""
+        return self._listeners.held
+
+    def start(self) -> None:
+        """Make the calling thread the one that polls, by `turn`."""
+        self._standby.start()
+        self._listeners.switch(self._epoll, True)
+
+    def turn(self, seconds: float) -> None:
+        """Wait for something to do, for so many seconds at most, and do what there is."""
+        for descriptor, _ in self._epoll.poll(0 if self._behind else seconds):
+            client = self._clients.get(descriptor)
+            if client is not None:
+                if not client.behind:  # else its requests are answered in turn
+                    self._readable(client)
+            elif descriptor == self._woken:
+                self._finish()
+            elif self._listeners.open:
+                self._listeners.accept(descriptor)
+        for _ in range(len(self._behind)):
+            if (waiting := self._behind.popleft()).behind:
+                waiting.behind = False
+                self._look(waiting, waiting.connection.answered())
+        self._expire()
+        if not self._stopping:
+            room = self.held < self._limits.connections or self._clients.dispensable() is not None
+            self._listeners.switch(self._epoll, room)
+
+    def stop(self) -> None:
+        """Accept what is queued and no more, and let idle connections wait only a little longer."""
+        self._stopping = True
+        self._listeners.close(self._epoll)
+        self._clients.hurry()
+
+    def close(self) -> None:
+        """Leave what still runs behind."""
+        for client in self._clients.all():
+            self._drop(client)
+        self._threads.close()
+
+    def _stand_in(self, client: Client, seconds: float) -> None:
+        """Do a turn in the place of the poller, which answers a client."""
+        self._clients.leave(client)
+        self.turn(seconds)
+
+    def _take(
+        self, client: socket.socket, address: tuple[str, int], server: tuple[str, int]
+    ) -> None:
+        """Wait for the first request of a new connection."""
+        self._listeners.held += 1
+        self._clients.enter(Client(client, address, server, self._limits.body), self._clients.fresh)
+        if self.held > self._limits.connections and (idle := self._clients.dispensable()):
+            self._drop(idle)
+
+    def _drop(self, client: Client) -> None:
+        self._clients.leave(client)
+        self._listeners.held -= 1
+        client.socket.close()
+
+    def _farewell(self, client: Client) -> None:
+        """Close our side, and the whole when the client has closed its own or time is up."""
+        try:
+            client.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(client)  # it is gone already
+        else:
+            self._clients.enter(client, self._clients.leaving)
+
+    def _expire(self) -> None:
+        clients, now = self._clients, time.monotonic()
+        for group in (clients.fresh, clients.kept, clients.leaving):
+            for client in group.late(now):
+                self._drop(client)
+        for client in clients.reading.late(now):
+            self._refuse(client, _LATE)
+
+    # ------------------------------------------------------------------------------ what they say
+
+    def _readable(self, client: Client) -> None:
+        leaving = client.group is self._clients.leaving
+        try:
+            said = client.socket.recv(PIECE)
+        except BlockingIOError:
+            return  # this was seen of another one, with the same descriptor
+        except OSError:
+            said = b""
+        if said and not leaving:
+            self._look(client, client.connection.feed(said))
+        elif not said and (refusal := None if leaving else client.connection.ended()):
+            self._refuse(client, refusal)
+        elif not said:
+            self._drop(client)
+
+    def _look(self, client: Client, verdict: Next | Refusal) -> None:
+        """Answer the request at the front, hand it on, or wait for more of it."""
+        if verdict is Next.WAIT:
+            if client.group is not self._clients.reading and client.connection.begun:
+                self._clients.enter(client, self._clients.reading)
+        elif isinstance(verdict, Refusal):
+            self._refuse(client, verdict)
+        else:
+            request, handler = client.connection.request, None
+            assert request is not None
+            if verdict is Next.WHOLE and not self._standby.polls:
+                handler = self._inline.handler(request)
+            if handler is not None:
+                self._answer(client, request, handler)
+            else:
+                self._clients.leave(client)
+                self._threads.serve(client)
+
+    def _refuse(self, client: Client, refusal: Refusal) -> None:
+        """Answer what is no request: so few bytes fit into a socket without waiting."""
+        with suppress(OSError):
+            client.socket.send(_written(refusal))
+        self._farewell(client)
+
+    def _answer(self, client: Client, request: Request, handler: Handler) -> None:
+        """Answer here and now, without the lock: the standby may poll meanwhile."""
+        answer = None
+        self._standby.leave(client)
+        try:
+            answer = handler(request)
+        except Exception:
+            log.exception("A request failed in the poller.")
+        finally:
+            self._standby.come_back()
+        if answer is None:
+            self._farewell(client)
+        elif not isinstance(answer.body, bytes):
+            self._clients.leave(client)
+            self._threads.stream(client, answer)
+        else:
+            self._send(client, request, answer)
+
+    def _send(self, client: Client, request: Request, answer: Answer) -> None:
+        """Send an answer as far as the kernel takes it; a thread sends the rest."""
+        keep = request.keep_alive and not self._stopping
+        data = answer.write(not keep, request.line.method == "HEAD")
+        try:
+            sent = client.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(client)
+            return
+        if sent < len(data):
+            self._clients.leave(client)
+            self._threads.send(client, data[sent:], keep)
+        else:
+            self._go_on(client, keep)
+
+    def _go_on(self, client: Client, keep: bool) -> None:
+        """Keep a connection whose request was answered, or close it."""
+        if not keep:
+            self._farewell(client)
+        elif client.connection.more:
+            self._clients.enter(client, self._clients.reading)
+            client.behind = True
+            self._behind.append(client)  # in turn with the other connections
+        else:
+            client.connection.answered()
+            self._clients.enter(client, self._clients.kept)
+
+    def _finish(self) -> None:
+        """Take clients back whose requests were answered in threads."""
+        os.read(self._woken, 1 << 12)
+        for _ in range(len(self._threads.done)):
+            self._go_on(*self._threads.done.popleft())
+
+
+def _written(refusal: Refusal) -> bytes:
+    log.debug("A request is refused: %s", refusal.message)
+    body = error_body(refusal.code, refusal.message, refusal.hint, "")
+    return Answer(refusal.status, body, [("Content-Type", JSON)]).write(close=True)

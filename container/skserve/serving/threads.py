@@ -1,0 +1,87 @@
+"""What the poller does not do itself: requests that may take long, and answers to slow readers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from skserve.serving.clients import Client
+from skserve.serving.responses import Answer, status_of
+from skserve.serving.wsgi import Application, Channel, Exchange, environ_of
+
+log = logging.getLogger("skserve")
+
+
+class Threads:
+    """Takes a client out of the poller's hands until its request is answered.
+
+    `done` then has it, and whether its connection is kept, and a byte comes to the pipe's end
+    `wake`. A body may take `body_timeout` seconds; `stopping` says whether to keep no connection.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        application: Application,
+        body_timeout: float,
+        wake: int,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.done: deque[tuple[Client, bool]] = deque()
+        self._pool = ThreadPoolExecutor(count, "request")
+        self._application, self._body_timeout = application, body_timeout
+        self._wake, self._stopping = wake, stopping
+
+    def serve(self, client: Client) -> None:
+        """Let the application answer."""
+        self._submit(client, partial(self._exchange, client, self._application))
+
+    def stream(self, client: Client, answer: Answer) -> None:
+        """Send an answer in parts, which are made while they are sent."""
+
+        def application(_: dict[str, Any], start_response: Any) -> Any:
+            start_response(status_of(answer.status_code), answer.headers)
+            return answer.body
+
+        self._submit(client, partial(self._exchange, client, application))
+
+    def send(self, client: Client, rest: bytes, keep: bool) -> None:
+        """Send the rest of an answer to a slow reader."""
+
+        def send() -> bool:
+            Channel(client.socket, self._body_timeout).send(rest)
+            return keep
+
+        self._submit(client, send)
+
+    def close(self) -> None:
+        """Start nothing more."""
+        self._pool.shutdown(wait=False)
+
+    def _exchange(self, client: Client, application: Application) -> bool:
+        request = client.connection.request
+        assert request is not None
+        channel = Channel(client.socket, self._body_timeout)
+        exchange = Exchange(client.connection, channel, self._stopping)
+        return exchange.run(application, environ_of(request, client.address, client.server))
+
+    def _submit(self, client: Client, work: Callable[[], bool]) -> None:
+        self._pool.submit(self._run, client, work)
+
+    def _run(self, client: Client, work: Callable[[], bool]) -> None:
+        keep = False
+        try:
+            keep = work()
+        except OSError as error:
+            log.debug("A connection breaks: %s", error)
+        except BaseException:
+            log.exception("A request failed.")
+        self.done.append((client, keep))
+        with suppress(OSError):  # enough was written to wake the poller, or it has ended
+            os.write(self._wake, b"\0")
