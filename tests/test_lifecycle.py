@@ -16,6 +16,7 @@ from skserve.multi_model.events import (
     Answer,
     Closed,
     Connect,
+    Count,
     Deadline,
     Drain,
     Ended,
@@ -74,7 +75,7 @@ TABLE: dict[tuple[State, type[Event]], tuple[State, list[type]]] = {
     (READY, Unload): (LEAVING, [Drain, Deadline]),
     (READY, Hung): (RETIRING, [Say, Drain, Deadline]),
     (READY, Tired): (RETIRING, [Say, Drain, Deadline]),
-    (READY, Ended): (DEAD, [Say]),
+    (READY, Ended): (DEAD, [Count, Say]),
     (DEAD, Connect): (STARTING, [Spawn]),
     (DEAD, Unload): (GONE, [Forget, Persist, Say, Answer]),
     (DEAD, Start): (STARTING, [Spawn]),
@@ -83,10 +84,10 @@ TABLE: dict[tuple[State, type[Event]], tuple[State, list[type]]] = {
     (STARTING, Unstartable): (DEAD, [Answer]),
     (STARTING, Loaded): (READY, [Say, Deadline, Persist, Join, StartNext]),
     (STARTING, Failed): (STARTING, []),
-    (STARTING, Ended): (DEAD, [Say, Answer, StartNext]),
+    (STARTING, Ended): (DEAD, [Count, Say, Answer, StartNext]),
     (RETIRING, Connect): (RETIRING, []),
     (RETIRING, Unload): (LEAVING, [Deadline, Answer]),
-    (RETIRING, Ended): (STARTING, [Say, Spawn]),
+    (RETIRING, Ended): (STARTING, [Count, Say, Spawn]),
     (LEAVING, Connect): (LEAVING, [Answer]),
     (LEAVING, Unload): (LEAVING, [Answer]),
     (LEAVING, Ended): (GONE, [Forget, Persist, Say, Answer, StartNext]),
@@ -191,7 +192,7 @@ def test_a_model_that_dies_often_is_left_alone_for_a_while():
 def test_a_planned_replacement_is_no_death_and_keeps_its_callers():
     one, effects = after(Tired("enough"), Connect("caller"), Ended(0, False), state=READY)
 
-    assert (one.state, effects, len(one.deaths)) == (STARTING, [Spawn()], 0)
+    assert (one.state, effects, len(one.deaths)) == (STARTING, [Count("recycled"), Spawn()], 0)
     assert Join("caller") in lifecycle.handle(one, Loaded("m", False, 0.1), 9.0)
 
 
@@ -201,7 +202,10 @@ def test_a_replacement_that_is_killed_for_being_late_is_a_death():
     )
 
     assert (one.state, len(one.deaths)) == (DEAD, 1)
-    assert effects == [Say("ERROR", "it did not end when it was replaced.")]
+    assert effects == [
+        Count("hang"),
+        Say("ERROR", "it did not end when it was replaced."),
+    ]
 
 
 @given(st.lists(st.sampled_from(HAPPENINGS), max_size=40), st.booleans())
