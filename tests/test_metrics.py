@@ -44,7 +44,8 @@ from skserve.estimators.drift import Learned
 from skserve.estimators.schema import Schema
 from skserve.inference.model import Model
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.slots import Bodies, Slots
+from skserve.scheduling.memory import Bodies
+from skserve.scheduling.slots import Slots
 from skserve.serving import metrics
 from skserve.serving.app import create_app
 from tests.conftest import ROOT, Server, free_port, serving, start
