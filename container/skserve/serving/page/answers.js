@@ -1,4 +1,4 @@
-// Answers as something to look at: a value, the classes as bars, neighbours, a vector, or as JSON.
+// Answers to look at: a value, classes as bars, neighbours, a vector, or JSON.
 
 import { element, named } from "./dom.js";
 import { spelled } from "./cells.js";
@@ -6,7 +6,7 @@ import { write } from "./server.js";
 
 const SHOWN = 10;
 
-/** Show the answer to one row; `shares` are the probabilities of `classes`, where they are known. */
+/** Show the answer to one row; `shares` are the probabilities of `classes`, if known. */
 export function shown(answer, method, classes, shares) {
   if (method === "predict_proba" && isShares(answer, classes)) return bars(classes, answer);
   if (isNeighbours(answer)) return neighbours(answer);

@@ -52,7 +52,7 @@ export function hintOf({ kind, values, minimum, maximum }) {
   return ({ unused: "not used by the model", date: "date, not supported" }[kind] ?? kind) + known + range;
 }
 
-/** Find the row and the column that an error names, as places from 0; null where it names none. */
+/** Find the row and column that an error names, from 0; null where it names none. */
 export function placeOf(message, columns) {
   const found = /^Row (\d+)(, column )?/.exec(message);
   if (!found) return null;

@@ -1,4 +1,4 @@
-// CSV, and what spreadsheets put on the clipboard, with quotes that may hold commas and line ends.
+// CSV, and what spreadsheets put on the clipboard.
 
 /** Split one record into its cells. */
 export function cellsOf(record, separator = ",") {
@@ -33,7 +33,7 @@ function quoted(record, at) {
   }
 }
 
-/** Split text into whole records and the rest behind the last line end outside of quotes. */
+/** Split text into whole records and the rest behind the last line end. */
 export function recordsOf(text) {
   const records = [];
   let start = 0, open = false, quote = text.indexOf('"');
@@ -65,7 +65,7 @@ export function headerOf(cells, columns) {
   return cells.length && found.every((at) => at !== undefined) ? found : null;
 }
 
-/** Read a file as text, `most` records at a time. Raises TypeError where it is not UTF-8. */
+/** Read a file as text, `most` records at a time. */
 export async function* portionsOf(file, most) {
   const decoder = new TextDecoderStream("utf-8", { fatal: true });
   const reader = file.stream().pipeThrough(decoder).getReader();

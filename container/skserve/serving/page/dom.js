@@ -2,7 +2,7 @@
 
 export const byId = (id) => document.getElementById(id);
 
-/** Make an element. Names with a hyphen are attributes, others properties; children may be text. */
+/** Make an element. Names with a hyphen are attributes, others properties. */
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -13,7 +13,7 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-/** Show a name or a text of the model: its direction stays its own, and an empty one is visible. */
+/** Show a name or a text: its direction stays its own, and an empty one is visible. */
 export function named(text) {
   return element("bdi", { className: text === "" ? "name empty" : "name" }, text === "" ? "(empty)" : text);
 }

@@ -64,7 +64,7 @@ const tidy = (value) => (value >= 100 ? Math.round(value).toLocaleString("en") :
 
 const milliseconds = (seconds) => (seconds === null ? "–" : `${tidy(1000 * seconds)} ms`);
 
-/** The bound of the bucket in which quantile `q` of the last minute's total times lies. */
+/** The bound of the bucket in which quantile `q` of the last minute lies. */
 function quantile(samples, q) {
   const bounds = ({ series }) =>
     new Map(series.filter((one) => one.name === "skserve_request_seconds_bucket" && one.labels.stage === "total")

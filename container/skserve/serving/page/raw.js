@@ -1,4 +1,4 @@
-// A body that is written by hand: for a script that reads it itself, and what it takes only it knows.
+// A body that is written by hand, for a script that reads it itself.
 
 import { byId, onSubmit } from "./dom.js";
 import { ask } from "./server.js";

@@ -48,7 +48,7 @@ export class Rows {
     this.draw();
   }
 
-  /** Put a block of cells into the rows from `row`, `column` on. Returns what to say of it. */
+  /** Put a block of cells into the rows from `row`, `column` on. */
   paste(text, row, column) {
     const block = blockOf(text, this.columns.length);
     const header = headerOf(block[0], this.columns);

@@ -21,7 +21,7 @@ export function write(value) {
   return `{${pairs.join(", ")}}`;
 }
 
-/** Escape a model's name as one segment of a path; a byte that was no UTF-8 is a lone surrogate. */
+/** Escape a model's name; a byte that was no UTF-8 is a lone surrogate. */
 export function segment(name) {
   return name.replace(/[\udc80-\udcff]|[^\udc80-\udcff]+/gu, (part) =>
     /^[\udc80-\udcff]$/u.test(part)
@@ -57,7 +57,7 @@ export async function ask(method, path, { body, type, accept = "application/json
   return answer;
 }
 
-/** Read an error in the words of this server, of Multi Model Server, or of whatever is in between. */
+/** Read an error of this server, of Multi Model Server, or of a proxy. */
 function errorOf({ status, text }) {
   try {
     const said = JSON.parse(text);

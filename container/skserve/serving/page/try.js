@@ -20,8 +20,8 @@ export function offerRows(model, columns, path, tell) {
     return `{"instances": ${rows.json()}${extra}}`;
   };
   const changed = onceAFrame(() => tell({ type: "application/json", accept: "application/json", body: bodyOf(method.value) }));
-  const [example] = model.example.body;
-  const first = columns.map((column, at) => cellOfValue(column, Array.isArray(example) ? example[at] : example));
+  const example = firstRow(model.example?.body ?? []);
+  const first = columns.map((column, at) => cellOfValue(column, example?.[Array.isArray(example) ? at : column.name] ?? null));
   const rows = new Rows(columns, first, changed);
   const shares = !own && model.classes && model.methods.includes("predict_proba");
   method.onchange = changed;
@@ -30,6 +30,13 @@ export function offerRows(model, columns, path, tell) {
   byId("form").onpaste = (event) => paste(event, rows);
   onSubmit(byId("form"), () => predict({ rows, classes: model.classes, shares, path, method: method.value, bodyOf }));
   byId("try").hidden = false;
+}
+
+/** The first row of an example. */
+function firstRow(body) {
+  const rows = body.instances ?? body.inputs ?? body.dataframe_records ?? body.dataframe_split?.data ?? body.data ?? body;
+  const [row] = Array.isArray(rows) ? rows : [rows];
+  return typeof row === "object" ? row : [row];
 }
 
 function paste(event, rows) {
