@@ -19,16 +19,18 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import BaggingRegressor, RandomForestClassifier, VotingClassifier
 from sklearn.impute import SimpleImputer
+from sklearn.metrics.pairwise import linear_kernel
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 
 from skserve.config import Config
 from skserve.errors import BadRequest, StartError
-from skserve.estimators.accelerate import accelerate, compose, proof
+from skserve.estimators.accelerate import accelerate, probes, proof, registry
 from skserve.estimators.accelerate.jobs import limit_jobs
 from skserve.estimators.accelerate.kernel import Declined
 from skserve.estimators.methods import METHODS, find, named
+from skserve.estimators.schema import Schema
 from skserve.inference.calls import Request
 from skserve.inference.estimator_handler import EstimatorHandler
 
@@ -129,7 +131,7 @@ FITTED = fitted()
 
 
 def own_and_fast(model: object) -> list[tuple[str, object, object]]:
-    pairs = [(name, find(model, name), compose.kernel(model, name)) for name in METHODS]
+    pairs = [(name, find(model, name), registry.kernel(model, name)) for name in METHODS]
     return [(name, own, fast) for name, own, fast in pairs if own is not None and fast is not None]
 
 
@@ -169,7 +171,7 @@ def test_a_kernel_answers_as_the_estimator_does(name, data):
 @pytest.mark.parametrize("name", FITTED)
 def test_a_kernel_answers_ordinary_rows_and_is_proved(name):
     model = FITTED[name]
-    rows = proof.probe(model, model.n_features_in_)
+    rows = probes.probe(model, model.n_features_in_)
     for _, own, fast in own_and_fast(model):
         fast(rows)  # declines nothing here
         assert proof.holds(fast, own, rows)
@@ -177,7 +179,7 @@ def test_a_kernel_answers_ordinary_rows_and_is_proved(name):
 
 def test_kernels_leave_what_they_are_given_as_it_is():
     for model in FITTED.values():
-        rows = proof.probe(model, model.n_features_in_)
+        rows = probes.probe(model, model.n_features_in_)
         before = rows.copy()
         for _, _, fast in own_and_fast(model):
             fast(rows)
@@ -197,10 +199,10 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_wrong_path_is_not_used(wrong, monkeypatch, caplog):
     model = FITTED["Ridge"]
-    monkeypatch.setitem(compose.KERNELS, "Ridge", lambda model, name: wrong(model.predict))
+    monkeypatch.setitem(registry.builders(), "Ridge", lambda model, name: wrong(model.predict))
 
     with caplog.at_level(logging.INFO, "skserve"):
-        assert accelerate(model, {"predict": model.predict}, 4) == {}
+        assert accelerate(model, {"predict": model.predict}, Schema.of(model)) == {}
 
     assert "differs from scikit-learn's and is not used" in caplog.text
     assert "accelerated nothing; as scikit-learn does it: predict" in caplog.text
@@ -210,7 +212,7 @@ def test_a_builder_that_fails_on_an_older_pickle_leaves_the_estimator_alone():
     model = lm.LogisticRegression().fit(SMALL, TWO)
     del model.classes_
 
-    assert accelerate(model, {"predict_proba": model.predict_proba}, 4) == {}
+    assert accelerate(model, {"predict_proba": model.predict_proba}, Schema.of(model)) == {}
 
 
 def test_a_method_that_fails_keeps_no_other_from_being_served():
@@ -248,7 +250,7 @@ def test_a_subclass_is_never_accelerated():
     model = Ridge().fit(SMALL, REAL)
     wrapped = make_pipeline(pp.StandardScaler(), model).fit(X, REAL)
 
-    assert compose.kernel(model, "predict") is None
+    assert registry.kernel(model, "predict") is None
     line = EstimatorHandler.of(wrapped, None, Config())
     assert line._methods["predict"](X[:2]).tolist() == [42.0, 42.0]
 
@@ -260,13 +262,13 @@ def test_an_object_with_a_method_of_its_own_is_never_accelerated():
     wrapped = Pipeline([("s", pp.StandardScaler().fit(X)), ("m", model)])
     line = EstimatorHandler.of(wrapped, None, Config())
 
-    assert compose.kernel(model, "predict") is None
+    assert registry.kernel(model, "predict") is None
     assert line._methods["predict"](X[:2] * 1e15).max() <= 1e9
 
 
 def test_what_is_declined_is_asked_of_the_estimator():
     model = FITTED["LinearRegression"]
-    (fast,) = accelerate(model, {"predict": model.predict}, 4).values()
+    (fast,) = accelerate(model, {"predict": model.predict}, Schema.of(model)).values()
 
     with pytest.raises(ValueError, match="Input X contains NaN"):
         fast(np.full((1, 4), np.nan))
@@ -276,7 +278,7 @@ def test_what_is_declined_is_asked_of_the_estimator():
 
 
 def test_require_stops_the_start_where_there_is_no_fast_path():
-    svc = SVC().fit(SMALL, TWO)
+    svc = SVC(kernel=linear_kernel).fit(SMALL, TWO)
 
     with pytest.raises(StartError, match="SKSERVE_ACCELERATE is require, but predict of this SVC"):
         EstimatorHandler.of(svc, None, Config(accelerate="require"))
@@ -295,7 +297,7 @@ def test_a_pipeline_with_a_step_of_its_own_is_accelerated_around_it(names):
     table = X if names is None else pd.DataFrame(X, columns=names)
     model = make_pipeline(PCA(3), pp.StandardScaler(), PCA(2), lm.Ridge()).fit(table, REAL)
 
-    (fast,) = accelerate(model, {"predict": named(model.predict, names)}, 4).values()
+    (fast,) = accelerate(model, {"predict": named(model.predict, names)}, Schema.of(model)).values()
 
     assert same(fast(X), model.predict(table))
     assert same(fast(X[:1]), model.predict(table[:1]))
@@ -328,7 +330,7 @@ def answer(line: EstimatorHandler, rows: np.ndarray) -> str:
 def test_a_transformer_told_to_return_frames_does():
     scaler = pp.StandardScaler().set_output(transform="pandas").fit(X)
 
-    assert accelerate(scaler, {"transform": scaler.transform}, 4) == {}
+    assert accelerate(scaler, {"transform": scaler.transform}, Schema.of(scaler)) == {}
 
 
 class Slotted:

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 
-from skserve.estimators.accelerate import neighbours, proof
+from skserve.estimators.accelerate import probes, proof
+from skserve.estimators.accelerate.families import neighbours
 from skserve.estimators.accelerate.kernel import Declined
 
 rng = np.random.default_rng(0)
@@ -193,7 +194,7 @@ def test_every_method_passes_the_proof_at_load(metric, weights):
         KNeighborsRegressor(**options).fit(Y, Y[:, :2]),
     ]
     for estimator in estimators:
-        rows = proof.probe(estimator, 6)
+        rows = probes.probe(estimator, 6)
         for method in {"kneighbors", "predict", "predict_proba"} & set(dir(estimator)):
             assert proof.holds(build(estimator, method), getattr(estimator, method), rows)
 

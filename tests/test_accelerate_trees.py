@@ -34,7 +34,8 @@ from sklearn.tree import (
 )
 from threadpoolctl import threadpool_limits
 
-from skserve.estimators.accelerate import boosting, trees
+from skserve.estimators.accelerate import packed_trees
+from skserve.estimators.accelerate.families import boosting, trees
 from skserve.estimators.accelerate.kernel import Declined
 
 KERNELS = {**trees.KERNELS, **boosting.KERNELS}
@@ -441,7 +442,7 @@ def test_the_arrays_are_shared_by_methods_and_smaller_than_the_trees(name):
     estimator = fitted(name)
     for method in methods(estimator):
         kernel(estimator, method)
-    (made,) = [made for key, made in trees._shared.items() if key is estimator]
+    (made,) = [made for key, made in packed_trees._shared.items() if key is estimator]
     packed = sum(one.nbytes for one in vars(made._grove).values() if isinstance(one, np.ndarray))
     if hasattr(estimator, "_predictors"):
         own = sum(one.nodes.nbytes for row in estimator._predictors for one in row)
@@ -455,7 +456,7 @@ def test_the_arrays_are_shared_by_methods_and_smaller_than_the_trees(name):
 def test_the_arrays_go_with_the_estimator():
     estimator = RandomForestRegressor(12).fit(X, REAL)
     kernel(estimator, "predict")
-    gone = weakref.ref(trees._shared[estimator])
+    gone = weakref.ref(packed_trees._shared[estimator])
     del estimator
     gc.collect()
 

@@ -20,9 +20,10 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from skserve.config import Config
 from skserve.errors import BadRequest
-from skserve.estimators.columns import Column, meaning
+from skserve.estimators.columns import NUMBER, TEXT, Column, meaning
 from skserve.estimators.schema import Schema
 from skserve.formats import arrow
+from skserve.formats.cells import converted
 from skserve.formats.conform import conform
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.formats.table import Table
@@ -253,3 +254,22 @@ def test_whole_numbers_in_an_ordinal_encoder_are_exact():
     of = EstimatorHandler.of(model, None, Config())
 
     assert answers(of, f"[[{BIG + 3}, 1], [{BIG + 1}, 0.5]]", JSON) == [[2.0, 1.0], [1.0, 0.5]]
+
+
+@pytest.mark.parametrize("column", [NUMBER, TEXT, Column("text", missing=None, blank="")])
+@given(cells=st.lists(st.none() | st.booleans() | st.integers() | st.floats() | st.text("ab_1. ")))
+def test_cells_read_all_at_once_equal_those_read_one_by_one(column, cells):
+    for spelled in (False, True):
+        sent = [cell for cell in cells if isinstance(cell, str)] if spelled else cells
+        at_once = outcome_of(sent, column, spelled)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("skserve.formats.cells._plainly", lambda *_: None)
+            assert repr(at_once) == repr(outcome_of(sent, column, spelled))
+
+
+def outcome_of(cells: list[Any], column: Column, spelled: bool) -> Any:
+    try:
+        rows = [[cell] for cell in cells]
+        return converted(Table(rows, spelled=spelled), Schema(1), 0, column)
+    except BadRequest as error:
+        return str(error)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from skserve.errors import BadRequest, NotAcceptable, ServeError, TooLarge, UnsupportedMediaType
 from skserve.estimators.columns import NUMBER, TEXT, UNUSED, Column
+from skserve.estimators.frame import plain
 from skserve.estimators.schema import Schema
 from skserve.formats import arrow
 from skserve.formats.answer import Answer
@@ -51,7 +52,7 @@ def written(table: pa.Table, form: str, **options: object) -> bytes:
 
 
 def decoded(body: bytes, form: str, schema: Schema = NAMED):
-    return calls.decode(Call(body, form), schema, JSON).X
+    return plain(calls.decode(Call(body, form), schema, JSON).X)
 
 
 @pytest.mark.parametrize("form", FORMS)

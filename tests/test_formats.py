@@ -20,6 +20,7 @@ from sklearn.datasets import dump_svmlight_file
 
 from skserve.errors import BadRequest, NotAcceptable, ServeError, TooLarge
 from skserve.estimators.columns import NUMBER, TEXT
+from skserve.estimators.frame import plain
 from skserve.estimators.schema import Schema
 from skserve.formats import recordio
 from skserve.formats.answer import Answer
@@ -38,7 +39,7 @@ SPARSE[2] = 0
 
 
 def decoded(body: bytes, kind: str, schema: Schema = NUMBERS):
-    return calls.decode(Call(body, kind), schema, JSON).X
+    return plain(calls.decode(Call(body, kind), schema, JSON).X)
 
 
 def npz(**arrays: object) -> bytes:

@@ -39,6 +39,7 @@ DOORS = {
     },
     "pyarrow": {"formats.arrow"},
     "pandas": {
+        "estimators.frame",
         "estimators.methods",
         "formats.conform",
         "inference.estimator_handler",
@@ -56,7 +57,7 @@ DOORS = {
         "training.report",
         "training.fit",
     },
-    "scipy": {"estimators.accelerate.linear", "formats.sparse"},
+    "scipy": {"estimators.accelerate.blocks", "estimators.accelerate.links", "formats.sparse"},
 }
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,10 +34,17 @@ from sklearn.svm import SVC
 
 from skserve.errors import BadRequest
 from skserve.estimators.columns import Column
+from skserve.estimators.frame import plain
 from skserve.estimators.methods import find, named
 from skserve.estimators.schema import Schema
-from skserve.formats.conform import conform
+from skserve.formats.conform import conform as framed
 from skserve.formats.table import Table
+
+
+def conform(table: Table, schema: Schema) -> Any:
+    """Return X as scikit-learn takes it."""
+    return plain(framed(table, schema))
+
 
 FRAME = pd.DataFrame(
     {

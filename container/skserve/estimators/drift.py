@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.estimators.columns import Column
+from skserve.estimators.frame import Frame
 from skserve.estimators.learn import places
 from skserve.estimators.methods import fitted_steps, look
 from skserve.estimators.schema import Schema
@@ -49,6 +50,8 @@ class Learned:
         if hasattr(X, "tocsr"):
             places = X.indices[X.data != X.data]
             return [np.bincount(places, minlength=width).tolist(), [0] * width, [0] * width]
+        if isinstance(X, Frame):
+            X = X.objects()
         cells = X.to_numpy(object) if hasattr(X, "to_numpy") else X
         return self._of_objects(cells)
 

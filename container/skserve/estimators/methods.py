@@ -6,6 +6,7 @@ Other names are never looked up for a caller, because `fit` and `set_params` are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,14 +70,18 @@ def named(method: Callable[[Any], Any], names: Iterable[str] | None) -> Callable
     """Return `method` with names given to the columns of arrays, where it was fitted on names."""
     if names is None:
         return method
-    columns = list(names)
+    return _Named(method, list(names))
 
-    def ask(X: Any) -> Any:
-        plain = isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == len(columns)
+
+@dataclass(frozen=True)
+class _Named:
+    method: Callable[[Any], Any]
+    columns: list[Any]
+
+    def __call__(self, X: Any) -> Any:
+        plain = isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == len(self.columns)
         if not plain:
-            return method(X)
+            return self.method(X)
         import pandas as pd  # half a second and 40 MB: only for models that need it
 
-        return method(pd.DataFrame(X, columns=columns))
-
-    return ask
+        return self.method(pd.DataFrame(X, columns=self.columns))

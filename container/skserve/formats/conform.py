@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from skserve.errors import BadRequest
 from skserve.estimators.columns import ANY, EXACT, NUMBER, Column
+from skserve.estimators.frame import Frame
 from skserve.estimators.schema import Schema
 from skserve.formats.cells import converted, count, kind_of, listed, quoted
 from skserve.formats.table import Table
@@ -29,8 +30,8 @@ from skserve.telemetry import log
 def conform(table: Table, schema: Schema) -> Any:
     """Make the X of `schema` from `table`.
 
-    Returns (n_rows, n_features) float64, dense or CSR as it came, or an object array or a
-    DataFrame of that shape where the model needs one, or a list of n_rows strings for a text model.
+    Returns (n_rows, n_features) float64, dense or CSR as it came, or a Frame of that shape where
+    the model learned more than numbers, or a list of n_rows strings for a text model.
     Raises BadRequest for a table that is not this model's.
     """
     sparse = hasattr(table.rows, "tocsr")
@@ -48,6 +49,8 @@ def conform(table: Table, schema: Schema) -> Any:
         return table.rows.astype(np.float64, copy=False)
     return _from_cells(table._replace(rows=table.rows.tolist()), schema)
 
+
+_COMMON = {"number", "text", "unused"}  # kinds of columns whose cells say what they are
 
 _SPARSE = ("number", "unused", "any")  # kinds of columns that sparse rows can hold
 
@@ -192,8 +195,17 @@ def _from_cells(table: Table, schema: Schema) -> Any:
     cells = [converted(table, schema, at, column) for at, column in enumerate(columns)]
     if schema.numeric:
         return np.array(cells, dtype=np.float64).T.copy()
+    if not schema.open and {one.kind for one in columns} <= _COMMON:
+        made = [
+            values if column.kind == "text" else np.array(values, np.float64)
+            for values, column in zip(cells, columns, strict=True)
+        ]
+        return Frame(made, schema.names, len(table.rows))
     arrays = [_array(values, column) for values, column in zip(cells, columns, strict=True)]
     names = schema.names or table.names
+    if not schema.open and all(map(_fits_frame, arrays, columns)):
+        of_any = [cells[at] if one.dtype == object else one for at, one in enumerate(arrays)]
+        return Frame(of_any, names, len(table.rows))
     if names is not None:
         import pandas as pd
 
@@ -214,6 +226,11 @@ def _from_cells(table: Table, schema: Schema) -> Any:
     for at, values in enumerate(arrays):
         X[:, at] = values
     return X
+
+
+def _fits_frame(values: NDArray[Any], column: Column) -> bool:
+    """Whether a Frame makes of a column what pandas would: of objects, it knows only text."""
+    return column.kind != "category" and (column.kind == "text" or values.dtype != object)
 
 
 def _array(cells: list[Any], column: Column) -> NDArray[Any]:
@@ -238,6 +255,8 @@ def _width(table: Table, schema: Schema) -> int:
     """Check that all rows are lists of one length, the model's where it says, and return it."""
     first = table.rows[0]
     width = schema.n_features or (len(first) if isinstance(first, list) else 0)
+    if set(map(type, table.rows)) == {list} and set(map(len, table.rows)) == {width}:
+        return width
     expected = replace(schema, n_features=width)
     for number, row in enumerate(table.rows, table.first):
         if not isinstance(row, list):

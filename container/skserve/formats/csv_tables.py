@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -147,13 +147,29 @@ def _filled(cells: bytes) -> bytes:
 
 def _records(data: bytes, start: int, schema: Schema, row: int = 1) -> Iterator[list[str]]:
     """Read the records from `start` on; `row` is the number of the first."""
-    stream = io.BytesIO(data)
-    stream.seek(start)
-    lines = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-    for number, cells in enumerate(csv.reader(lines, strict=True), row):
-        if not cells and schema.n_features not in (None, 1) and not schema.text:
+    records: Iterable[list[str]]
+    if data.find(b'"', start) < 0:
+        records = _unquoted(data[start:])
+    else:
+        stream = io.BytesIO(data)
+        stream.seek(start)
+        lines = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        records = csv.reader(lines, strict=True)
+    for number, cells in enumerate(records, row):
+        if cells:
+            yield cells
+            continue
+        if schema.n_features not in (None, 1) and not schema.text:
             raise BadRequest(f"Row {number} is a blank line.", "Leave no line empty.")
-        yield cells or [""]  # a blank line of a one-column table is a missing value
+        yield [""]  # a blank line of a one-column table is a missing value
+
+
+def _unquoted(data: bytes) -> Iterable[list[str]]:
+    """Split records without quotes at line ends and commas, several times as fast as `csv` does."""
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    lines = data.decode().removesuffix("\n").split("\n") if data else []
+    return (line.split(",") if line else [] for line in lines)
 
 
 def _cut(records: Iterator[list[str]], names: Names, row: int) -> Iterator[Table]:

@@ -17,6 +17,7 @@ from skserve.errors import BadRequest, ModelFault, StartError
 from skserve.estimators.accelerate import accelerate
 from skserve.estimators.declared import Declared
 from skserve.estimators.drift import Learned
+from skserve.estimators.frame import plain
 from skserve.estimators.methods import METHODS, find, fitted_steps, look, named
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
@@ -41,7 +42,7 @@ class EstimatorHandler:
             import pandas  # noqa: F401  # the workers share what is imported now
         # Numbers travel as an array, and get their names where scikit-learn itself is asked.
         self._methods = {
-            name: named(own, schema.names) if schema.numeric else own
+            name: named(own, schema.names) if schema.numeric else taking_frames(own)
             for name in METHODS
             if (own := find(estimator, name)) is not None
         }
@@ -132,13 +133,10 @@ class EstimatorHandler:
         check_fitted(estimator, self._methods[self.method], example)
 
     def accelerate(self, estimator: object, mode: str) -> None:
-        """Put fast paths in the place of methods. Raises StartError if `mode` requires what is not.
-
-        Only where X is numbers: text and mixed tables are slow for reasons of their own.
-        """
+        """Put fast paths in the place of methods. Raises StartError where a required one lacks."""
         fast: dict[str, Callable[[Any], Any]] = {}
-        if mode != "off" and self.schema.numeric and self.schema.n_features:
-            fast = accelerate(estimator, self._methods, self.schema.n_features)
+        if mode != "off" and (self.schema.text or self.schema.n_features):
+            fast = accelerate(estimator, self._methods, self.schema)
         if mode == "require" and self.method not in fast:
             raise StartError(
                 f"SKSERVE_ACCELERATE is require, but {self.method} of this "
@@ -155,6 +153,11 @@ class EstimatorHandler:
                 f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {self._accept!r}; "
                 f"expected one of {', '.join(ENCODERS)}."
             )
+
+
+def taking_frames(own: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a method that takes a Frame too."""
+    return lambda X: own(plain(X))
 
 
 def _writes_frames(estimator: object) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.errors import BadRequest, ModelFault, ServeError, quote
+from skserve.estimators.frame import plain
 from skserve.formats.cells import place
 from skserve.inference.calls import Request
 
@@ -45,7 +46,7 @@ def refused(
             "The log has the traceback.",
         )
     said = _BEHIND.sub("", _BEFORE.sub("", str(error)))
-    where = _cell_at_fault(ask, request.X, names, said)
+    where = _cell_at_fault(ask, plain(request.X), names, said)
     return BadRequest(where + quote(said), "Change the values, or fit a model for them.")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from skserve.config import ModelSettings
 from skserve.estimators.declared import Declared
+from skserve.estimators.frame import plain
 from skserve.estimators.methods import look
 from skserve.estimators.schema import Schema
 from skserve.formats.answer import Answer
@@ -72,7 +73,7 @@ class ScriptHandler:
         if script.transform_fn:
             return script.transform_fn(estimator, *request.X, request.accept, context=context)
         if script.predict_fn:
-            X = request.X
+            X = plain(request.X)
             if isinstance(X, np.ndarray) and not X.flags.writeable:
                 X = X.copy()  # it is the body itself, but a script may write into what it is given
             return script.predict_fn(X, estimator, context=context)

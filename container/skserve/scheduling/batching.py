@@ -191,11 +191,13 @@ class Batcher:
         """
         tables = [request.X for request in requests]
         counts = [len(X) for X in tables]
-        X: Any = (
-            np.concatenate(tables)
-            if isinstance(tables[0], np.ndarray)
-            else [text for X in tables for text in X]
-        )
+        X: Any
+        if isinstance(tables[0], np.ndarray):
+            X = np.concatenate(tables)
+        elif isinstance(tables[0], list):
+            X = [text for texts in tables for text in texts]
+        else:
+            X = type(tables[0]).joined(tables)
         try:
             telemetry.predicted()
             y = safely(lambda: self._predict(replace(requests[0], X=X, n_rows=len(X)), context))
@@ -217,7 +219,9 @@ def _kind(request: Request) -> tuple[Any, ...] | None:
         return None
     if isinstance(X, np.ndarray) and X.ndim == 2:
         return request.method, X.dtype, X.shape[1]
-    return (request.method, str) if isinstance(X, list) else None
+    if isinstance(X, list):
+        return request.method, str
+    return (request.method, *X.kinds()) if hasattr(type(X), "joined") else None
 
 
 def joinable(estimator: object, method: str | None, script: Hooks, mode: str) -> bool:

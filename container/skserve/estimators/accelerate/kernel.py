@@ -1,9 +1,10 @@
 """What a fast path is: a function from rows to what one method of one estimator returns for them.
 
-A family of estimators is a table `KERNELS` from the name of a class of scikit-learn to a builder:
-`build(estimator, method)` returns the kernel of that method, or None where nothing better than the
-method itself is known. Builders look at fitted attributes only, through `methods.look`, because an
-older pickle may lack them.
+A family of estimators is a module in `families/` with a table `KERNELS`, from the name of a class
+of scikit-learn to a builder: `build(estimator, method)` returns the kernel of that method, or None
+where nothing better than the method itself is known. Builders look at fitted attributes only,
+through `methods.look`, because an older pickle may lack them. A kernel is a frozen value of arrays,
+parameters and other kernels, which remembers nothing between calls.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Rows in, C-contiguous and of the fitted width; out comes what the estimator's method returns, with
-# its type, dtype and shape. Called by several threads at once. Raises Declined.
-Kernel = Callable[[NDArray[np.float64]], Any]
+Floats = NDArray[np.float64]
+
+# Rows in: float64, C-contiguous and of the fitted width, or a Frame, Blocks, or a list of texts.
+# Out comes what the estimator's method returns, with its type, dtype and shape, or Blocks. Called
+# by several threads at once. Raises Declined.
+Kernel = Callable[[Any], Any]
 Builder = Callable[[Any, str], Kernel | None]
 
 
@@ -25,15 +29,33 @@ class Declined(Exception):
     """These rows are not for the kernel: the estimator refuses them, or treats them specially."""
 
 
-def finite(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return X. Raises Declined where it holds NaN or infinity, or its sum overflows."""
-    if not isfinite(np.add.reduce(X, axis=None)):
-        raise Declined
-    return X
+def dense(X: Any) -> Floats:
+    """Return rows as one array. Raises Declined where some of them are no numbers."""
+    if type(X) is not np.ndarray:
+        if isinstance(X, list):
+            raise Declined
+        X = X.numbers()
+        if X is None:
+            raise Declined
+    rows: NDArray[Any] = X
+    if rows.dtype != np.float64:
+        if rows.dtype.kind not in "biuf":
+            raise Declined
+        rows = rows.astype(np.float64)
+    return rows
 
 
-def without_infinity(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return X, which may hold NaN. Raises Declined where it holds infinity."""
-    if not isfinite(np.add.reduce(X, axis=None)) and np.isinf(X).any():
+def finite(X: Any) -> Floats:
+    """Return X, dense. Raises Declined where it holds NaN or infinity, or its sum overflows."""
+    rows = dense(X)
+    if not isfinite(np.add.reduce(rows, axis=None)):
         raise Declined
-    return X
+    return rows
+
+
+def without_infinity(X: Any) -> Floats:
+    """Return X, dense, which may hold NaN. Raises Declined where it holds infinity."""
+    rows = dense(X)
+    if not isfinite(np.add.reduce(rows, axis=None)) and np.isinf(rows).any():
+        raise Declined
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,65 +10,126 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.estimators.accelerate.kernel import Declined, Kernel
-from skserve.estimators.learn import places
-from skserve.estimators.methods import fitted_steps, look
-
-# Rows drawn at random, besides those at the ends of the ranges.
-DRAWN = 24
+from skserve.estimators.accelerate.probes import Probes, with_odd_rows
+from skserve.estimators.frame import plain
 
 # Two floats are equal when they differ by no more than this part of the largest in the answer.
 # Last bits differ in scikit-learn itself between one row and many; a wrong path differs by far.
 TOLERANCE = 1e-9
 
+# Ordinary rows that are asked together, beside all of them: within what each kernel takes.
+TOGETHER = 48
 
-def holds(kernel: Kernel, own: Callable[[Any], Any], rows: NDArray[np.float64]) -> bool:
+# Rows that are refused together and asked one by one whatever the time.
+LEAST_APART = 2
+
+FRAMES = "answers with DataFrames"
+DIFFERS = "differs from scikit-learn's"
+DECLINES = "declines ordinary rows"
+
+Own = Callable[[Any], Any]
+
+
+def holds(kernel: Kernel, own: Own, rows: NDArray[np.float64]) -> bool:
     """Whether `kernel` answers `rows` as `own` does: together, one alone, and with NaN."""
-    missing = rows[:2].copy()
-    missing[0, 0], missing[1] = np.nan, np.nan
-    apart = rows[:-1], rows[:1], rows[-1:], missing[:1], missing[1:]  # zeros may be declined
-    return all(_agree(kernel, own, some) for some in apart)
+    return not objection(kernel, own, with_odd_rows(rows, {}), time.perf_counter())
 
 
-def probe(estimator: Any, count: int) -> NDArray[np.float64]:
-    """Draw rows that cover the ranges `estimator` was fitted on, a quarter beyond each end."""
-    low, high = _ranges(estimator, count)
-    drawn = np.random.default_rng(0).uniform(-0.25, 1.25, (DRAWN, count))
-    return np.vstack([low + drawn * (high - low), low, high, np.zeros(count)])
+def objection(kernel: Kernel, own: Own, probes: Probes, deadline: float) -> str | None:
+    """Say why a kernel is not to be used; None where it answers as `own` does.
+
+    A row's answer is its own, so the estimator is asked about many rows at once, and the kernel
+    about all, some and one of them. Odd rows that are refused together are asked one by one, until
+    the deadline (perf_counter).
+    """
+    rows = probes.ordinary
+    parts = [slice(None), slice(TOGETHER), slice(1), slice(len(rows) - 1, None)]
+    found = list(_compared(kernel, _answer(own, plain(rows)), rows, parts))
+    if set(found) == {DECLINES}:
+        return DECLINES
+    for odd in probes.odd:
+        slow = _answer(own, plain(odd))
+        if not isinstance(slow, type) or len(odd) == 1:
+            found += _compared(kernel, slow, odd, [slice(None), *_each(odd)])
+            continue
+        for at, one in enumerate(_each(odd)):
+            if at >= LEAST_APART and time.perf_counter() > deadline:
+                break
+            found += _compared(kernel, _answer(own, plain(odd[one])), odd[one], [slice(None)])
+    return next((one for one in found if one not in (None, DECLINES)), None)
 
 
-def _agree(kernel: Kernel, own: Callable[[Any], Any], rows: NDArray[np.float64]) -> bool:
-    """Whether the answers are equal. To decline is never wrong; to refuse what `own` answers is."""
-    try:
-        fast = _answer(kernel, rows)
-    except Declined:
-        return True
-    return _same(fast, _answer(own, rows))
+def _each(rows: Any) -> list[slice]:
+    return [slice(at, at + 1) for at in range(len(rows))]
 
 
-def _answer(method: Callable[[Any], Any], rows: NDArray[np.float64]) -> Any:
+def _compared(kernel: Kernel, slow: Any, rows: Any, parts: list[slice]) -> Iterator[str | None]:
+    """Say of parts of the rows how the kernel's answers differ from those parts of `slow`.
+
+    To decline is never wrong; to refuse what the estimator answers is.
+    """
+    for part in parts:
+        try:
+            fast = _answer(kernel, rows[part])
+        except Declined:
+            yield DECLINES
+            continue
+        wanted = _cut(slow, part)
+        if isinstance(fast, np.ndarray) and hasattr(wanted, "to_numpy"):
+            yield FRAMES if same(fast, wanted.to_numpy()) else DIFFERS
+        else:
+            yield None if same(fast, wanted) else DIFFERS
+
+
+def _cut(answer: Any, part: slice) -> Any:
+    """Return the part of an answer that belongs to some rows."""
+    if isinstance(answer, list | tuple):
+        return type(answer)(_cut(one, part) for one in answer)
+    return answer if isinstance(answer, type) else answer[part]
+
+
+def _answer(method: Own, rows: Any) -> Any:
     """Return the answer, or what it failed with: rows are refused, and an old pickle may fail."""
     try:
-        return method(rows.copy())
+        return plain(method(rows.copy() if hasattr(rows, "copy") else rows))
     except Declined:
         raise
     except Exception as error:
         return type(error)
 
 
-def _same(fast: Any, slow: Any) -> bool:
+def same(fast: Any, slow: Any) -> bool:
+    """Whether two answers are equal: in type, shape and dtype, and floats to their last bits."""
+    if hasattr(fast, "tocsr") and hasattr(slow, "tocsr"):
+        return _same_sparse(fast.tocsr(), slow.tocsr())
     if type(fast) is not type(slow):
         return False
     if isinstance(slow, type):  # of the error
         return fast is slow
     if isinstance(slow, tuple) and len(slow) == 2:
-        return _same(fast[0], slow[0]) and _same_neighbours(fast[1], *slow)
+        return same(fast[0], slow[0]) and _same_neighbours(fast[1], *slow)
     if isinstance(slow, list | tuple):
-        return len(fast) == len(slow) and all(map(_same, fast, slow))
+        return len(fast) == len(slow) and all(map(same, fast, slow))
     if not isinstance(slow, np.ndarray) or (fast.shape, fast.dtype) != (slow.shape, slow.dtype):
         return False
     if slow.dtype.kind == "f":
         return np.allclose(fast, slow, rtol=TOLERANCE, atol=_slack(slow), equal_nan=True)
+    if slow.dtype.kind == "O":
+        return _same_objects(fast.ravel().tolist(), slow.ravel().tolist())
     return np.array_equal(fast, slow)
+
+
+def _same_sparse(fast: Any, slow: Any) -> bool:
+    if (fast.shape, fast.dtype) != (slow.shape, slow.dtype):
+        return False
+    apart = abs(fast - slow)
+    return apart.nnz == 0 or bool(apart.max() <= _slack(slow.data))
+
+
+def _same_objects(fast: list[Any], slow: list[Any]) -> bool:
+    """Whether cells are equal, where NaN is NaN."""
+    pairs = zip(fast, slow, strict=True)
+    return all(one == other or (one != one and other != other) for one, other in pairs)
 
 
 def _same_neighbours(fast: NDArray[Any], distances: NDArray[Any], slow: NDArray[Any]) -> bool:
@@ -86,63 +148,3 @@ def _same_neighbours(fast: NDArray[Any], distances: NDArray[Any], slow: NDArray[
 def _slack(values: NDArray[Any]) -> float:
     finite = np.abs(values[np.isfinite(values)])
     return TOLERANCE * max(1.0, float(finite.max(initial=0.0)))
-
-
-def _ranges(estimator: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lowest and highest value of each column, as far as fitted attributes tell."""
-    low, high = np.full(count, -1.0), np.full(count, 1.0)
-    routes = look(estimator, "transformers_")
-    if isinstance(routes, list):
-        names = look(estimator, "feature_names_in_")
-        for _, step, chosen in routes:
-            at = places(chosen, count, None if names is None else tuple(names))
-            if at and not isinstance(step, str):
-                low[at], high[at] = _ranges(step, len(at))
-        return low, high
-    inner = [*fitted_steps(estimator)[:1], look(estimator, "best_estimator_")]
-    if inner[0] is not None:
-        return _ranges(inner[0], count)
-    for values in _values(estimator, count):
-        values = np.where(np.isfinite(values), values, 0.0)
-        return values.min(axis=0), values.max(axis=0)
-    return low, high
-
-
-def _values(estimator: Any, count: int) -> Iterator[NDArray[np.float64]]:
-    """Yield values near those the estimator was fitted on: arrays (any, count)."""
-    least, most = look(estimator, "data_min_"), look(estimator, "data_max_")
-    middle, spread = look(estimator, "mean_"), look(estimator, "scale_")
-    filled, kept = look(estimator, "statistics_"), look(estimator, "_fit_X")
-    if isinstance(least, np.ndarray) and isinstance(most, np.ndarray):
-        yield np.vstack([least, most])
-    if isinstance(middle, np.ndarray) and isinstance(spread, np.ndarray):
-        yield np.vstack([middle - 2 * spread, middle + 2 * spread])
-    if isinstance(filled, np.ndarray) and filled.dtype.kind == "f":
-        yield np.vstack([filled - np.abs(filled) - 1, filled + np.abs(filled) + 1])
-    if isinstance(kept, np.ndarray) and kept.ndim == 2:
-        yield np.asarray(kept[:: max(1, len(kept) // 64)], np.float64)
-    thresholds = _thresholds(estimator)
-    if thresholds:
-        yield np.column_stack(
-            [
-                np.quantile(thresholds[column], [0, 1]) if column in thresholds else [-1.0, 1.0]
-                for column in range(count)
-            ]
-        )
-
-
-def _thresholds(estimator: Any) -> dict[int, NDArray[np.float64]]:
-    """Return by column where trees split it: the first tree of a forest, or the histogram.
-
-    Later trees split within the same ranges.
-    """
-    bins = look(look(estimator, "_bin_mapper"), "bin_thresholds_")
-    if isinstance(bins, list):
-        return {at: np.asarray(edges) for at, edges in enumerate(bins) if len(edges)}
-    members = look(estimator, "estimators_")
-    first = estimator if members is None else np.ravel(np.asarray(members, object))[0]
-    tree = look(first, "tree_")
-    feature, threshold = look(tree, "feature"), look(tree, "threshold")
-    if not isinstance(feature, np.ndarray) or not isinstance(threshold, np.ndarray):
-        return {}
-    return {at: threshold[feature == at] for at in set(feature.tolist()) if at >= 0}

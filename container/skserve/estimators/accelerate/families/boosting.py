@@ -7,14 +7,17 @@ itself. For many rows its loops are the fastest there is, so those are left to i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel
-from skserve.estimators.accelerate.trees import (
+from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel, dense
+from skserve.estimators.accelerate.links import Apply, Pick
+from skserve.estimators.accelerate.packed_trees import (
     MOST_NODES,
+    MOST_VALUES,
     PackedTrees,
     Tree,
     as_single,
@@ -26,9 +29,6 @@ from skserve.estimators.methods import look
 
 # Measured on one core, 100 trees: the walk takes as long as scikit-learn at about 200 rows.
 MOST_ROWS = 128
-
-# Past this the answers of all trees, side by side, take more than 8 MB.
-MOST_VALUES = 1_000_000
 
 # The strategies of scikit-learn's own first guess that say the same of every row.
 CONSTANT = {"constant", "mean", "median", "most_frequent", "prior", "quantile"}
@@ -46,7 +46,8 @@ class _Scores:
         self._single = single
         self._most = min(MOST_ROWS, MOST_VALUES // len(trees))
 
-    def __call__(self, X: NDArray[np.float64]) -> Scores:
+    def __call__(self, X: Any) -> Scores:
+        X = dense(X)
         if len(X) > self._most:
             raise Declined
         x, missing = as_single(X, nan=False) if self._single else (X, bool(np.isnan(X).any()))
@@ -77,9 +78,11 @@ def _gradient(estimator: Any, method: str) -> Kernel | None:
     if look(estimator, "classes_") is None:
         return scores if method == "predict" else None
     # scikit-learn 1.3 has losses of another kind here.
-    decide = look(loss, "_raw_prediction_to_decision") or _decision(np.greater_equal)
+    decide = look(loss, "_raw_prediction_to_decision")
     link = look(loss, "predict_proba") or look(loss, "_raw_prediction_to_proba")
-    return _classifier(scores, estimator.classes_, decide, link, method)
+    if method == "predict" and decide:
+        return Decided(scores, decide, estimator.classes_)
+    return _classifier(Pick(scores, estimator.classes_, from_zero=True), link, method)
 
 
 def _histogram(estimator: Any, method: str) -> Kernel | None:
@@ -99,10 +102,8 @@ def _histogram(estimator: Any, method: str) -> Kernel | None:
 
     scores, loss = shared(estimator, make), estimator._loss
     if look(estimator, "classes_") is None:
-        return (lambda X: loss.link.inverse(scores(X))) if method == "predict" else None
-    return _classifier(
-        scores, estimator.classes_, _decision(np.greater), loss.predict_proba, method
-    )
+        return Apply(scores, loss.link.inverse) if method == "predict" else None
+    return _classifier(Pick(scores, estimator.classes_), loss.predict_proba, method)
 
 
 def _pays(sizes: list[tuple[int, int]]) -> bool:
@@ -126,26 +127,26 @@ def _nodes_of_histogram(nodes: NDArray[Any]) -> Tree:
     )
 
 
-def _classifier(
-    scores: Kernel,
-    classes: NDArray[Any],
-    decide: Callable[[Scores], NDArray[Any]],
-    link: Callable[[Scores], Scores],
-    method: str,
-) -> Kernel | None:
-    return {
-        "decision_function": scores,
-        "predict": lambda X: classes.take(decide(scores(X)), axis=0),
-        "predict_proba": lambda X: link(scores(X)),
-        "predict_log_proba": lambda X: np.log(link(scores(X))),
-    }.get(method)
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """The classes that a loss decides on."""
+
+    scores: Kernel
+    decide: Callable[[Scores], NDArray[Any]]
+    classes: NDArray[Any]
+
+    def __call__(self, X: Any) -> NDArray[Any]:
+        """Return the labels (n_rows,)."""
+        return self.classes.take(self.decide(self.scores(X)), axis=0)
 
 
-def _decision(above: np.ufunc) -> Callable[[Scores], NDArray[Any]]:
-    """Return what picks a class: of two the second if its score is `above` 0, of more the best."""
-    return lambda scores: (
-        above(scores, 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-    )
+def _classifier(labels: Pick, link: Callable[[Scores], Scores], method: str) -> Kernel | None:
+    if method == "decision_function":
+        return labels.scores
+    if method == "predict":
+        return labels
+    p = Apply(labels.scores, link)
+    return {"predict_proba": p, "predict_log_proba": Apply(p, np.log)}.get(method)
 
 
 KERNELS: dict[str, Builder] = {

@@ -1,0 +1,96 @@
+"""CalibratedClassifierCV: the mean of classifiers whose scores are bent, each by its own curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skserve.estimators.accelerate.kernel import Builder, Floats, Kernel
+from skserve.estimators.accelerate.links import Mean, Pick, sigmoid
+from skserve.estimators.accelerate.registry import part
+from skserve.estimators.methods import look
+
+
+@dataclass(frozen=True, eq=False)
+class Sigmoid:
+    """Platt's curve."""
+
+    slope: float
+    offset: float
+
+    def __call__(self, scores: Floats) -> Floats:
+        return sigmoid(-(self.slope * scores + self.offset))
+
+
+@dataclass(frozen=True, eq=False)
+class Isotonic:
+    """Steps joined by straight lines, flat beyond both ends."""
+
+    x: Floats
+    y: Floats
+
+    def __call__(self, scores: Floats) -> Floats:
+        return np.interp(scores, self.x, self.y)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """One classifier, and for each class the curve from its score to a probability."""
+
+    scores: Kernel
+    curves: tuple[tuple[int, Kernel], ...]  # each with the number of its class
+    n_classes: int
+
+    def __call__(self, X: Any) -> Floats:
+        """Return (n_rows, n_classes)."""
+        scores, p = self.scores(X), np.empty(0)
+        if self.n_classes == 2:
+            if scores.ndim == 2:
+                scores = scores[:, 1]
+            p = self.curves[0][1](scores)
+            p = np.stack([1.0 - p, p], axis=1)
+        else:
+            p = np.zeros((len(scores), self.n_classes))
+            for column, (at, curve) in enumerate(self.curves):
+                p[:, at] = curve(np.ascontiguousarray(scores[:, column]))
+            total = p.sum(axis=1)[:, None]
+            p = np.divide(p, total, out=np.full_like(p, 1 / self.n_classes), where=total != 0)
+        p[(p > 1.0) & (p <= 1.0 + 1e-5)] = 1.0
+        return p
+
+
+def _curve(calibrator: Any) -> Kernel | None:
+    kind = type(calibrator).__name__
+    if kind == "_SigmoidCalibration":
+        return Sigmoid(float(calibrator.a_), float(calibrator.b_))
+    if kind == "IsotonicRegression" and calibrator.out_of_bounds == "clip":
+        x, y = calibrator.X_thresholds_, calibrator.y_thresholds_
+        return Isotonic(np.asarray(x, np.float64), np.asarray(y, np.float64))
+    return None
+
+
+def _member(one: Any, classes: NDArray[Any]) -> Calibrated | None:
+    inner = one.estimator
+    asked = "decision_function" if callable(look(inner, "decision_function")) else "predict_proba"
+    scores, places = part(inner, asked), np.searchsorted(classes, inner.classes_)
+    curves = [_curve(calibrator) for calibrator in one.calibrators]
+    if scores is None or scores.fast is None or None in curves or one.method == "temperature":
+        return None
+    pairs = zip(places.tolist(), curves, strict=False)
+    return Calibrated(scores, tuple((at, curve) for at, curve in pairs if curve), len(classes))
+
+
+def _calibrated(estimator: Any, method: str) -> Kernel | None:
+    classes = estimator.classes_
+    members = [_member(one, classes) for one in estimator.calibrated_classifiers_]
+    known = tuple(member for member in members if member)
+    if len(known) < len(members) or method not in ("predict", "predict_proba"):
+        return None
+    mean = Mean(known)
+    return mean if method == "predict_proba" else Pick(mean, classes)
+
+
+KERNELS: dict[str, Builder] = {"CalibratedClassifierCV": _calibrated}
