@@ -29,7 +29,7 @@ from skserve.serving.app import create_app
 from tests import page_models
 from tests.conftest import ROOT, serving
 
-ROUTES = (ROOT / "docs" / "80-page.md").read_text()
+ROUTES = (ROOT / "docs" / "27-page.md").read_text()
 
 SIX = ["iris", "mixed", "text", "wine", "scaled", "script"]
 AS_DESCRIBED = [
