@@ -279,6 +279,33 @@ def model_warmup_fn(model_dir, model):
         assert {int(pid) for pid in seen.read_text().split()} == set(children(server))
 
 
+def test_ping_waits_for_every_worker_once_and_never_turns_back(model_with_script, tmp_path):
+    """The first worker is warm at once, each later one after two seconds."""
+    script = """
+import os, time
+def model_warmup_fn(model_dir, model):
+    try:
+        os.mkdir(os.environ["FIRST"])
+    except FileExistsError:
+        time.sleep(2)
+    open(os.environ["SEEN"], "a").write(f"{os.getpid()}\\n")
+"""
+    seen = tmp_path / "seen"
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2", "SEEN": str(seen)}
+    settings["FIRST"] = str(tmp_path / "first")
+    with serving(model_with_script(script), tmp_path / "log", **settings) as server:
+        assert len(seen.read_text().split()) == 2  # `serving` has waited for /ping
+
+        os.kill(children(server)[0], signal.SIGKILL)
+        until(lambda: len(children(server)) == 2)
+        while len(seen.read_text().split()) < 3:  # the new worker is cold
+            began = time.perf_counter()
+            assert server.ping() == 200
+            assert server.post(ROW).status_code == 200
+            assert time.perf_counter() - began < 1.5
+        assert server.ping() == 200
+
+
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
 
 

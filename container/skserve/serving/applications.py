@@ -52,7 +52,7 @@ class Application(BaseApplication):  # type: ignore[misc]
     def __init__(self, config: Config, plan: Plan) -> None:
         self._config, self._plan = config, plan
         self._counts = WorkerCounts(config)
-        self.balancer = Balancer(places(plan.workers))
+        self.balancer = Balancer(places(plan.workers), plan.workers)
         self._said, self._say = os.pipe()  # why a worker could not start, told to the master
         super().__init__()
 
@@ -114,6 +114,10 @@ class Application(BaseApplication):  # type: ignore[misc]
     def end(self) -> None:
         """End what must not outlive the master. Called in the master."""
 
+    def warm(self) -> bool:
+        """Whether this worker can predict. Called often, in the worker."""
+        return True
+
     def hung(self) -> bool:
         """Whether this worker can answer nothing any more."""
         return False
@@ -153,7 +157,9 @@ class SingleModelApplication(Application):
         )
         self._registry = LocalModel(slots, batching=config.batching, bodies=bodies)
         metrics = self._exposition() if config.metrics else None
-        self.inline = inline.single(self._registry, config, metrics)
+        self.inline = inline.single(
+            self._registry, lambda: self.balancer.complete and self.warm(), config, metrics
+        )
         if self._model is not None and not self._model.script.model_warmup_fn:
             self._registry.fill(self._model)
             self._counts.ready()
@@ -161,6 +167,9 @@ class SingleModelApplication(Application):
             threading.Thread(target=self._load_here, name="load", daemon=True).start()
         config = replace(config, workers=plan.workers)
         return create_app(self._registry, config, bodies, metrics)
+
+    def warm(self) -> bool:
+        return self._registry is not None and self._registry.ready()
 
     def _exposition(self) -> Exposition:
         columns: Callable[[], Sequence[str]] = list

@@ -1,4 +1,4 @@
-"""Which worker takes a new connection: the one that holds the fewest.
+"""Which worker takes a new connection: of those that can predict, the one that holds the fewest.
 
 The kernel gives a new connection to any worker that asks for it first, so without this one of them
 may hold nearly all.
@@ -18,9 +18,11 @@ class Balancer:
 
     ABSENT = -1
 
-    def __init__(self, size: int) -> None:
-        shared = memoryview(mmap.mmap(-1, 2 * 8 * size)).cast("q")
-        self._held, self._taken = shared[:size], shared[size:]
+    def __init__(self, size: int, workers: int = 1) -> None:
+        shared = memoryview(mmap.mmap(-1, 8 * (3 * size + 1))).cast("q")
+        self._held, self._taken = shared[:size], shared[size : 2 * size]
+        self._warm, self._complete = shared[2 * size : 3 * size], shared[3 * size :]
+        self._workers = workers
         self._free = list(range(size))
         for place in self._free:
             self._held[place] = self.ABSENT
@@ -31,7 +33,7 @@ class Balancer:
 
     def leave(self, place: int | None) -> None:
         if place is not None:
-            self._held[place] = self.ABSENT
+            self._held[place], self._warm[place] = self.ABSENT, 0
             self._free.insert(0, place)
 
     def say(self, place: int | None, held: int) -> None:
@@ -43,6 +45,24 @@ class Balancer:
         elif held > self._held[place]:
             self._taken[place] += 1
         self._held[place] = held
+
+    def warm(self, place: int | None) -> None:
+        """Say that the worker at `place` can predict from now on."""
+        if place is not None:
+            self._warm[place] = 1
+        if place is None or sum(self._warm) >= self._workers:
+            self._complete[0] = 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether all workers could predict at one time: the server is ready since then."""
+        return bool(self._complete[0])
+
+    def cold(self, place: int | None) -> bool:
+        """Whether the worker at `place` cannot predict yet, and others can in its stead."""
+        if place is None or self._warm[place]:
+            return False
+        return self.complete and any(self._warm)
 
     def others_first(self, place: int | None) -> bool:
         """Whether another worker holds fewer, or as few and has taken fewer so far.

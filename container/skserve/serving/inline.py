@@ -57,8 +57,10 @@ class Inline:
         return handler
 
 
-def single(registry: Registry, config: Config, metrics: Exposition | None) -> Inline:
-    """Return what is answered inline where one model is served."""
+def single(
+    registry: Registry, ready: Callable[[], bool], config: Config, metrics: Exposition | None
+) -> Inline:
+    """Return what is answered inline where one model is served; `ready` is what /ping says."""
 
     def called(request: Request) -> Handler | None:
         line = request.line
@@ -66,7 +68,7 @@ def single(registry: Registry, config: Config, metrics: Exposition | None) -> In
             return None
         return partial(invoke, registry) if registry.cheap(len(request.body)) else None
 
-    return Inline(always(registry.ready, config, metrics), called)
+    return Inline(always(ready, config, metrics), called)
 
 
 def many(client: ModelClient, config: Config, metrics: Exposition | None) -> Inline:

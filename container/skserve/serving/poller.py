@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from skserve.formats.media_types import JSON
 from skserve.serving.balancer import Balancer
@@ -62,6 +63,7 @@ class Poller:
     ) -> None:
         self._limits, self._inline = limits, inline
         self._woken, waker = wake
+        self._cold = partial(balancer.cold, place)
         self._listeners = Listeners(listeners, balancer, place, self._take)
         self._threads = Threads(
             limits.threads, application, limits.body_timeout, waker, lambda: self._stopping
@@ -81,7 +83,7 @@ class Poller:
     def start(self) -> None:
         """Make the calling thread the one that polls, by `turn`."""
         self._standby.start()
-        self._listeners.switch(self._epoll, True)
+        self._listeners.switch(self._epoll, not self._cold())
 
     def turn(self, seconds: float) -> None:
         """Wait for something to do, for so many seconds at most, and do what there is."""
@@ -101,7 +103,7 @@ class Poller:
         self._expire()
         if not self._stopping:
             room = self.held < self._limits.connections or self._clients.dispensable() is not None
-            self._listeners.switch(self._epoll, room)
+            self._listeners.switch(self._epoll, room and not self._cold())
 
     def stop(self) -> None:
         """Accept what is queued and no more, and let idle connections wait only a little longer."""

@@ -51,7 +51,10 @@ class Worker(base.Worker):  # type: ignore[misc]
             self.wsgi,
         )
         poller.start()
+        warm = False
         while self.alive:
+            if not warm and (warm := self.app.warm()):
+                self.app.balancer.warm(self._place)
             self.notify()
             poller.turn(TURN)
             if self.ppid != os.getppid():
