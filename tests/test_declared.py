@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import joblib
 import numpy as np
@@ -137,8 +138,10 @@ def test_a_model_fitted_without_names_takes_the_declared_ones(tmp_path):
     )
 
     expected = model.predict([[3.0, 1.0]])
-    assert ask(served, [{"open": True, "beds": 3}]) == pytest.approx(expected)
-    assert ask(served, [[3, True]]) == pytest.approx(expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ask(served, [{"open": True, "beds": 3}]) == pytest.approx(expected)
+        assert ask(served, [[3, True]]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,12 @@ class EstimatorHandler:
         self.schema = schema
         if schema.names is not None or schema.open or _writes_frames(estimator):
             import pandas  # noqa: F401  # the workers share what is imported now
-        # Numbers travel as an array, and get their names where scikit-learn itself is asked.
+        # Numbers travel as an array, and get their names where scikit-learn itself is asked. Names
+        # that are only declared are for bodies: a model fitted on an array warns of them.
+        fitted = Schema.of(estimator) if declared else schema
+        names = schema.names if fitted.open or fitted.names else None
         self._methods = {
-            name: named(own, schema.names) if schema.numeric else taking_frames(own)
+            name: named(own, names) if schema.numeric else taking_frames(own)
             for name in METHODS
             if (own := find(estimator, name)) is not None
         }
