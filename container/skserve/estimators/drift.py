@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skserve.estimators.columns import Column
 from skserve.estimators.frame import Frame
-from skserve.estimators.learn import places
+from skserve.estimators.kept import places
 from skserve.estimators.methods import fitted_steps, look
 from skserve.estimators.schema import Schema
 

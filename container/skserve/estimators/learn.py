@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 
 from skserve.estimators import boosters
 from skserve.estimators.columns import ANY, NUMBER, TEXT, UNUSED, Column
+from skserve.estimators.kept import Names, kept_by, names_of, places, width_of
 from skserve.estimators.methods import fitted_steps, look
-
-Names = tuple[str, ...] | None
+from skserve.estimators.readers import (
+    DEEP,
+    does_nothing,
+    is_opaque,
+    is_vectorizer,
+    members,
+    takes_numbers_only,
+    union,
+)
 
 _RANK = {"unused": 0, "any": 1, "number": 2, "date": 3, "text": 4, "category": 5}
-
-_DEEP = 10  # nested deeper than any model seen, and no endless loop
-
-# An output column of a step that holds the values of an input column: (input, output).
-Kept = list[tuple[int, int]]
 
 
 def learn(estimator: object, count: int, names: Names) -> list[Column]:
@@ -52,59 +55,15 @@ def learn(estimator: object, count: int, names: Names) -> list[Column]:
         return _merged(found)
     return (
         boosters.columns(estimator, count)
-        or [NUMBER if _takes_numbers_only(estimator) else ANY] * count
+        or [NUMBER if takes_numbers_only(estimator) else ANY] * count
     )
 
 
-def is_vectorizer(step: object) -> bool:
-    """Whether `step` reads raw text: the vectorizers share a method that nothing else has."""
-    return callable(look(step, "build_analyzer"))
-
-
-def is_opaque(step: object) -> bool:
-    """Whether `step` reads X in a way that it does not tell: a function, or a class of others.
-
-    What was fitted on names or on a number of columns has told that much.
-    """
-    if fitted_steps(step) or is_vectorizer(step) or look(step, "n_features_in_") is not None:
-        return False
-    if is_function(step):
-        return look(step, "func") is not None
-    asked = callable(look(step, "predict")) or callable(look(step, "transform"))
-    return asked and not _is_scikit_learn(type(step))
-
-
-def is_function(step: object) -> bool:
-    """Whether `step` is a FunctionTransformer; without a function it hands X on."""
-    return type(step).__name__ == "FunctionTransformer"
-
-
-def first_step(estimator: object) -> object:
-    """Follow pipelines, unions and searches to the first step that tells what it reads of X."""
-    for _ in range(_DEEP):
-        steps = fitted_steps(estimator)
-        telling = [one for one in steps if not (is_opaque(one) or _does_nothing(one))]
-        inner = [*telling, *_union(estimator), look(estimator, "best_estimator_")][0]
-        if inner is None:
-            break
-        estimator = inner
-    return estimator
-
-
-def unsaid(estimator: object, deep: int = _DEEP) -> list[object]:
-    """Return the steps that meet X, in any part of `estimator`, and do not tell what they read."""
-    steps = [one for one in fitted_steps(estimator) if not _does_nothing(one)]
-    inner = steps[:1] or [*_union(estimator), *_members(estimator)]
-    if not inner:
-        return [estimator] if is_opaque(estimator) else []
-    return [found for one in inner if deep for found in unsaid(one, deep - 1)]
-
-
-def learned_later(estimator: object, deep: int = _DEEP) -> dict[str, Column]:
+def learned_later(estimator: object, deep: int = DEEP) -> dict[str, Column]:
     """Return, by name, what the steps behind those that do not tell learned of their columns."""
-    steps = [one for one in fitted_steps(estimator) if not _does_nothing(one)]
+    steps = [one for one in fitted_steps(estimator) if not does_nothing(one)]
     if len(steps) > 1 and is_opaque(steps[0]):
-        width, names = _width(steps[1]), _names(steps[1])
+        width, names = width_of(steps[1]), names_of(steps[1])
         columns = _of_steps(steps[1:], width, names) if width and names else []
         return {
             name: replace(one, kind="any")
@@ -112,61 +71,10 @@ def learned_later(estimator: object, deep: int = _DEEP) -> dict[str, Column]:
             if one.kind == "text"
         }
     found: dict[str, Column] = {}
-    for inner in steps[:1] or [*_union(estimator), *_members(estimator)]:
+    for inner in steps[:1] or [*union(estimator), *members(estimator)]:
         if deep:
             found |= learned_later(inner, deep - 1)
     return found
-
-
-def parameters(step: object) -> list[str]:
-    """Return the texts among the attributes of `step`, and in lists among them."""
-    values = list(vars(step).values()) if hasattr(step, "__dict__") else []
-    values += [one for value in values if isinstance(value, list | tuple) for one in value]
-    return [value for value in values if isinstance(value, str)]
-
-
-def _does_nothing(step: object) -> bool:
-    return is_function(step) and look(step, "func") is None
-
-
-def _is_scikit_learn(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] == "sklearn"
-
-
-def _takes_numbers_only(estimator: object) -> bool:
-    """Whether the code that reads X is scikit-learn's own, and says that it takes numbers alone.
-
-    A subclass that overrides the method reads X itself.
-    """
-    read = next(
-        (
-            base
-            for base in type(estimator).__mro__
-            if {"transform", "predict", "kneighbors", "score_samples"} & set(vars(base))
-        ),
-        type(estimator),
-    )
-    return _is_scikit_learn(read) and not _takes_more(estimator)
-
-
-def _takes_more(estimator: object) -> bool:
-    """Whether scikit-learn's tags allow more than numbers: strings, categories, objects."""
-    if (tags := look(estimator, "__sklearn_tags__")) is not None:  # from 1.6 on
-        found = _called(tags)
-        takes = look(found, "input_tags")
-        names = ("string", "categorical", "dict")
-        return bool(look(found, "no_validation")) or any(look(takes, name) for name in names)
-    found = _called(look(estimator, "_get_tags")) or {}
-    kinds = {"string", "categorical", "dict", "1dlabels"}
-    return bool(found.get("no_validation")) or bool(kinds & set(found.get("X_types", ())))
-
-
-def _called(function: Any) -> Any:
-    """Call a method of a loaded object; None where it fails, as an old pickle may."""
-    try:
-        return function()
-    except Exception:
-        return None
 
 
 def _of_routes(routes: list[Any], count: int, names: Names) -> list[Column]:
@@ -184,10 +92,10 @@ def _of_steps(steps: list[Any], count: int, names: Names) -> list[Column]:
     columns = learn(steps[0], count, names)
     if len(steps) == 1:
         return columns
-    kept = _kept(steps[0], count, names)
-    if _does_nothing(steps[0]):
+    kept = kept_by(steps[0], count, names)
+    if does_nothing(steps[0]):
         return _of_steps(steps[1:], count, names)
-    width, after = _width(steps[1]), _names(steps[1])
+    width, after = width_of(steps[1]), names_of(steps[1])
     later = _of_steps(steps[1:], width, after) if width else []
     for at, place in kept:
         if place < len(later):
@@ -195,18 +103,6 @@ def _of_steps(steps: list[Any], count: int, names: Names) -> list[Column]:
     if not kept:
         columns = _guessed(columns, names, later, after)
     return columns
-
-
-def _width(step: object) -> int:
-    """Return the number of columns that `step` was fitted on, or 0 where it does not say."""
-    width = look(step, "n_features_in_")
-    return int(width) if isinstance(width, int | np.integer) else 0
-
-
-def _names(step: object) -> Names:
-    """Return the names of the columns that `step` was fitted on."""
-    known = look(step, "feature_names_in_")
-    return None if known is None else tuple(str(name) for name in known)
 
 
 def _guessed(
@@ -243,50 +139,6 @@ def _handed_on(first: Column, later: Column) -> Column:
     return replace(_stronger(first, later), missing=missing, blank=blank)
 
 
-def _kept(step: object, count: int, names: Names) -> Kept:
-    """Return which columns of what `step` puts out hold the values of a column of X."""
-    if _does_nothing(step):
-        return [(at, at) for at in range(count)]
-    filled = look(step, "statistics_")
-    if isinstance(filled, np.ndarray) and filled.ndim == 1 and len(filled) == count:
-        return _kept_by_imputer(step, filled)
-    inner = fitted_steps(step)
-    if inner:
-        return _kept_by_steps(inner, count, names)
-    routes, outputs = look(step, "transformers_"), look(step, "output_indices_")
-    if not isinstance(routes, list) or not isinstance(outputs, dict):
-        return []
-    kept: Kept = []
-    for name, route, chosen in routes:
-        if (isinstance(route, str) and route == "drop") or name not in outputs:
-            continue
-        taken = places(chosen, count, names)
-        of_them = tuple(names[at] for at in taken) if names else None
-        begin = outputs[name].start or 0
-        whole = isinstance(route, str)  # "passthrough"
-        inside = [(at, at) for at in range(len(taken))]
-        kept += [
-            (taken[at], begin + place)
-            for at, place in (inside if whole else _kept(route, len(taken), of_them))
-        ]
-    return kept
-
-
-def _kept_by_imputer(step: object, filled: NDArray[Any]) -> Kept:
-    """Match columns to those that a SimpleImputer puts out: all but the ever missing ones."""
-    everything = look(step, "keep_empty_features") or look(step, "strategy") == "constant"
-    kept = [at for at, value in enumerate(filled.tolist()) if everything or value == value]
-    return [(at, place) for place, at in enumerate(kept)]
-
-
-def _kept_by_steps(steps: list[Any], count: int, names: Names) -> Kept:
-    kept = _kept(steps[0], count, names)
-    for step in steps[1:]:
-        next_ones = _kept(step, _width(step), _names(step))
-        kept = [(at, end) for at, place in kept for start, end in next_ones if start == place]
-    return kept
-
-
 def _of_imputer(filled: NDArray[Any], missing: Any) -> list[Column]:
     """Learn from a SimpleImputer, whose fill values have the types of their columns."""
     if missing is None or (isinstance(missing, str) and not missing):  # pandas.NA compares to none
@@ -312,34 +164,16 @@ def _parts(estimator: object, count: int) -> list[tuple[object, Sequence[int]]]:
     """Return the fitted estimators inside one that is made of others, with the columns of each."""
     everything = range(count)
     drawn = look(estimator, "estimators_features_")
-    members = look(estimator, "estimators_")
-    if isinstance(members, list) and isinstance(drawn, list) and len(drawn) == len(members):
-        return [(one, list(places)) for one, places in zip(members, drawn, strict=True)]
-    found = [*_union(estimator), look(estimator, "_preprocessor"), *_members(estimator)]
+    fitted = look(estimator, "estimators_")
+    if isinstance(fitted, list) and isinstance(drawn, list) and len(drawn) == len(fitted):
+        return [(one, list(places)) for one, places in zip(fitted, drawn, strict=True)]
+    found = [*union(estimator), look(estimator, "_preprocessor"), *members(estimator)]
     return [(one, everything) for one in found if _meets(one, count)]
-
-
-def _members(estimator: object) -> list[Any]:
-    """Return the fitted estimators that a search, an ensemble or another wrapper is made of."""
-    names = ("best_estimator_", "estimator_", "regressor_", "classifier_")
-    found = [one for name in names if (one := look(estimator, name)) is not None]
-    members = look(estimator, "estimators_")
-    if isinstance(members, list):
-        found += members
-    for one in look(estimator, "calibrated_classifiers_") or []:
-        found.append(look(one, "estimator"))
-    return found or [one for one in [look(estimator, "estimator")] if one is not None]
 
 
 def _meets(part: object, count: int) -> bool:
     """Whether `part` is fitted on as many columns. Trees are many, and learn nothing."""
     return look(part, "n_features_in_") == count and look(part, "tree_") is None
-
-
-def _union(estimator: object) -> list[Any]:
-    """Return the parts of a FeatureUnion."""
-    parts = look(estimator, "transformer_list")
-    return [part for _, part in parts if not isinstance(part, str)] if parts else []
 
 
 def _merged(found: Iterable[list[Column]]) -> list[Column]:
@@ -358,18 +192,3 @@ def _stronger(one: Column, other: Column) -> Column:
     if ranks[0] != ranks[1]:
         return one if ranks[0] > ranks[1] else other
     return one if one.values or not other.values else other
-
-
-def places(chosen: Any, count: int, names: Names) -> list[int]:
-    """Resolve a ColumnTransformer's columns (names, numbers, a slice, a mask) to positions."""
-    known = list(names or ())
-    if isinstance(chosen, slice):
-        if isinstance(chosen.start, str) or isinstance(chosen.stop, str):
-            start = known.index(chosen.start) if chosen.start is not None else 0
-            stop = known.index(chosen.stop) + 1 if chosen.stop is not None else count
-            return list(range(start, stop))
-        return list(range(count))[chosen]
-    wanted: list[Any] = [chosen] if np.isscalar(chosen) else list(chosen)
-    if wanted and all(isinstance(one, bool | np.bool_) for one in wanted):
-        return [place for place, one in enumerate(wanted) if one]
-    return [known.index(one) if isinstance(one, str) else int(one) % count for one in wanted]

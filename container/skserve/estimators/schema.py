@@ -17,15 +17,9 @@ from skserve.errors import StartError
 from skserve.estimators import boosters
 from skserve.estimators.columns import ANY, Column
 from skserve.estimators.declared import Declared, joined
-from skserve.estimators.learn import (
-    first_step,
-    is_vectorizer,
-    learn,
-    learned_later,
-    parameters,
-    unsaid,
-)
+from skserve.estimators.learn import learn, learned_later
 from skserve.estimators.methods import METHODS, find, fitted_steps, look
+from skserve.estimators.readers import first_step, is_vectorizer, parameters, unsaid
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from skserve import telemetry
 from skserve.config import TrainingSettings
 from skserve.errors import StartError
-from skserve.estimators.learn import first_step, is_vectorizer
+from skserve.estimators.readers import first_step, is_vectorizer
 from skserve.inference import artifact
 from skserve.training import channel, evaluation, recipe, report
 from skserve.training.dataset import Channel, Dataset

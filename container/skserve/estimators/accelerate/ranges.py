@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.estimators.learn import places
+from skserve.estimators.kept import places
 from skserve.estimators.methods import fitted_steps, look
 
 

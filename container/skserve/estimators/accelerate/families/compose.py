@@ -13,7 +13,7 @@ from skserve.estimators.accelerate.families.scalers import Same
 from skserve.estimators.accelerate.kernel import Builder, Kernel
 from skserve.estimators.accelerate.registry import Part, kernel, part
 from skserve.estimators.frame import Frame
-from skserve.estimators.learn import places
+from skserve.estimators.kept import places
 from skserve.estimators.methods import fitted_steps, look
 
 
