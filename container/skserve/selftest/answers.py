@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import math
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from skserve.errors import BadRequest
 from skserve.estimators.schema import Schema
 from skserve.formats.catalogue import DECODERS
-from skserve.formats.media_types import CSV, JSON, JSON_LINES, NDJSON, NPY, NPZ, MediaType
+from skserve.formats.media_types import CSV, JSON, JSON_LINES, NDJSON, NPY, NPZ, RECORDIO, MediaType
+from skserve.formats.protobuf import fields
+from skserve.selftest.client import Answer
 
 Cells = list[list[Any]]  # a row of an answer is flat: parts one after another
 
@@ -50,6 +52,26 @@ def _lines(body: bytes) -> Cells:
     return _rows([json.loads(line) for line in body.splitlines()])
 
 
+# Which numbers each kind of tensor holds, by its field in a Value.
+_TENSORS = {2: "<f4", 3: "<f8", 7: "<i4"}
+
+
+def _records(body: bytes) -> Cells:
+    """Read recordio: the features of each record one after another, whatever they are called."""
+    rows, at = [], 0
+    while at < len(body):
+        _, length = struct.unpack_from("<LL", body, at)
+        row: list[Any] = []
+        for field, _, entry in fields(memoryview(body)[at + 8 : at + 8 + length]):
+            value = {one: part for one, _, part in fields(entry)} if field == 1 else {}
+            for kind, _, tensor in fields(value.get(2, memoryview(b""))):
+                parts = (part for one, _, part in fields(tensor) if one == 1)
+                row += np.frombuffer(b"".join(parts), _TENSORS[kind]).tolist()
+        rows.append(row)
+        at += 8 + (length + 3) // 4 * 4
+    return rows
+
+
 READERS: dict[str, Callable[[bytes], Cells]] = {
     JSON: lambda body: _rows(json.loads(body)),
     CSV: lambda body: list(csv.reader(io.StringIO(body.decode()))),
@@ -57,20 +79,31 @@ READERS: dict[str, Callable[[bytes], Cells]] = {
     NDJSON: _lines,
     NPY: _arrays,
     NPZ: _arrays,
+    RECORDIO: _records,
 }
 
 
 def read(media_type: str, body: bytes) -> Cells:
     """Read an answer. Raises ValueError where it is not rows in that format."""
-    if media_type in READERS:
-        return READERS[media_type](body)
-    if media_type not in DECODERS:
+    if media_type not in READERS and media_type not in DECODERS:
         raise ValueError(f"{media_type or 'an answer without a media type'} is not read here")
     try:
+        if media_type in READERS:
+            return READERS[media_type](body)
         found = DECODERS[media_type](body, MediaType.parse(media_type), Schema()).table.rows
-    except BadRequest as error:
-        raise ValueError(error.message) from error
+    except Exception as error:  # each format fails in its own ways
+        raise ValueError(f"the answer is not {media_type}: {error}".rstrip(".")) from error
     return [list(_flat(row)) for row in (found.tolist() if hasattr(found, "tolist") else found)]
+
+
+def wrong(answer: Answer, expected: Cells) -> str:
+    """Say what is wrong with an answer that should be `expected`; nothing where it is right."""
+    if answer.status != 200:
+        return f"answered {answer.said}"
+    try:
+        return difference(read(answer.media_type, answer.body), expected)
+    except ValueError as error:
+        return str(error)
 
 
 def difference(seen: Cells, expected: Cells) -> str:

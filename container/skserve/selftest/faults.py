@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY, NPZ, RECORDIO
+from skserve.selftest import contract
 from skserve.selftest.bodies import records
 from skserve.selftest.client import Answer
 from skserve.selftest.tables import Table
@@ -85,7 +86,7 @@ SYNTAX = (
 
 def wrong_bodies(walk: Walk) -> Verdict:
     """Send bodies that cannot be read, and then some of a shape that the model does not take."""
-    return _verdict(walk, list(_sent(walk)), "Wrong shapes and types, and broken bodies")
+    return _verdict(walk, list(_sent(walk)), "broken bodies and wrong shapes")
 
 
 def _sent(walk: Walk) -> Iterator[tuple[str, Answer]]:
@@ -110,11 +111,14 @@ def media_types(walk: Walk) -> Verdict | None:
         )
     asked = [("a Content-Type", unread)] if walk.reads_itself else []
     asked += [("an Accept", unwritten)] if walk.writes_itself else []
-    return _verdict(walk, asked or [("a Content-Type", unread), ("an Accept", unwritten)], "Types")
+    return _verdict(
+        walk, asked or [("a Content-Type", unread), ("an Accept", unwritten)], "unknown media types"
+    )
 
 
 def _verdict(walk: Walk, sent: list[tuple[str, Answer]], what: str) -> Verdict:
     """Judge the answers to faults: a script may take what it likes, but should refuse by a 4xx."""
+    walk.errors_of_faults = contract.errors(walk)
     broken = [(name, answer) for name, answer in sent if answer.status >= 500]
     taken = [(name, answer) for name, answer in sent if answer.status < 400]
     if broken and walk.script:
@@ -132,4 +136,4 @@ def _verdict(walk: Walk, sent: list[tuple[str, Answer]], what: str) -> Verdict:
             f"{taken[0][0]} is answered {taken[0][1].said}",
             "It must be refused: the answer is that of other rows. Report it.",
         )
-    return passed(f"{what}: {len(sent)} kinds, none of them a 5xx.")
+    return passed(f"{len(sent)} {what}, each of them refused by a 4xx.")

@@ -52,6 +52,7 @@ class Walk:
     sample: tuple[bytes, str] | None = None
     table: Table | None = None
     answers: Cells = field(default_factory=list)
+    errors_of_faults: int = 0  # in the log, made by checks that send what is wrong
     row_seconds: float = 0.0
     pings: list[float] = field(default_factory=list)  # seconds of each, under load
     alone: Alone | None = None
