@@ -8,7 +8,6 @@ from pathlib import Path
 from skserve.formats.media_types import JSON
 from skserve.selftest import answers
 from skserve.selftest.bodies import write_json
-from skserve.selftest.client import Answer
 from skserve.selftest.process import Server, StartFailed
 from skserve.selftest.verdict import Verdict, failed, passed
 from skserve.selftest.walk import ATTRIBUTES, Walk
@@ -74,9 +73,7 @@ def _called(walk: Walk, server: Server) -> str:
     headers = {"Content-Type": kind, "Accept": JSON}
     if not walk.script:
         headers[ATTRIBUTES] = f"method={walk.method}"
-    answer: Answer = server.client.ask("POST", f"{_PATH}/invoke", body, headers)
-    if answer.status != 200:
-        return f"the call is answered {answer.said}"
+    answer = server.client.ask("POST", f"{_PATH}/invoke", body, headers)
     if walk.table is None:
-        return ""
-    return answers.difference(answers.read(answer.media_type, answer.body), walk.answers)
+        return "" if answer.status == 200 else f"the call is answered {answer.said}"
+    return answers.wrong(answer, walk.answers)

@@ -100,12 +100,7 @@ def _wrong(walk: Walk, form: Form) -> str:
     answer = walk.post(form.write(walk.table), form.content_type)
     if form.optional and answer.status == 400:
         return _REFUSED
-    if answer.status != 200:
-        return f"answered {answer.said}"
-    try:
-        return answers.difference(answers.read(answer.media_type, answer.body), walk.answers)
-    except ValueError as error:
-        return str(error)
+    return answers.wrong(answer, walk.answers)
 
 
 def formats_out(walk: Walk) -> Verdict | None:
@@ -117,13 +112,9 @@ def formats_out(walk: Walk) -> Verdict | None:
         if answer.status == 406 and accept not in _ALWAYS:
             refused.append(accept)
             continue
-        wrong = "" if answer.status == 200 else f"answered {answer.said}"
+        wrong = answers.wrong(answer, walk.answers)
         if not wrong and answer.media_type != accept:
             wrong = f"the answer is {answer.media_type}"
-        try:
-            wrong = wrong or answers.difference(answers.read(accept, answer.body), walk.answers)
-        except ValueError as error:
-            wrong = str(error)
         if wrong:
             return failed(
                 f"{accept}: {wrong}.", "The encoder of that format is at fault: report it."
@@ -158,10 +149,7 @@ def column_order(walk: Walk) -> Verdict | None:
         return None
     turned = [dict(reversed(record.items())) for record in records(table)]
     answer = walk.post(json.dumps(turned).encode())
-    wrong = f"answered {answer.said}"
-    if answer.status == 200:
-        wrong = answers.difference(answers.read(answer.media_type, answer.body), walk.answers)
-    if wrong:
+    if wrong := answers.wrong(answer, walk.answers):
         return failed(
             f"Columns in another order are answered otherwise: {wrong}.",
             "Names are not matched to the model's: send columns in its order, and report it.",
@@ -182,14 +170,10 @@ def expected(walk: Walk) -> Verdict | None:
     answer = walk.client.ask("POST", "/invocations", walk.sample[0], headers)
     if answer.status == 200 and answer.body == wanted:
         return passed(f"The answer is {path.name}, byte by byte.")
-    wrong = f"answered {answer.said}"
-    if answer.status == 200:
-        try:
-            wrong = answers.difference(
-                answers.read(answer.media_type, answer.body), answers.read(kind, wanted)
-            )
-        except ValueError as error:
-            wrong = str(error)
+    try:
+        wrong = answers.wrong(answer, answers.read(kind, wanted))
+    except ValueError as error:
+        return failed(f"{path.name} cannot be read: {error}.", "Give .json or .csv.")
     if wrong:
         return failed(f"The answers are not those of {path.name}: {wrong}.", "Which are right?")
     return passed(f"The answers are those of {path.name}.")
