@@ -15,7 +15,7 @@ from skserve import privileges
 from skserve.config import Config
 from skserve.selftest import contract, faults, load, many, media
 from skserve.selftest.process import Server, StartFailed
-from skserve.selftest.verdict import FAIL, WORDS, Verdict, failed
+from skserve.selftest.verdict import FAIL, WORDS, Verdict, failed, warned
 from skserve.selftest.walk import Given, Walk
 
 CHECKS: tuple[tuple[str, Callable[[Walk], Verdict | None]], ...] = (
@@ -26,6 +26,7 @@ CHECKS: tuple[tuple[str, Callable[[Walk], Verdict | None]], ...] = (
     ("versions", contract.versions),
     ("fast paths", contract.fast_paths),
     ("rows", media.rows),
+    ("one call", load.one_row),
     ("formats in", media.formats_in),
     ("formats out", media.formats_out),
     ("one row beside many", media.one_beside_many),
@@ -36,7 +37,6 @@ CHECKS: tuple[tuple[str, Callable[[Walk], Verdict | None]], ...] = (
     ("routes", contract.routes),
     ("payload limit", contract.payload_limit),
     ("batch parameters", contract.batch_parameters),
-    ("one call", load.one_row),
     ("large body", load.large_body),
     ("callers at once", load.throughput),
     ("ping under load", load.ping_under_load),
@@ -47,6 +47,10 @@ CHECKS: tuple[tuple[str, Callable[[Walk], Verdict | None]], ...] = (
     ("model alone", media.model_alone),
     ("load by phase", media.load_by_phase),
 )
+
+# Those that take dozens of calls are left out where one takes longer than this, in seconds.
+_MANY_CALLS = {"formats in", "formats out", "one row beside many", "large body"}
+_LONG_CALL = 1.0
 
 START_FAILED = 2
 
@@ -92,6 +96,12 @@ def _checked(walk: Walk) -> list[Row]:
     rows = []
     for number, (name, check) in enumerate(CHECKS, 1):
         _progress(f"{number} of {len(CHECKS)}: {name}")
+        if name in _MANY_CALLS and walk.row_seconds > _LONG_CALL:
+            sentence = f"Left out: it takes many calls, and one takes {walk.row_seconds:.1f} s."
+            rows.append(
+                Row(name, warned(sentence, "Try it with a smaller model of the same kind."))
+            )
+            continue
         try:
             verdict = check(walk)
         except (OSError, http.client.HTTPException) as error:
