@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +108,30 @@ def test_a_server_that_does_not_start_is_a_status_of_its_own(tmp_path):
 
     assert report.status == 2
     assert report.error.startswith(f"{tmp_path} holds no model (")
+
+
+def test_sigterm_ends_the_server_too(models):
+    folder = models("iris")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "skserve", "selftest", "--model-dir", folder],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "container")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"selftest: starting the server\n"
+    process.terminate()
+
+    assert process.wait(30) == 128 + signal.SIGTERM
+    process.stderr.close()
+    assert [line for line in command_lines() if os.fsencode(folder) in line] == []
+
+
+def command_lines() -> Iterator[bytes]:
+    """Yield the command line of each process that runs."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()
 
 
 @pytest.mark.soak

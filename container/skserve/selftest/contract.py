@@ -31,7 +31,10 @@ def ping(walk: Walk) -> Verdict:
     if wrong := [answer for answer in answers if answer.status != 200 or answer.body]:
         return failed(f"/ping answers {wrong[0].said}.", "It must be 200 with an empty body.")
     if worst > PING_LIMIT:
-        return failed(f"/ping took {worst:.1f} s without any load.", "Give the container more CPU.")
+        return warned(
+            f"One of {len(answers)} pings took {worst:.1f} s without any load.",
+            f"SageMaker replaces an instance after {PING_LIMIT:.0f} s: give it more CPU.",
+        )
     return passed(f"200 with an empty body, {worst * 1e3:.1f} ms at most.")
 
 

@@ -78,6 +78,8 @@ def formats_in(walk: Walk) -> Verdict | None:
         return None
     seen, refused = [], []
     for form in forms(walk.table, walk.about["content_types"]):
+        if form.optional and walk.script:
+            continue  # sparse rows, which the script need not have been written for
         wrong = _wrong(walk, form)
         if wrong == _REFUSED:
             refused.append(form.name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from skserve import privileges
 from skserve.config import Config
@@ -68,6 +69,7 @@ def run(given: Given, config: Config, environ: Mapping[str, str], as_json: bool)
     0 where no check failed, 1 where one did, 2 where the server did not start. Root is given up
     first, as the server does.
     """
+    signal.signal(signal.SIGTERM, _terminated)  # process 1 would ignore it, and leave the server
     privileges.give_up_root(config)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="skserve-selftest-") as folder:
@@ -90,6 +92,10 @@ def run(given: Given, config: Config, environ: Mapping[str, str], as_json: bool)
     took = time.monotonic() - began
     print(_json(rows, took) if as_json else _text(rows, took))
     return int(any(row.verdict.word == FAIL for row in rows))
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _checked(walk: Walk) -> list[Row]:
