@@ -139,9 +139,7 @@ def command_lines() -> Iterator[bytes]:
 def test_every_model_of_the_zoo_passes(models, name):
     report = selftest(models(name))
 
-    assert (report.named("FAIL"), report.status) == ([], 0)
-    # Its fast path is proved with rows that lie on the edge of the trees' logarithms.
-    assert report.named("WARN") == (["log of the start"] if name == "outputs" else [])
+    assert (report.named("FAIL"), report.named("WARN"), report.status) == ([], [], 0)
 
 
 @pytest.mark.soak
