@@ -22,6 +22,7 @@ PACKAGES = {
     "multi_model": {"scheduling", "inference", "formats"},
     "serving": {"multi_model", "scheduling", "inference", "formats"},
     "training": {"inference", "formats", "estimators"},
+    "selftest": {"inference", "formats", "estimators"},
 }
 DOORS = {
     "flask": {"serving.app", "serving.browser", "serving.multi_model_api"},
@@ -43,6 +44,7 @@ DOORS = {
         "estimators.methods",
         "formats.conform",
         "inference.estimator_handler",
+        "selftest.alone",
         "training.cells",
         "training.channel",
         "training.parquet_files",

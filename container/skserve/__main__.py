@@ -1,4 +1,4 @@
-"""`python -m skserve serve`, or `train`: the words that SageMaker and people start it with."""
+"""`python -m skserve serve`, `train` or `selftest`: the words that it is started with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,28 +25,40 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     parser = argparse.ArgumentParser(
         prog="skserve", description="Train and serve scikit-learn models."
     )
-    words = parser.add_subparsers(dest="word", required=True, metavar="serve|train")
+    words = parser.add_subparsers(dest="word", required=True, metavar="serve|train|selftest")
     serve = words.add_parser("serve", help="answer /ping and /invocations")
     serve.add_argument("--model-dir", type=Path, help="folder of the model (default /opt/ml/model)")
     serve.add_argument("--port", type=int, help="port to listen on (default 8080)")
+    selftest = words.add_parser("selftest", help="serve a model and walk the contract from outside")
+    selftest.add_argument("--model-dir", type=Path, help="folder of the model")
+    selftest.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    selftest.add_argument("--rows", type=Path, help="a body that the model takes")
+    selftest.add_argument("--expect", type=Path, help="the answer to those rows")
+    selftest.add_argument("--multi-model", action="store_true", help="call it among many, too")
+    selftest.add_argument("--seconds", type=float, default=2.0, help="of each load (default 2)")
     words.add_parser("train", help="run the training job below /opt/ml")
     words.add_parser("fit")  # what train runs as its child where there is no script
     given = parser.parse_args(argv)
     try:
-        if given.word != "serve":
+        if given.word in ("train", "fit"):
             return _train(given.word, environ)
-        config = Config.from_env(environ, model_dir=given.model_dir, port=given.port)
+        config = Config.from_env(
+            environ, model_dir=given.model_dir, port=getattr(given, "port", None)
+        )
+        started_with = dict(environ)  # what the selftest's own server is to be started with
         # Before numpy is imported: its libraries read these once. See `server` for why one.
         environ.update(dict.fromkeys(NATIVE_THREADS, "1"))
         environ.setdefault("SM_MODEL_DIR", str(config.model_dir))  # AWS's scripts read it
         if os.geteuid() == 0 and config.user != "root":
             environ["HOME"] = "/tmp"  # root is given up before anything is read
+        if given.word == "selftest":
+            return _selftest(given, config, started_with)
         from skserve.serving import server
 
         server.serve(config)
     except StartError as error:
         print(f"skserve: {error}", file=sys.__stderr__)  # no line of the log
-        return 1
+        return 2 if given.word == "selftest" else 1
 
 
 def _train(word: str, environ: MutableMapping[str, str]) -> int:
@@ -61,6 +73,14 @@ def _train(word: str, environ: MutableMapping[str, str]) -> int:
     from skserve.training import fit  # it will import scikit-learn, which the parent never needs
 
     return fit.fit(config)
+
+
+def _selftest(given: argparse.Namespace, config: Config, environ: Mapping[str, str]) -> int:
+    from skserve.selftest import run
+    from skserve.selftest.walk import Given
+
+    asked = Given(config.model_dir, given.rows, given.expect, given.multi_model, given.seconds)
+    return run.run(asked, config, environ, given.json)
 
 
 def end(status: int) -> NoReturn:
