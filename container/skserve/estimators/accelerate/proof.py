@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,9 +90,14 @@ def _cut(answer: Any, part: slice) -> Any:
 
 
 def _answer(method: Own, rows: Any) -> Any:
-    """Return the answer, or what it failed with: rows are refused, and an old pickle may fail."""
+    """Return the answer, or what it failed with: rows are refused, and an old pickle may fail.
+
+    Extreme rows make numpy and scikit-learn warn; the log of a start does not need that.
+    """
     try:
-        return plain(method(rows.copy() if hasattr(rows, "copy") else rows))
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return plain(method(rows.copy() if hasattr(rows, "copy") else rows))
     except Declined:
         raise
     except Exception as error:
