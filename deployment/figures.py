@@ -22,7 +22,7 @@ _FIGURES = (
 
 def last(cloud: Cloud, name: str, hours: int = 1) -> dict[str, float]:
     """Return the figures of the last `hours`; only what CloudWatch has, nothing if unreadable."""
-    now = datetime.now(UTC)
+    end = datetime.now(UTC) + timedelta(minutes=1)  # what is counted in this minute too
     queries = [
         _query(f"f{number}", name, metric, statistic, hours * 3600)
         for number, (_, metric, statistic, _) in enumerate(_FIGURES)
@@ -30,7 +30,7 @@ def last(cloud: Cloud, name: str, hours: int = 1) -> dict[str, float]:
     try:
         found = cloud.call(
             "cloudwatch", "get_metric_data", MetricDataQueries=queries,
-            StartTime=now - timedelta(hours=hours), EndTime=now,
+            StartTime=end - timedelta(hours=hours), EndTime=end,
         )["MetricDataResults"]  # fmt: skip
     except DeployError:
         return {}

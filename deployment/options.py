@@ -89,9 +89,9 @@ def shared(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def version(folder: Path) -> str:
-    """Return the project's version, as pyproject.toml beside deploy.py has it."""
-    text = (folder / "pyproject.toml").read_text(encoding="utf-8")
-    return str(tomllib.loads(text)["project"]["version"])
+    """Return the project's version, as the package of the container beside deploy.py has it."""
+    text = (folder / "container" / "skserve" / "__init__.py").read_text(encoding="utf-8")
+    return text.partition('__version__ = "')[2].partition('"')[0]
 
 
 _SHARED = frozenset({flag for flag, _, _ in FLAGS}) | {

@@ -255,7 +255,7 @@ def test_the_poller_answers_as_flask_would(client, registry, asked):
 
 
 def test_the_poller_takes_a_call_that_is_known_to_be_cheap_and_pings(registry):
-    route, call = inline.single(registry), request_of(ROW)
+    route, call = inline.single(registry, registry.ready, Config(), None), request_of(ROW)
     for _ in range(20):
         inline.invoke(registry, call)
 

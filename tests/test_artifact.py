@@ -110,13 +110,13 @@ def test_another_patch_release_is_the_same_version(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "not a whole joblib or pickle file"),
+        (b"", "is not a joblib or pickle file: it is empty"),
         (b"\x80\x04\x95", "not a whole joblib or pickle file"),
         (b"hello world, not a pickle", "m.joblib"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
         (b"csklearn.linear_model.base\nLinearRegression\n.", "another version of scikit-learn"),
         (b"csklearn.linear_model\nNoSuchThing\n.", "another version of scikit-learn"),
-        (b"clightgbm.sklearn\nLGBMClassifier\n.", "needs the Python module 'lightgbm"),
+        (b"cimblearn.pipeline\nPipeline\n.", "needs the Python module 'imblearn"),
         (b"c__main__\nMyModel\n.", "'MyModel', which was defined in __main__"),
     ],
 )

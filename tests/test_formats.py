@@ -206,14 +206,14 @@ def test_places_out_of_order_and_twice_add_up():
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"1 0:1 4:2\n", "Row 1 has a value for column number 4 of 4"),
-        (b"1 0:1\n1 1000000000000:2\n", "Row 2 has a value for column number 1000000000000"),
+        (b"1 0:1 4:2\n", "Row 1 has the index 4; the model has 4 columns"),
+        (b"1 0:1\n1 1000000000000:2\n", "Row 2 has the index 1000000000000; the model"),
         (b"1 0:1\n\n", "Row 2 is a blank line"),
         (b"1 0:1\n1 0=1\n", "Row 2: expected index:value, got '0=1'"),
         (b"1 0:1 0:1:2", "got '0:1:2'"),
         (b"1 0:1_0", "got '0:1_0'"),
         (b"1 99999999999999999999:1", "got '99999999999999999999:1'"),
-        (b"1 -1:1", "column number -1"),
+        (b"1 -1:1", "Row 1 has the index -1"),
         (b"1 0:x", "got '0:x'"),
         (b"", "no rows"),
         (b"# nothing\n", "no rows"),

@@ -36,9 +36,10 @@ OVERRIDDEN = {
     Arbiter: {
         "APP_LOAD_ERROR": "a script may end its process with 4",
         "WORKER_BOOT_ERROR": "a script may end its process with 3",
+        "__init__": "remembers how workers ended",
         "init_signals": "a script may have blocked them while it was loaded",
         "murder_workers": "called at every turn of the loop: looks after the zygote as well",
-        "reap_workers": "notes which worker could not start",
+        "reap_workers": "notes how workers ended, and which could not start",
         "spawn_worker": "holds signals back that a new worker would lose",
         "stop": "lets no new connection in before the workers look for the last time",
     },

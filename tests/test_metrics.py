@@ -291,7 +291,7 @@ def test_failures_refusals_and_hangs_are_counted_where_they_belong(model_with_sc
 
     log = (tmp_path / "log").read_text()
     assert log.count('code=overloaded message="As many requests are running and waiting') == 2
-    assert 'code=timeout message="The prediction took longer than 2 s."' in log
+    assert 'code=timeout message="The prediction took longer than 2 s, waiting included."' in log
     assert answers[:2] == [503, 503]
     assert statuses(last)["other"] == 1  # the 418
     assert statuses(last)["500"] == 1

@@ -368,7 +368,7 @@ def test_a_server_of_many_models_lists_them_for_programs_too(many):
 
 
 @in_browser
-def test_the_figures_of_metrics_are_shown_as_they_are(browser, mixed):
+def test_the_figures_of_metrics_are_shown_as_they_are(browser, folder):
     registry = CollectorRegistry()
     requests_total = Counter("skserve_requests", "-", ["status"], registry=registry)
     requests_total.labels("200").inc(1234)
@@ -377,23 +377,25 @@ def test_the_figures_of_metrics_are_shown_as_they_are(browser, mixed):
     seconds.labels("total").observe(0.02)
     Gauge("skserve_memory_bytes", "-", ["kind"], registry=registry).labels("shared").set(50 << 20)
     text = generate_latest(registry).decode()
-    open_model(browser, mixed)
-    assert not browser.script("return document.querySelector('#figures').checkVisibility()")
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_METRICS": "off"}
+    with serving(folder / "mixed", folder / "log-off", **settings) as server:
+        open_model(browser, server)
+        assert not browser.script("return document.querySelector('#figures').checkVisibility()")
 
-    read = browser.later(
-        "const [text, done] = arguments;"
-        "window.fetch = async () => new Response(text);"
-        "import('/page/figures.js').then((figures) => {"
-        "  figures.follow(); done(figures.read(text));"
-        "})",
-        text,
-    )
+        read = browser.later(
+            "const [text, done] = arguments;"
+            "window.fetch = async () => new Response(text);"
+            "import('/page/figures.js').then((figures) => {"
+            "  figures.follow(); done(figures.read(text));"
+            "})",
+            text,
+        )
 
-    families = text_string_to_metric_families(text)
-    expected = [(one.name, one.labels) for family in families for one in family.samples]
-    assert [(one["name"], one["labels"]) for one in read] == expected
-    shown = browser.wait("#figures", "1,235")
-    assert "50 MiB" in shown
+        families = text_string_to_metric_families(text)
+        expected = [(one.name, one.labels) for family in families for one in family.samples]
+        assert [(one["name"], one["labels"]) for one in read] == expected
+        shown = browser.wait("#figures", "1,235")
+        assert "50 MiB" in shown
 
 
 # ------------------------------------------------------------------------- hostile names

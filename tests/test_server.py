@@ -653,7 +653,7 @@ def poller() -> Iterator[Poller]:
     """Return a poller that nothing runs, whose worker has a place of two."""
     balancer = Balancer(2)
     wake = os.pipe()
-    one = Poller([], balancer, balancer.join(), wake, Limits(2, 1, 60, 60, 1000), None, None)
+    one = Poller([], balancer, balancer.join(), wake, Limits(3, 1, 60, 60, 1000), None, None)
     one.start()
     yield one
     one.close()

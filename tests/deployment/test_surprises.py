@@ -168,6 +168,10 @@ def test_a_count_that_differs_from_what_runs_is_said(
         DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}],
     )
 
+    moto.client("sagemaker").get_waiter("endpoint_in_service").wait(
+        EndpointName="wine", WaiterConfig={"Delay": 1}
+    )
+
     said = "2 instances run and instance.count is 1"
     assert said in shell("plan").err
     assert said in shell("status").out
