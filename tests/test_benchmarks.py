@@ -142,6 +142,7 @@ def test_a_quick_run_prints_and_writes_every_figure(tmp_path, capsys, monkeypatc
     assert "not measured" in printed  # there was no peer
 
 
+@pytest.mark.soak
 def test_many_models_are_measured_beside_one(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "WRK", None)
     out = tmp_path / "bench.json"

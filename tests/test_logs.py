@@ -300,7 +300,7 @@ def test_the_start_is_summed_up_in_one_entry(refused):
     assert (
         "1 of type text (the values that an encoder or imputer learned): code" in entry["columns"]
     )
-    assert entry["fast path"] == "none"
+    assert entry["fast path"] == "predict"
     assert entry["workers"] == "1, as set"
     assert entry["threads"].startswith("3 in each worker (as set)")
     assert "SKSERVE_THREADS=3" in entry["settings"]

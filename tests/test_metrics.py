@@ -182,8 +182,8 @@ def workers_of(server: Server) -> list[int]:
 
 
 def test_counts_are_those_of_the_callers_though_workers_are_killed(loaded):
-    scrapes, answered, _ = loaded
-    lost = answered.pop("lost", 0)
+    scrapes, answered, lost = loaded[0], loaded[1].copy(), loaded[1]["lost"]
+    del answered["lost"]
     seen = statuses(scrapes[-1])
 
     assert sum(answered.values()) > 1000
@@ -652,7 +652,8 @@ def test_the_dashboard_shows_each_metric_of_a_single_model():
 def test_queries_find_what_the_callers_counted(ask, loaded):
     (found,) = ask('sum(skserve_requests_total{status="415"})')
 
-    assert float(found["value"][1]) == loaded[1]["415"]
+    number, lost = loaded[1]["415"], loaded[1]["lost"]  # those of a killed worker may be counted
+    assert number <= float(found["value"][1]) <= number + lost
 
 
 # ------------------------------------------------------------------------------- in the terminal

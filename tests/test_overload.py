@@ -65,7 +65,10 @@ def test_overload_is_refused_by_the_time_it_would_wait_and_no_worker_is_taken_fo
     assert "hangs" not in (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize(("callers", "seconds", "lasting"), [(64, 0.05, 2), (16, 0.7, 3)])
+@pytest.mark.parametrize(
+    ("callers", "seconds", "lasting"),
+    [(64, 0.05, 2), pytest.param(16, 0.7, 3, marks=pytest.mark.soak)],
+)
 def test_an_ordinary_burst_is_answered(model_with_script, tmp_path, callers, seconds, lasting):
     folder = model_with_script(SLEEPY.format(seconds=seconds))
     with serving(folder, tmp_path / "log", **ONE, SAGEMAKER_MODEL_SERVER_TIMEOUT="24") as server:

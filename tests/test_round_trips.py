@@ -124,7 +124,7 @@ BODIES = {
 
 @pytest.mark.parametrize("form", BODIES)
 @given(fitted())
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 def test_what_pandas_writes_is_read_as_pandas_meant_it(form, drawn):
     frame, model, expected = drawn
     write, content_type = BODIES[form]

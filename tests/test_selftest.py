@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,8 +111,8 @@ def test_a_server_that_does_not_start_is_a_status_of_its_own(tmp_path):
     assert report.error.startswith(f"{tmp_path} holds no model (")
 
 
-def test_sigterm_ends_the_server_too(models):
-    folder = models("iris")
+def test_sigterm_ends_the_server_too(models, tmp_path):
+    folder = shutil.copytree(models("iris"), tmp_path / "alone")  # others serve that one
     process = subprocess.Popen(
         [sys.executable, "-m", "skserve", "selftest", "--model-dir", folder],
         env={**os.environ, "PYTHONPATH": str(ROOT / "container")},

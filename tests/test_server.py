@@ -309,7 +309,11 @@ def model_warmup_fn(model_dir, model):
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
 
 
-@pytest.mark.parametrize("said", [b"", b"G", b"GET /ping HTTP/1.1\r\nHost:", HEAD], ids=len)
+@pytest.mark.parametrize(
+    "said",
+    [b"", pytest.param(b"G", marks=pytest.mark.soak), b"GET /ping HTTP/1.1\r\nHost:", HEAD],
+    ids=len,
+)
 def test_clients_that_never_finish_a_head_hold_no_thread(models, tmp_path, said):
     settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_QUEUE": "0", "SKSERVE_THREADS": "1"}
     with serving(models("iris"), tmp_path / "log", **settings) as server:

@@ -50,12 +50,12 @@ class Worker(base.Worker):  # type: ignore[misc]
             self.app.inline,
             self.wsgi,
         )
+        warm = self._is_warm()
         poller.start()
-        warm = False
         while self.alive:
-            if not warm and (warm := self.app.warm()):
-                self.app.balancer.warm(self._place)
             self.notify()
+            if not warm and (warm := self._is_warm()):
+                poller.turn(0)  # from now on it takes connections
             poller.turn(TURN)
             if self.ppid != os.getppid():
                 self.log.info("The master is gone; this worker ends as well.")
@@ -66,6 +66,13 @@ class Worker(base.Worker):  # type: ignore[misc]
             self.notify()
             poller.turn(LAST_TURN)
         poller.close()
+
+    def _is_warm(self) -> bool:
+        """Whether this worker can predict; then the others learn of it."""
+        warm = bool(self.app.warm())
+        if warm:
+            self.app.balancer.warm(self._place)
+        return warm
 
     def notify(self) -> None:
         """Tell the master that the poller is alive: once a second is often enough."""
