@@ -130,20 +130,24 @@ def _any(cell: Any, column: Column, spelled: bool) -> Any:
 
 
 def _category(cell: Any, column: Column, spelled: bool) -> Any:
-    """Return the learned category that a cell is or means; what is unknown counts as missing.
-
-    Where a booster keeps no list of them, 12, 12.0 and "12" are one category to it.
-    """
+    """Return the learned category that a cell is or means; what is unknown counts as missing."""
     if column.refusal:
         raise TypeError
-    if not column.values and isinstance(cell, float) and cell.is_integer():
-        return int(cell)
-    found = _any(cell, column, False) if not column.values else _text(cell, column, spelled)
-    if not column.values or found in column.known:
+    if not column.values:
+        return _label(cell, column)
+    found = _text(cell, column, spelled)
+    if found in column.known:
         return found
     if column.closed and found == found:
         raise TypeError
     return math.nan
+
+
+def _label(cell: Any, column: Column) -> Any:
+    """Return a category of a booster that keeps no list: 12, 12.0 and "12" are one to it."""
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    return _any(cell, column, False)
 
 
 def _date(cell: Any, column: Column, spelled: bool) -> float:
