@@ -82,7 +82,7 @@ COPY --from=environment /opt/skserve/versions.json /opt/skserve/versions.json
 # LightGBM, which many a requirements.txt names, expects the system's OpenMP, and slim bases have
 # none. It gets the one inside scikit-learn, so that a process has one OpenMP and one set of threads.
 RUN ln -s /opt/venv/lib/python3*/site-packages/scikit_learn.libs/libgomp-*.so.* /usr/lib/libgomp.so.1
-# Programs that make whoever calls them root, such as su and mount: nothing here needs one.
+# Programs that run as root for any caller, such as su and mount: nothing here needs one.
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 # PYTHONUNBUFFERED: log lines leave at once, also those before a crash.

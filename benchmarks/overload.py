@@ -75,7 +75,7 @@ def _overloaded(running: Running, rate: float, bench: Bench) -> dict[str, float]
 
 @contextmanager
 def _pings(port: int) -> Iterator[list[float]]:
-    """Ping all the while, each time on a new connection; one that fails takes for ever."""
+    """Ping all the while, each time on a new connection; one that fails counts as endless."""
     took: list[float] = []
     over = threading.Event()
 

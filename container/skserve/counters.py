@@ -233,7 +233,7 @@ class Counters:
             known = self._names[place * NAME : (place + 1) * NAME]
             if not known[0]:
                 known[1 : 1 + len(said)] = said
-                known[0] = len(said)  # last: whoever reads meanwhile sees no half of a name
+                known[0] = len(said)  # last: a reader meanwhile sees the whole name or nothing
             if bytes(known[1 : 1 + known[0]]) == said:
                 return place
         return OTHER_MODELS

@@ -76,7 +76,7 @@ class Retirement:
     """Says when this process has answered enough, or grows without end. Make it after the fork.
 
     `most` is the number of requests, 0 for any number; `memory` the bytes of the container, and
-    `left` returns how many of them nobody has taken.
+    `left` returns how many of them are not taken.
     """
 
     def __init__(

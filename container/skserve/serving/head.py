@@ -78,7 +78,7 @@ class Fields:
 
 
 def malformed(reason: str) -> Refusal:
-    """Return what is answered to a head that is none."""
+    """Return the answer to a malformed head."""
     return Refusal(400, "bad_request", f"The head of the request is malformed: {reason}.")
 
 

@@ -40,7 +40,7 @@ export function jsonOf(column, cell) {
   if (text === "") return "null";
   if (NUMBER.test(text)) return text;
   if (column.kind === "number") return JSON.stringify(cell);
-  if (/^(true|false)$/i.test(text)) return text.toLowerCase(); // nobody has said what this column is
+  if (/^(true|false)$/i.test(text)) return text.toLowerCase(); // a column of any type
   return /^".*"$/s.test(text) ? JSON.stringify(text.slice(1, -1)) : JSON.stringify(cell);
 }
 
