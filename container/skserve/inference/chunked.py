@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from skserve.config import MIB, Config
@@ -143,13 +142,13 @@ class ChunkedBody:
 
     def _predict(self, records: bytes, first: bool = False) -> bytes:
         """Answer records as a body of their own; the `first` ones may be all there are."""
-        call = replace(self._call, body=records, content_type=self._kind.name)  # it is UTF-8 by now
+        call = self._call._replace(body=records, content_type=self._kind.name)  # it is UTF-8 by now
         if self._kind.name == CSV:
             header = self._header
             named = header is not None and self._handler.schema.takes_names(header.names)
             head = header.line if header and named else b""
             kind = f"{CSV}; header={'present' if named else 'absent'}"
-            call = replace(call, body=head + records, content_type=kind)
+            call = call._replace(body=head + records, content_type=kind)
         with stage("decode"):
             request = self._handler.decode(call, self._context)
         rows = request.n_rows or 0
@@ -177,7 +176,7 @@ class ChunkedBody:
         example = self._handler.schema.example()
         if example is None:
             return b""
-        call = replace(self._call, body=dumps(example["body"]), content_type=JSON)
+        call = self._call._replace(body=dumps(example["body"]), content_type=JSON)
         try:
             request = self._handler.decode(call, self._context)
             y = self._handler.predict(request, self._context)

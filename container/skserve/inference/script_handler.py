@@ -7,7 +7,6 @@ scikit-learn container does it, or would have if it had not answered 500.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,4 +133,4 @@ def _settled(call: Call, schema: Schema) -> Call:
     body = utf8_of(call.body, kind)
     found = Header.of(body, kind, schema, batch=True)
     said = f"{CSV}; header={'present' if found else 'absent'}"
-    return replace(call, body=body, content_type=said)
+    return call._replace(body=body, content_type=said)

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 
 from skserve import telemetry
 from skserve.config import MIB, Config
@@ -174,7 +173,7 @@ class ModelClient:
         if whole:
             self._pool.keep(name, connection)
             return reply
-        return replace(reply, body=self._parts(name, connection))
+        return reply._replace(body=self._parts(name, connection))
 
     def _parts(self, name: str, connection: ModelConnection) -> Iterator[bytes]:
         """Yield a body in parts as they come. Raises ModelFault where they break off."""

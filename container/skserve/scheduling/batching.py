@@ -200,7 +200,7 @@ class Batcher:
             X = type(tables[0]).joined(tables)
         try:
             telemetry.predicted()
-            y = safely(lambda: self._predict(replace(requests[0], X=X, n_rows=len(X)), context))
+            y = safely(lambda: self._predict(requests[0]._replace(X=X, n_rows=len(X)), context))
         except Exception:
             return None
         ends = np.cumsum(counts).tolist()

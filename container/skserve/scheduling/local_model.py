@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from skserve.errors import NotReady
@@ -109,21 +108,14 @@ class LocalModel:
         model = self._loaded()
         if self._batcher and not here and len(call.body) < SMALL:
             return self._with_others(model, self._batcher, call)
+        if here:  # it is small, and the only one: not worth counting
+            return safely(lambda: self._answer(model, call))
 
         def work() -> Reply:
-            with ExitStack() as held:
-                if not here:  # it is small, and the only one
-                    held.enter_context(self._counted(model, call))
-                reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
-            if isinstance(reply.body, bytes):
-                return reply
-            return replace(reply, body=StreamQueue(reply.body, self._slots))
+            with self._counted(model, call):
+                return self._answer(model, call)
 
-        return (
-            safely(work)
-            if here
-            else self._slots.run(work, None, _pump, len(call.body), refusable=True)
-        )
+        return self._slots.run(work, None, _pump, len(call.body), refusable=True)
 
     def transform(self, call: Call, read: Read, duplex: bool) -> Reply | None:
         """Answer a body as it is read, each portion in its turn; None where it is needed whole."""
@@ -135,6 +127,13 @@ class LocalModel:
     def execution_parameters(self, ours: dict[str, object]) -> Reply:
         model = self._loaded()
         return self._slots.run(lambda: model.execution_parameters(ours))
+
+    def _answer(self, model: Model, call: Call) -> Reply:
+        """Answer a call in this thread, and learn what calls of its size cost."""
+        reply = self._pace.watch(len(call.body), lambda: model.invoke(call))
+        if isinstance(reply.body, bytes):
+            return reply
+        return reply._replace(body=StreamQueue(reply.body, self._slots))
 
     def _with_others(self, model: Model, batcher: Batcher, call: Call) -> Reply:
         """Decode and encode in this thread; only the prediction needs a slot."""
