@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -280,7 +280,7 @@ def identity(given: str) -> str:
 
     Not one of `random`, which a script may seed.
     """
-    return given if _IDENTITY.fullmatch(given) else secrets.token_hex(8)
+    return given if given and _IDENTITY.fullmatch(given) else os.urandom(8).hex()
 
 
 def failure(error: Exception, record: Record) -> Response:

@@ -162,7 +162,7 @@ class Connection:
 
     def _head(self) -> Request | Refusal | None:
         """Return the request whose head is at the front; None where it is not whole."""
-        if not self._fed:
+        if not self._fed and self._buffer[:1] in (b"\r", b"\n", b""):
             self._buffer = _EMPTY_LINES.sub(b"", self._buffer, 1)
             if _HALF_BREAK.match(self._buffer):
                 return malformed("it begins with half a line break")

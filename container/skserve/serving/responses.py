@@ -62,16 +62,25 @@ class Answer:
         """Return the bytes of an answer that has its body whole."""
         assert isinstance(self.body, bytes)
         length = ("Content-Length", str(len(self.body)))
-        head = head_of(status_of(self.status_code), [*self.headers, length], close)
+        head = _head(self.status_code, (*self.headers, length), close, int(time.time()))
         return head if head_only else head + self.body
 
 
 def head_of(status: str, headers: Iterable[tuple[str, str]], close: bool) -> bytes:
     """Write the head of an answer. Raises ValueError for a header that would break it."""
+    return _written(status, headers, close, int(time.time()))
+
+
+@lru_cache(64)  # small models answer in few lengths, thousands of times a second
+def _head(code: int, headers: tuple[tuple[str, str], ...], close: bool, second: int) -> bytes:
+    return _written(status_of(code), headers, close, second)
+
+
+def _written(status: str, headers: Iterable[tuple[str, str]], close: bool, second: int) -> bytes:
     lines = [
         f"HTTP/1.1 {status}",
         "Server: gunicorn",
-        f"Date: {_date(int(time.time()))}",
+        f"Date: {_date(second)}",
         "Connection: close" if close else "Connection: keep-alive",
     ]
     for name, text in headers:
@@ -82,6 +91,7 @@ def head_of(status: str, headers: Iterable[tuple[str, str]], close: bool) -> byt
     return "\r\n".join(lines).encode("latin-1")
 
 
+@lru_cache(256)
 def _check(name: str, text: str) -> None:
     if not _NAME.fullmatch(name) or not _TEXT.fullmatch(text):
         raise ValueError(f"{name[:80]!r} is no header, or what it says cannot stand in one")
@@ -121,13 +131,16 @@ def whole(reply: Reply, attributes: str, takes: str) -> Answer:
     """Make the answer of a reply with its body whole; `takes` is the caller's Accept-Encoding."""
     body, headers = reply.body, headers_of(reply, attributes)
     assert isinstance(body, bytes)
-    packed_already = any(name.lower() == "content-encoding" for name in reply.headers)
-    if compression.pays(reply.media_type, body) and not packed_already:
+    if compression.pays(reply.media_type, body) and not _packed(reply):
         headers.append(("Vary", "Accept-Encoding"))
         if compression.takes_gzip(takes):
             body = compression.packed(body)
             headers.append(("Content-Encoding", "gzip"))
     return Answer(reply.status, body, headers)
+
+
+def _packed(reply: Reply) -> bool:
+    return any(name.lower() == "content-encoding" for name in reply.headers)
 
 
 def fault(error: Exception, record: Record, traced: bool = False) -> Answer:
