@@ -188,7 +188,8 @@ class Counters:
         with self._lock:
             cells[_STATUS.get(status, _OTHER_STATUS)] += 1.0
             for name, seconds in stages.items():
-                if (place := _STAGE.get(name)) is not None:
+                if name in _STAGE:
+                    place = _STAGE[name]
                     cells[place + bisect_left(BUCKETS, seconds)] += 1.0
                     cells[place + _SUM] += seconds
             if predictions:

@@ -104,10 +104,9 @@ class Record:
         if _requests.isEnabledFor(logging.INFO):
             line = {"status": status, "bytes_out": size, **facts}
             for name, seconds in self.stages.items():
-                line[f"{name}_ms"] = round(seconds * 1e3, 2)
+                line[f"{name}_ms"] = seconds * 1e3
             line["id"] = self.request_id
             logs.line(line)
-        logs.meet("")
         _current.set(None)
 
 
@@ -118,7 +117,7 @@ def begin(request_id: str, counted: bool = True) -> Record:
     """Start the record of the request that this thread, or context, now serves."""
     record = Record(request_id, counted)
     _current.set(record)
-    logs.meet(request_id)
+    logs.served = True
     if counted and _counts:
         counters.began()
     return record
@@ -127,6 +126,14 @@ def begin(request_id: str, counted: bool = True) -> Record:
 def current() -> Record | None:
     """Return the record of the request that this thread serves, if it serves one."""
     return _current.get()
+
+
+def _request_id() -> str:
+    record = _current.get()
+    return record.request_id if record else ""
+
+
+logs.request_id = _request_id
 
 
 def note(**facts: Any) -> None:
@@ -162,13 +169,14 @@ class stage:  # noqa: N801 - it reads as the function it would be if that were n
         self._began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        spent(self._name, time.perf_counter() - self._began)
+        if (record := _current.get()) is not None:
+            seconds = time.perf_counter() - self._began
+            record.stages[self._name] = record.stages.get(self._name, 0.0) + seconds
 
 
-def look_at_cells(count: Callable[[], list[list[int]] | None]) -> None:
-    """Add to the current request what `count` says, which is for `counters.cells`."""
-    record = _current.get()
-    if not _on or record is None or (found := count()) is None:
+def look_at_cells(count: Callable[[Any], list[list[int]] | None], X: Any) -> None:
+    """Add to the current request what `count` says of a table, which is for `counters.cells`."""
+    if not _on or (found := count(X)) is None or (record := _current.get()) is None:
         return
     before = record.cells or [[0] * len(one) for one in found]
     record.cells = [list(map(add, one, more)) for one, more in zip(before, found, strict=True)]

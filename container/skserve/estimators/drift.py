@@ -39,12 +39,12 @@ class Learned:
         """Count for each column of X (n_rows, n_features) the cells that are missing, unseen as a
         category, and out of range. None where X is no table of this model, or nothing is to count.
         """
+        numbers = isinstance(X, np.ndarray) and X.dtype.kind == "f"
+        if self._plain and numbers and (squares := np.vdot(X, X)) == squares:
+            return None  # no NaN is among them, and nothing else is known
         width = len(self._columns)
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
-            if self._plain and (squares := np.vdot(X, X)) == squares:
-                return None  # no NaN is among them, and nothing else is known
-            if X.shape[1] == width:
-                return self._of_numbers(X)
+        if numbers and X.ndim == 2 and X.shape[1] == width:
+            return self._of_numbers(X)
         if getattr(X, "shape", ())[1:] != (width,):
             return None
         if hasattr(X, "tocsr"):

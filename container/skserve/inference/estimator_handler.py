@@ -77,7 +77,7 @@ class EstimatorHandler:
     def decoded(self, call: Call, accept: str) -> Request:
         """Decode a call whose answer is to be in the format `accept`."""
         request = calls.decode(call, self.schema, accept)
-        look_at_cells(lambda: self._learned.count(request.X))
+        look_at_cells(self._learned.count, request.X)
         return request
 
     def predict(self, request: Request, context: object) -> Answer:
