@@ -26,7 +26,8 @@ from skserve.errors import BadRequest, Overloaded, TimedOut
 from skserve.formats.answer import Answer
 from skserve.inference.calls import Request
 from skserve.inference.hooks import Hook, Hooks
-from skserve.scheduling.batching import ROWS, Batcher, independent, joinable
+from skserve.scheduling.batching import ROWS, Batcher
+from skserve.scheduling.independence import independent, joinable
 from skserve.scheduling.slots import Slots
 from tests.conftest import serving
 

@@ -6,12 +6,8 @@ import ast
 
 import pytest
 
-from skserve.serving.applications import (
-    Application,
-    Log,
-    MultiModelApplication,
-    SingleModelApplication,
-)
+from skserve.serving.application import Application, Log
+from skserve.serving.applications import MultiModelApplication, SingleModelApplication
 from skserve.serving.arbiter import Arbiter
 from skserve.serving.worker import Worker
 from tests.test_imports import MODULES, source

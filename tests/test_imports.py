@@ -25,9 +25,9 @@ PACKAGES = {
     "selftest": {"inference", "formats", "estimators"},
 }
 DOORS = {
-    "flask": {"serving.app", "serving.browser", "serving.multi_model_api"},
-    "werkzeug": {"serving.app", "serving.body", "serving.browser"},
-    "gunicorn": {"serving.applications", "serving.arbiter", "serving.worker"},
+    "flask": {"serving.app", "serving.browser", "serving.invocation", "serving.multi_model_api"},
+    "werkzeug": {"serving.app", "serving.body", "serving.browser", "serving.invocation"},
+    "gunicorn": {"serving.application", "serving.arbiter", "serving.worker"},
     "httptools": {"serving.connection"},
     "prometheus_client": {"serving.metrics"},
     "joblib": {"inference.artifact", "inference.mapped", "multi_model.warm_up"},
@@ -49,13 +49,14 @@ DOORS = {
         "training.channel",
         "training.parquet_files",
     },
-    "threadpoolctl": {"scheduling.slots"},
+    "threadpoolctl": {"scheduling.native_threads"},
     "sklearn": {
         "inference.artifact",
         "inference.fitted",
         "multi_model.warm_up",
         "training.recipe",
         "training.evaluation",
+        "training.metrics",
         "training.report",
         "training.fit",
     },

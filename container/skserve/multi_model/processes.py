@@ -68,6 +68,12 @@ class Processes:
     def owner(self, pid: int) -> Entry | None:
         return self._pids.get(pid)
 
+    def until_due(self) -> float | None:
+        """Return the seconds until a process is late, or something is to be said, or None."""
+        dues = (due for _, one in self for due in (one.deadline, one.output.due))
+        due = min((due for due in dues if due is not None), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
+
     def spawn(self, entry: Entry) -> Process:
         """Fork the process of a model, which loads it. Raises OSError."""
         with contextlib.ExitStack() as undo:

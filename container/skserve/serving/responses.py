@@ -17,6 +17,7 @@ from skserve.formats.json_text import dumps_anyway
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Reply
 from skserve.serving import compression
+from skserve.serving.head import Refusal
 from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
@@ -166,6 +167,13 @@ def fault(error: Exception, record: Record, traced: bool = False) -> Answer:
     if status == 503:
         headers.append(("Retry-After", str(getattr(error, "retry_after", 1))))
     return Answer(status, error_body(code, message, hint, record.request_id), headers)
+
+
+def refused(refusal: Refusal) -> Answer:
+    """Make the answer to what is no request."""
+    log.debug("A request is refused: %s", refusal.message)
+    body = error_body(refusal.code, refusal.message, refusal.hint, "")
+    return Answer(refusal.status, body, [("Content-Type", JSON)])
 
 
 def error_body(code: str, message: str, hint: str, request_id: str) -> bytes:
