@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from tests.conftest import free_port
+from tests.servers import until
 from tests.test_image import Container, docker, readable
 from tests.test_image import pytestmark as needs_docker
 from tests.test_multi_model import ManyModels
-from tests.test_server import until
 
 pytestmark = needs_docker
 

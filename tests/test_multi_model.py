@@ -33,8 +33,8 @@ from skserve.config import Config
 from skserve.errors import Overloaded
 from skserve.multi_model.log_capture import LogCapture
 from tests.conftest import Server, serving
+from tests.servers import until
 from tests.test_image import Container
-from tests.test_server import until
 
 IRIS = "5.1,3.5,1.4,0.2"
 
