@@ -34,7 +34,6 @@ MODULES = (
     "sklearn.neighbors",
     "sklearn.pipeline",
     "sklearn.preprocessing",
-    "skserve.__main__",
     "skserve.inference.model",
     "skserve.multi_model.client",
     "skserve.serving.server",

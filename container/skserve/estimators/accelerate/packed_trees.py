@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from skserve.estimators.accelerate.kernel import Declined
+from skserve.estimators.accelerate.kernel import Declined, total
 
 T = TypeVar("T")
 Rows = NDArray[np.floating[Any]]
@@ -159,8 +160,9 @@ def as_single(X: NDArray[np.float64], nan: bool) -> tuple[NDArray[np.float32], b
 
     Raises Declined for what they refuse: infinity, what is infinite in float32, NaN if not `nan`.
     """
-    single = X.astype(np.float32)
-    if np.isfinite(np.add.reduce(single, axis=None)):
+    with np.errstate(over="ignore"):  # it becomes infinite, and is declined
+        single = X.astype(np.float32)
+    if isfinite(total(single)):
         return single, False
     if not nan or np.isinf(single).any():
         raise Declined
