@@ -1,4 +1,4 @@
-"""What of gunicorn is used: whoever raises its pin reads these again."""
+"""What of gunicorn is used: to be read again when its pin is raised."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def fleet(root: Path, log: Path, **settings: str) -> Iterator[ManyModels]:
+def many_models(root: Path, log: Path, **settings: str) -> Iterator[ManyModels]:
     settings = {
         "SAGEMAKER_MULTI_MODEL": "true",
         "SKSERVE_MODEL_ROOT": str(root),
@@ -125,7 +125,7 @@ def running(add, tmp_path_factory) -> Iterator[ManyModels]:
     add(root, "one", model="one")
     log = tmp_path_factory.mktemp("logs") / "shared"
     settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2", "SKSERVE_LOAD_TIMEOUT": "5"}
-    with fleet(root, log, SKSERVE_QUEUE="4", **settings) as server:
+    with many_models(root, log, SKSERVE_QUEUE="4", **settings) as server:
         yield server
 
 
@@ -477,7 +477,7 @@ def predict_fn(data, model):
     deed = int(data[0, 0])
     if deed == 11: os._exit(3)
     if deed == 12: time.sleep(3600)
-    if deed == 13: ctypes.PyDLL(None).sleep(3600)  # and nobody else gets Python's lock
+    if deed == 13: ctypes.PyDLL(None).sleep(3600)  # and no other thread gets Python's lock
     if deed == 14: raise MemoryError
     if deed == 15:
         for _ in range(100): os.write(1, b"x" * 999_999 + b"\\n")
@@ -582,7 +582,7 @@ model_server.ModelServer._send = send
 """
 
 
-def test_a_false_length_keeps_nobody_waiting(shared, add):
+def test_a_false_length_keeps_no_caller_waiting(shared, add):
     add(shared.root, "length", FALSE_LENGTH)
     shared.load("length")
     for _ in range(2):
@@ -832,7 +832,7 @@ def test_code_may_be_shared_and_lines_of_json_say_which_model(add, tmp_path):
     code.mkdir()
     (code / "serve_me.py").write_text("def predict_fn(data, model): return ['shared']\n")
     settings = {"SAGEMAKER_PROGRAM": "serve_me.py", "SAGEMAKER_SUBMIT_DIRECTORY": str(code)}
-    with fleet(root, tmp_path / "log", SKSERVE_LOG_FORMAT="json", **settings) as running:
+    with many_models(root, tmp_path / "log", SKSERVE_LOG_FORMAT="json", **settings) as running:
         for name in ("plain", "own"):
             assert running.load(name).status_code == 200
         assert running.invoke("plain").json() == ["shared"]
@@ -859,7 +859,7 @@ def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
         root, "slow", "import time\ndef predict_fn(data, model):\n    time.sleep(1)\n    return [1]"
     )
     with (
-        fleet(root, tmp_path / "log", TMPDIR=str(scratch)) as running,
+        many_models(root, tmp_path / "log", TMPDIR=str(scratch)) as running,
         ThreadPoolExecutor(5) as callers,
     ):
         running.load("slow")
@@ -890,8 +890,8 @@ def in_the_poller(running, worker: int) -> bool:
     began, before = time.monotonic(), switches(worker)
     for _ in range(200):
         assert running.invoke("quick").json() == [0]
-    deputy = 10 * (time.monotonic() - began)
-    return switches(worker) - before < 100 + deputy
+    standby = 10 * (time.monotonic() - began)  # it looks ten times a second
+    return switches(worker) - before < 100 + standby
 
 
 def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
@@ -899,7 +899,10 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
     for name in ("quick", "stopped"):
         add(root, name)
     settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT": "5"}
-    with fleet(root, tmp_path / "log", **settings) as running, ThreadPoolExecutor(1) as callers:
+    with (
+        many_models(root, tmp_path / "log", **settings) as running,
+        ThreadPoolExecutor(1) as callers,
+    ):
         running.load("stopped")
         (stopped,) = running.models
         running.load("quick")
@@ -923,14 +926,14 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
 def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(monkeypatch):
     supervisor = skserve.multi_model.supervisor
     monkeypatch.setattr(supervisor.subreaper, "adopt", lambda: None)  # not in this process
-    keeper = supervisor.Supervisor(Config(), None)
+    watching = supervisor.Supervisor(Config(), None)
     gone = subprocess.Popen(["true"])
     gone.wait()
-    monkeypatch.setattr(keeper, "_alive", lambda: True)
-    monkeypatch.setattr(keeper, "_pid", gone.pid)
+    monkeypatch.setattr(watching, "_alive", lambda: True)
+    monkeypatch.setattr(watching, "_pid", gone.pid)
 
-    keeper.mind()
-    keeper._scratch.rmdir()
+    watching.mind()
+    watching._scratch.rmdir()
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_n
         poller.turn(0)
 
     assert poller.held == 1  # a thread has it
-    assert ours.recv(100) == b"GET /ping HTTP/1.1", "read by nobody else"
+    assert ours.recv(100) == b"GET /ping HTTP/1.1", "read by no other"
     ours.close()
 
 

@@ -25,7 +25,7 @@ from tests.servers import (
 
 @pytest.mark.parametrize(("size", "status"), [(15, 200), (100_000, 503)])
 def test_clients_that_never_finish_a_body_are_bounded_and_ping_goes_on(servers, size, status):
-    """A small body is waited for without a thread, so it costs nobody anything."""
+    """A small body is waited for without a thread, so it takes no place."""
     server = servers("iris", SKSERVE_QUEUE="3", **ONE)
     slow = [connect(server) for _ in range(60)]
     for one in slow:

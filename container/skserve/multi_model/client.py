@@ -199,7 +199,7 @@ class ModelClient:
         answer, _ = self._control.ask(
             {"do": "exit_reason", "name": name, "pid": connection.pid, "hung": False}
         )
-        kind = OutOfMemory if answer["starved"] else ModelFault
+        kind = OutOfMemory if answer["out_of_memory"] else ModelFault
         return kind(
             f"Model {name} died while it answered: {answer['said']}.",
             "It is started again for the next call.",

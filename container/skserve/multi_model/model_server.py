@@ -46,7 +46,7 @@ class ModelServer:
 
     def __init__(self, channel: socket.socket, single: LocalModel, retirement: Retirement) -> None:
         self._channel, self._single, self._retirement = channel, single, retirement
-        self._tired = False
+        self._replacement_asked = False
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         self._memory = telemetry.MemoryLook()
@@ -84,7 +84,7 @@ class ModelServer:
         try:
             while (frame := frames.receive_frame(connection)) is not None:
                 self._answer(connection, *frame)
-                self._tell_if_tired()
+                self._ask_for_replacement()
         except (OSError, EOFError, ValueError):
             pass  # the worker is gone, and who asked with it
         finally:
@@ -163,13 +163,13 @@ class ModelServer:
             "reason": answer.reason,
         }
 
-    def _tell_if_tired(self) -> None:
+    def _ask_for_replacement(self) -> None:
         """Tell the zygote, once, that another process should take the place of this one."""
-        why = "" if self._tired else self._retirement.reason(self._single.answered)
+        why = "" if self._replacement_asked else self._retirement.reason(self._single.answered)
         if why:
-            self._tired = True
+            self._replacement_asked = True
             with suppress(OSError):
-                protocol.tell(self._channel, {"tired": why})
+                protocol.tell(self._channel, {"replace": why})
 
     def _tell_if_hung(self) -> None:
         """Tell the zygote that every prediction hangs, as soon as that is so."""

@@ -16,8 +16,8 @@ def event_of(message: Message, seconds: float) -> events.Event | None:
     if "failed" in message:
         status = 507 if message.get("status") == 507 else 400
         return events.Failed(status, _words(message["failed"]))
-    if "tired" in message:
-        return events.Tired(_words(message["tired"]))
+    if "replace" in message:
+        return events.ReplacementDue(_words(message["replace"]))
     return events.Hung() if "hung" in message else None
 
 

@@ -18,18 +18,18 @@ from skserve.multi_model.events import (
     Ended,
     Failed,
     Forget,
-    Garbled,
     Hung,
     Join,
     Kill,
     Late,
     Loaded,
+    Malformed,
     Persist,
+    ReplacementDue,
     Say,
     Spawn,
     Start,
     StartNext,
-    Tired,
     Unanswered,
     Unload,
     Unstartable,
@@ -78,7 +78,7 @@ def not_loaded(entry: Entry, event: Unstartable, now: float) -> Outcome:
 
 
 def not_started(entry: Entry, event: Unstartable, now: float) -> Outcome:
-    entry.last_words = f"no process can be started ({event.why})."
+    entry.last_error = f"no process can be started ({event.why})."
     return State.DEAD, _refused(entry, 503, entry.why_not(now))
 
 
@@ -105,7 +105,7 @@ def hung(entry: Entry, event: Hung, now: float) -> Outcome:
     return State.RETIRING, [say, Drain(), Deadline(entry.patience, entry.reason)]
 
 
-def tired(entry: Entry, event: Tired, now: float) -> Outcome:
+def replacement_due(entry: Entry, event: ReplacementDue, now: float) -> Outcome:
     entry.planned = True
     late = Deadline(entry.patience, "it did not end when it was replaced")
     return State.RETIRING, [Say("INFO", f"its process is replaced: {event.why}"), Drain(), late]
@@ -140,7 +140,7 @@ def unanswered(entry: Entry, event: Unanswered, now: float) -> Outcome:
     return entry.state, [Kill()]
 
 
-def garbled(entry: Entry, event: Garbled, now: float) -> Outcome:
+def malformed(entry: Entry, event: Malformed, now: float) -> Outcome:
     entry.reason = entry.reason or "it wrote into the server's socket"
     return entry.state, [Kill()]
 
@@ -187,18 +187,20 @@ def ended_leaving(entry: Entry, event: Ended, now: float) -> Outcome:
 
 def ended_starting(entry: Entry, event: Ended, now: float) -> Outcome:
     died = _died(entry, event, now)
-    starved = event.starved or (entry.failure is not None and entry.failure.status == 507)
-    words = f"Model {entry.name} died and cannot be started again: {entry.last_words}"
-    refused = _refused(entry, 507 if starved else 500, words)
+    out_of_memory = event.out_of_memory or (
+        entry.failure is not None and entry.failure.status == 507
+    )
+    words = f"Model {entry.name} died and cannot be started again: {entry.last_error}"
+    refused = _refused(entry, 507 if out_of_memory else 500, words)
     return State.DEAD, [*died, *refused, StartNext()]
 
 
 def _died(entry: Entry, event: Ended, now: float) -> list[Effect]:
     """Remember a death."""
-    end = "out_of_memory" if event.starved else "hang" if entry.reason else "crash"
+    end = "out_of_memory" if event.out_of_memory else "hang" if entry.reason else "crash"
     entry.deaths.append(now)
-    entry.last_words = entry.failure.words if entry.failure else entry.how_it_ended(event) + "."
-    return [Count(end), Say("ERROR", entry.last_words)]
+    entry.last_error = entry.failure.words if entry.failure else entry.how_it_ended(event) + "."
+    return [Count(end), Say("ERROR", entry.last_error)]
 
 
 def _forgotten(entry: Entry) -> list[Effect]:

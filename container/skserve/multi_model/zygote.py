@@ -191,7 +191,7 @@ class _Zygote:
         except OSError:
             heard = None
         except ValueError:
-            self._happens(entry, events.Garbled())
+            self._happens(entry, events.Malformed())
             heard = None
         message, descriptors = heard or ({}, [])
         for descriptor in descriptors:
@@ -220,9 +220,9 @@ class _Zygote:
             self._processes.remove(entry, process)
             code = os.waitstatus_to_exitcode(process.status)
             end = events.Ended(
-                code, code == -signal.SIGKILL and self._starved() and not entry.reason
+                code, code == -signal.SIGKILL and self._oom_killed() and not entry.reason
             )
-            self._control.ended(process, entry.how_it_ended(end), end.starved)
+            self._control.ended(process, entry.how_it_ended(end), end.out_of_memory)
             self._happens(entry, end)
             self._put_memory()
 
@@ -234,7 +234,7 @@ class _Zygote:
             size = sum(one[at] for one in (self._own, *alive))
             telemetry.counters.put("skserve_memory_bytes", kind, size)
 
-    def _starved(self) -> bool:
+    def _oom_killed(self) -> bool:
         """Whether the kernel has killed a process for want of memory since this was last asked."""
         before, self._oom_kills = self._oom_kills, self._machine.oom_kills()
         return self._oom_kills > before

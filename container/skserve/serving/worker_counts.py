@@ -51,8 +51,8 @@ class WorkerCounts:
     def ended(self, arbiter: Arbiter, worker: Any) -> None:
         """Count the end of a worker, unless it was planned. Called in the master."""
         before, self._oom_kills = self._oom_kills, self._config.machine.oom_kills()
-        starved = self._oom_kills > before
-        reason = counters.leave(worker.region) or arbiter.unplanned(worker, starved)
+        out_of_memory = self._oom_kills > before
+        reason = counters.leave(worker.region) or arbiter.unplanned(worker, out_of_memory)
         if reason:
             counters.add("skserve_worker_ends", reason)
 
