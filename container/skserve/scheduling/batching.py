@@ -82,6 +82,7 @@ class Batcher:
         piece = _Piece(request, kind)
         if piece.record is not None:
             piece.record.wait()
+        # Look and entry under one lock: whenever something waits, one of them leads.
         with self._lock:
             self._slots.check_wait(sum(one.rows for one in self._waiting) // ROWS)
             self._waiting.append(piece)

@@ -73,7 +73,7 @@ class Slots:
         self._pool = ThreadPoolExecutor(
             running, "predict", initializer=limit_native_threads, initargs=(native_threads,)
         )
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # `run` holds it while it asks `hung` and `check_wait`
         self._running = running
         self._waiting: dict[_Job[Any], None] = {}  # in the order in which they were asked for
         self._held: dict[_Job[Any], float] = {}  # what holds a slot, and since when
@@ -155,7 +155,6 @@ class Slots:
         """Run `work` in a slot. Raises TimedOut when its time is up, or Overloaded.
 
         Its time begins now, or at `since` (of `time.perf_counter`).
-
         A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
         `after` gets the result in the same slot, while it is returned here already. Where it is
         `refusable` it is refused if it would wait for too long; the work on a part of a body which
@@ -170,6 +169,7 @@ class Slots:
             job.at_once = len(self._held) + len(self._waiting) < self._running
             if job.record is not None:
                 job.record.wait()
+            # Both under the lock: `_waiting` is in the order in which the pool takes them.
             self._waiting[job] = None
             self._pool.submit(contextvars.copy_context().run, self._do, job)
         try:
@@ -183,6 +183,7 @@ class Slots:
         began = time.perf_counter()
         with self._lock:
             self._waiting.pop(job, None)
+            # From here on its request cannot cancel it, and waits for its end.
             if not job.future.set_running_or_notify_cancel():
                 return
             self._held[job] = began

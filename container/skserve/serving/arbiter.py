@@ -102,6 +102,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
         """Note which workers have ended, and end all where one has said that it cannot start."""
         for pid in self.WORKERS:
             with suppress(ChildProcessError):
+                # WNOWAIT leaves them to gunicorn, which keeps the exit status alone, not how.
                 look = os.WEXITED | os.WNOHANG | os.WNOWAIT
                 if (ended := os.waitid(os.P_PID, pid, look)) is not None:
                     self._ended[pid] = ended
