@@ -85,7 +85,8 @@ def start(model_dir: Path, log: Path, cold: bool = False, **environ: str) -> Ser
             command = [sys.executable, "-m", "skserve", *words]
             process = subprocess.Popen(command, env=full, stdout=sink, stderr=sink)
         else:
-            pandas = (model_dir / "code").is_dir() or "SAGEMAKER_MULTI_MODEL" in environ
+            script = (model_dir / "code").is_dir() or (model_dir / "inference.py").is_file()
+            pandas = script or "SAGEMAKER_MULTI_MODEL" in environ
             if pandas not in hosts:
                 hosts[pandas] = warm.Host(pandas)
             process = hosts[pandas].start(words, full, sink)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,10 @@ class ManyModels:
     def raw(self, method: str, path: str, body: str = "") -> tuple[int, dict[str, Any]]:
         """Send a path as it is, which `requests` would tidy up."""
         host = self.server.url.removeprefix("http://")
-        connection = http.client.HTTPConnection(host, timeout=30)
-        connection.request(method, path, body, {"Content-Type": "text/csv"})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+            connection.request(method, path, body, {"Content-Type": "text/csv"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
 
     @property
     def log(self) -> str:
@@ -934,20 +934,22 @@ def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(mon
 
     watching.mind()
     watching._scratch.rmdir()
+    watching._listener.close()
+    watching.control.close()
 
 
 @pytest.mark.parametrize(
     ("said", "seconds", "cheap"), [(True, 0.001, True), (False, 0.001, False), (True, 1, False)]
 )
 def test_a_model_is_cheap_if_it_says_so_and_is(said, seconds, cheap):
-    ours, _ = socket.socketpair()
-    line = skserve.multi_model.pool.ModelConnection(ours.detach(), 1, False, 1)
+    ours, theirs = socket.socketpair()
+    connection = skserve.multi_model.pool.ModelConnection(ours.detach(), 1, False, 1)
 
-    line.learn(100, 0.001, True)
-    line.learn(100, seconds, said)
+    with theirs, connection.end:
+        connection.learn(100, 0.001, True)
+        connection.learn(100, seconds, said)
 
-    assert ((100).bit_length() in line.cheap) == cheap
-    line.end.close()
+    assert ((100).bit_length() in connection.cheap) == cheap
 
 
 @pytest.mark.parametrize(
