@@ -25,6 +25,7 @@ from skserve.formats.json_text import dumps_anyway
 from skserve.inference.calls import Call, Reply
 from skserve.multi_model import protocol
 from skserve.multi_model.protocol import Message
+from skserve.process_memory import MemoryLook
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.retirement import Retirement
 
@@ -49,7 +50,7 @@ class ModelServer:
         self._replacement_asked = False
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
-        self._memory = telemetry.MemoryLook()
+        self._memory = MemoryLook()
 
     def listen(self) -> None:
         """Take connections until the zygote is gone or says `drain`."""

@@ -37,6 +37,7 @@ from skserve.multi_model.entry import Entry, State
 from skserve.multi_model.processes import Process, Processes
 from skserve.multi_model.protocol import Peer
 from skserve.multi_model.reports import event_of, memory_of
+from skserve.process_memory import MemoryLook
 
 log = logging.getLogger("skserve")
 
@@ -103,7 +104,7 @@ class _Zygote:
         )
         self._selector = selectors.DefaultSelector()
         self._ending = False
-        self._look, self._own = telemetry.MemoryLook(), (0, 0)
+        self._look, self._own = MemoryLook(), (0, 0)
         self._oom_kills = config.machine.oom_kills()
 
     def run(self) -> None:

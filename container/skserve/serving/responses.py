@@ -19,6 +19,7 @@ from skserve.inference.calls import Reply
 from skserve.serving import compression
 from skserve.serving.head import Refusal
 from skserve.telemetry import Record
+from skserve.tracebacks import raised
 
 log = logging.getLogger("skserve")
 
@@ -161,7 +162,7 @@ def fault(error: Exception, record: Record, traced: bool = False) -> Answer:
         logged = message
     record.facts |= {"code": code, "message": logged[:MESSAGE_LIMIT]}
     if (cause := error.__cause__) is not None or not isinstance(error, ServeError):
-        record.facts["raised"] = logs.raised(cause or error)
+        record.facts["raised"] = raised(cause or error)
     if status >= 500 and not (traced or isinstance(error, Overloaded)):
         log.error("request %s: %s", record.request_id, logged, exc_info=error)
     if status == 503:
