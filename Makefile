@@ -28,11 +28,12 @@ serve: $(VENV)/serve  ## serve a folder: make serve MODEL=path/to/folder
 	@echo "When the model is loaded, try it at http://localhost:$${SAGEMAKER_BIND_TO_PORT:-8080}/"
 	@$(RUN) -m skserve serve --model-dir $(or $(MODEL),$(error say which folder: make serve MODEL=path))
 
-check: $(VENV)/dev  ## format, lint, types, shell scripts
+check: $(VENV)/dev  ## format, lint, types, shell scripts, the limits of make house
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(VENV)/bin/shellcheck $$(git ls-files '*.sh') .ci/run
+	$(RUN) tests/house.py --quiet
 
 house: $(VENV)/dev  ## lengths of modules, classes and functions, comments, the graph of packages
 	@$(RUN) tests/house.py

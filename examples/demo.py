@@ -28,7 +28,7 @@ START_LIMIT = 60  # seconds
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # noqa: PTH101 - readable to whoever serves it
+        os.chmod(folder, 0o755)  # noqa: PTH101 - readable to the user that serves it
         regression, wine = Path(folder, "regression"), Path(folder, "wine")
         for name, target in (("regression", regression), ("wine", wine)):
             subprocess.run([sys.executable, HERE / name / "train.py", target], check=True)

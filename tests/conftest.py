@@ -19,6 +19,8 @@ import pytest
 import requests
 from hypothesis import settings
 
+from tests import warm
+
 ROOT = Path(__file__).parent.parent
 START_LIMIT = 60  # seconds
 IMAGE = os.environ.get("SKSERVE_TEST_IMAGE", "skserve-test:1.9")
@@ -32,7 +34,7 @@ settings.load_profile("busy")
 class Server:
     """A running `python -m skserve serve`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | warm.Process
     url: str
     log: Path
 
@@ -63,14 +65,31 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def start(model_dir: Path, log: Path, **environ: str) -> Server:
-    """Start a server without waiting for it."""
+# The processes that servers are forked from, without pandas and with it.
+hosts: dict[bool, warm.Host] = {}
+
+
+def pytest_sessionfinish() -> None:
+    for host in hosts.values():
+        host.close()
+
+
+def start(model_dir: Path, log: Path, cold: bool = False, **environ: str) -> Server:
+    """Start a server without waiting for it; a `cold` one imports what it needs by itself."""
     port = free_port()
-    command = [sys.executable, "-m", "skserve", "serve"]
-    command += ["--model-dir", str(model_dir), "--port", str(port)]
+    words = ["serve", "--model-dir", str(model_dir), "--port", str(port)]
     full = {**os.environ, "SKSERVE_USER": "root", "PYTHONPATH": str(ROOT / "container"), **environ}
+    process: subprocess.Popen[bytes] | warm.Process
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, env=full, stdout=sink, stderr=sink)
+        if cold:
+            command = [sys.executable, "-m", "skserve", *words]
+            process = subprocess.Popen(command, env=full, stdout=sink, stderr=sink)
+        else:
+            script = (model_dir / "code").is_dir() or (model_dir / "inference.py").is_file()
+            pandas = script or "SAGEMAKER_MULTI_MODEL" in environ
+            if pandas not in hosts:
+                hosts[pandas] = warm.Host(pandas)
+            process = hosts[pandas].start(words, full, sink)
     return Server(process, f"http://127.0.0.1:{port}", log)
 
 
@@ -89,9 +108,9 @@ def wait_until_ready(server: Server) -> None:
 
 
 @contextmanager
-def serving(model_dir: Path, log: Path, **environ: str) -> Iterator[Server]:
+def serving(model_dir: Path, log: Path, cold: bool = False, **environ: str) -> Iterator[Server]:
     """Serve `model_dir` for a while."""
-    server = start(model_dir, log, **environ)
+    server = start(model_dir, log, cold, **environ)
     try:
         wait_until_ready(server)
         yield server
@@ -138,15 +157,20 @@ def add(models: Callable[[str], Path]) -> Callable[..., Path]:
 def servers(
     models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Server]]:
-    """Return a running server of the model of that name; each is started once for all tests."""
-    running: dict[str, Any] = {}
+    """Return a running server of the model of that name, with one worker unless told otherwise.
+
+    One is started for each set of settings, for all tests of this process.
+    """
+    running: dict[tuple[Any, ...], Any] = {}
     logs = tmp_path_factory.mktemp("logs")
 
-    def server(name: str) -> Server:
-        if name not in running:
-            context = serving(models(name), logs / name, SAGEMAKER_MODEL_SERVER_WORKERS="1")
-            running[name] = (context, context.__enter__())
-        return running[name][1]
+    def server(name: str, **settings: str) -> Server:
+        key = (name, *sorted(settings.items()))
+        if key not in running:
+            settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"} | settings
+            context = serving(models(name), logs / f"{len(running)}-{name}", **settings)
+            running[key] = (context, context.__enter__())
+        return running[key][1]
 
     yield server
     for context, _ in running.values():

@@ -225,7 +225,7 @@ def test_a_method_that_fails_keeps_no_other_from_being_served():
 
 
 class Shift(TransformerMixin, BaseEstimator):
-    """Somebody's own step, with a name of scikit-learn's for something else."""
+    """A step of a user, with a name of scikit-learn's for something else."""
 
     def fit(self, X, y=None):
         self.n_features_in_, self.mean_, self.scale_ = X.shape[1], X.mean(axis=1), np.ones(2)

@@ -36,6 +36,9 @@ from skserve.estimators.accelerate.kernel import Declined
 from skserve.estimators.frame import plain
 from skserve.estimators.methods import METHODS, find
 
+# scikit-learn's own, of rows beyond float32 that it is asked beside us.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+
 VERSION = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
 rng = np.random.default_rng(0)
 X = rng.normal(size=(160, 5))

@@ -38,6 +38,9 @@ from skserve.estimators.accelerate import packed_trees
 from skserve.estimators.accelerate.families import boosting, trees
 from skserve.estimators.accelerate.kernel import Declined
 
+# scikit-learn's own, of rows beyond float32 that it is asked beside us.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+
 KERNELS = {**trees.KERNELS, **boosting.KERNELS}
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples")
 # For many rows their own loop is as good as any.

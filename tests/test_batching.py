@@ -26,7 +26,8 @@ from skserve.errors import BadRequest, Overloaded, TimedOut
 from skserve.formats.answer import Answer
 from skserve.inference.calls import Request
 from skserve.inference.hooks import Hook, Hooks
-from skserve.scheduling.batching import ROWS, Batcher, independent, joinable
+from skserve.scheduling.batching import ROWS, Batcher
+from skserve.scheduling.independence import independent, joinable
 from skserve.scheduling.slots import Slots
 from tests.conftest import serving
 
@@ -178,8 +179,7 @@ def test_a_script_travels_together_only_where_it_says_so():
     assert not joinable(model, "predict", Hooks(output_fn=hook("output_fn")), "on")
 
 
-@pytest.mark.parametrize("method", ["predict", "predict_proba"])
-def test_answers_of_64_callers_are_those_without_batching(tmp_path, method):
+def test_answers_of_64_callers_are_those_without_batching(tmp_path):
     """Random requests, good and bad ones, to a forest that is slow enough to gather them."""
     random = np.random.default_rng(7)
     forest = RandomForestClassifier(100, random_state=0)
@@ -191,6 +191,7 @@ def test_answers_of_64_callers_are_those_without_batching(tmp_path, method):
             rows[0] = rows[0][:3]
         if number % 16 == 7:
             rows[0][0] = None  # which only the forest itself refuses
+        method = ("predict", "predict_proba")[number % 3 == 0]
         bodies.append(json.dumps({"instances": rows, "method": method}))
     answers = {}
     for mode in ("auto", "off"):

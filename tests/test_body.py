@@ -10,7 +10,7 @@ from skserve.config import MIB, Config
 from skserve.errors import ServeError, TooLarge, UnsupportedMediaType
 from skserve.scheduling.memory import Bodies
 from skserve.serving.body import Incoming
-from skserve.serving.connection import BrokenBody, ChunkTooLarge
+from skserve.serving.framing import BrokenBody, ChunkTooLarge
 
 
 class Source:

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skserve.serving.connection import (
-    BODY_LIMIT,
-    BrokenBody,
-    ChunkTooLarge,
-    Connection,
-    Next,
-)
+from skserve.serving.connection import BODY_LIMIT, Connection, Next
+from skserve.serving.framing import BrokenBody, ChunkTooLarge
 from skserve.serving.head import Refusal, Request
 
 LIMIT = 1 << 20

@@ -30,7 +30,7 @@ SCHEMA = Schema(n_features=2, names=("a", "b"))
 def cost(work: Callable[[], object], times: int = 1) -> float:
     """The least CPU time that the work took, done so many times."""
     best = float("inf")
-    for _ in range(4):
+    for _ in range(3):
         began = time.process_time()
         for _ in range(times):
             with suppress(ServeError, ValueError):

@@ -1,4 +1,4 @@
-"""What of gunicorn is used: whoever raises its pin reads these again."""
+"""What of gunicorn is used: to be read again when its pin is raised."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import ast
 
 import pytest
 
-from skserve.serving.applications import (
-    Application,
-    Log,
-    MultiModelApplication,
-    SingleModelApplication,
-)
+from skserve.serving.application import Application, Log
+from skserve.serving.applications import MultiModelApplication, SingleModelApplication
 from skserve.serving.arbiter import Arbiter
 from skserve.serving.worker import Worker
 from tests.test_imports import MODULES, source

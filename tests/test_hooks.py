@@ -19,6 +19,7 @@ from skserve.config import Config
 from skserve.errors import HookError, ModelFault, ServeError, StartError
 from skserve.inference import hooks
 from skserve.inference.calls import Call, Reply
+from skserve.inference.context import Context
 from skserve.inference.model import Model
 from skserve.inference.script_reply import finish
 
@@ -399,7 +400,7 @@ def test_numbers_in_csv_are_spelled_as_numbers(model_with_script):
     objects = "np.array([[np.float64(1.5), 'x']], dtype=object)"
 
     assert ask(model, CSV, "text/csv", "text/csv").body == b"1.5,x\n"
-    reply = finish(eval(objects), "text/csv", hooks.Context("/"), "output_fn")
+    reply = finish(eval(objects), "text/csv", Context("/"), "output_fn")
     assert reply.body == b"1.5,x\n"
 
 
@@ -411,7 +412,7 @@ def test_what_the_model_refuses_of_input_fn_is_not_the_callers_fault(model_with_
 
 
 def test_the_context_has_an_empty_manifest():
-    assert hooks.Context("/").manifest == {}
+    assert Context("/").manifest == {}
 
 
 def test_a_script_may_write_into_what_it_is_given(model_with_script):

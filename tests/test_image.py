@@ -240,7 +240,7 @@ def test_a_script_and_its_wheels_come_along_in_the_archive(image, models, tmp_pa
 @pytest.mark.parametrize(
     "options",
     [
-        (),
+        pytest.param((), marks=pytest.mark.soak),
         ("--network", "none"),
         (*("--user", "10001", "--read-only", "--tmpfs", "/tmp:exec"), "--network", "none"),
     ],

@@ -23,18 +23,18 @@ from skserve.multi_model.events import (
     Event,
     Failed,
     Forget,
-    Garbled,
     Hung,
     Join,
     Kill,
     Late,
     Loaded,
+    Malformed,
     Persist,
+    ReplacementDue,
     Say,
     Spawn,
     Start,
     StartNext,
-    Tired,
     Unanswered,
     Unload,
     Unstartable,
@@ -51,10 +51,10 @@ HAPPENINGS: tuple[Event, ...] = (
     Loaded("A model", True, 0.1),
     Failed(400, "It cannot be read."),
     Hung(),
-    Tired("it has answered 5 requests"),
+    ReplacementDue("it has answered 5 requests"),
     Unanswered(),
     Closed(),
-    Garbled(),
+    Malformed(),
     Late("it was late"),
     Ended(0, False),
     Ended(3, False),
@@ -74,7 +74,7 @@ TABLE: dict[tuple[State, type[Event]], tuple[State, list[type]]] = {
     (READY, Connect): (READY, [Join]),
     (READY, Unload): (LEAVING, [Drain, Deadline]),
     (READY, Hung): (RETIRING, [Say, Drain, Deadline]),
-    (READY, Tired): (RETIRING, [Say, Drain, Deadline]),
+    (READY, ReplacementDue): (RETIRING, [Say, Drain, Deadline]),
     (READY, Ended): (DEAD, [Count, Say]),
     (DEAD, Connect): (STARTING, [Spawn]),
     (DEAD, Unload): (GONE, [Forget, Persist, Say, Answer]),
@@ -94,7 +94,7 @@ TABLE: dict[tuple[State, type[Event]], tuple[State, list[type]]] = {
     (GONE, Connect): (GONE, [Answer]),
     (GONE, Unload): (GONE, [Answer]),
     **{(state, Unanswered): (state, [Kill]) for state in ALIVE},
-    **{(state, Garbled): (state, [Kill]) for state in ALIVE},
+    **{(state, Malformed): (state, [Kill]) for state in ALIVE},
     **{(state, Closed): (state, [Deadline]) for state in ALIVE},
     **{(state, Late): (state, [Deadline, Kill]) for state in ALIVE},
 }
@@ -146,7 +146,7 @@ def after(*happened: Event, state: State = NEW) -> tuple[Entry, list[events.Effe
          "99."),
         ([Late("it did not load within 5 s"), Ended(-9, False)], 400,
          "The model cannot be loaded: it did not load within 5 s."),
-        ([Garbled(), Ended(-9, False)], 400,
+        ([Malformed(), Ended(-9, False)], 400,
          "The model cannot be loaded: it wrote into the server's socket."),
         ([Closed(), Late("it closed the server's socket"), Ended(-9, False)], 400,
          "The model cannot be loaded: it closed the server's socket."),
@@ -190,7 +190,7 @@ def test_a_model_that_dies_often_is_left_alone_for_a_while():
 
 
 def test_a_planned_replacement_is_no_death_and_keeps_its_callers():
-    one, effects = after(Tired("enough"), Connect("caller"), Ended(0, False), state=READY)
+    one, effects = after(ReplacementDue("enough"), Connect("caller"), Ended(0, False), state=READY)
 
     assert (one.state, effects, len(one.deaths)) == (STARTING, [Count("recycled"), Spawn()], 0)
     assert Join("caller") in lifecycle.handle(one, Loaded("m", False, 0.1), 9.0)
@@ -198,7 +198,10 @@ def test_a_planned_replacement_is_no_death_and_keeps_its_callers():
 
 def test_a_replacement_that_is_killed_for_being_late_is_a_death():
     one, effects = after(
-        Tired("enough"), Late("it did not end when it was replaced"), Ended(-9, False), state=READY
+        ReplacementDue("enough"),
+        Late("it did not end when it was replaced"),
+        Ended(-9, False),
+        state=READY,
     )
 
     assert (one.state, len(one.deaths)) == (DEAD, 1)
@@ -214,7 +217,9 @@ def test_every_question_has_one_answer_and_every_model_one_process(happened, loa
     one = entry(NEW if loads else DEAD)
     alive, asked, answered = loads, Counter({"loader": int(loads)}), Counter()
     for at, event in enumerate(happened):
-        if isinstance(event, Ended | Loaded | Failed | Hung | Tired | Closed | Garbled | Late):
+        if isinstance(
+            event, Ended | Loaded | Failed | Hung | ReplacementDue | Closed | Malformed | Late
+        ):
             if not alive:
                 continue  # a process says this
             alive = not isinstance(event, Ended)

@@ -20,6 +20,7 @@ import pytest
 import requests
 
 from skserve import errors, logs
+from skserve.tracebacks import without_messages
 from tests.conftest import ROOT, START_LIMIT, Server, free_port, serving
 
 SECRET = "Sesame4711"  # stands in every body; no other text of the tests holds it
@@ -438,7 +439,7 @@ def test_a_traceback_without_messages_has_every_frame_and_type():
         except ValueError as error:
             raise KeyError(SECRET) from error
     except KeyError as error:
-        said = "".join(logs.without_messages(error))
+        said = "".join(without_messages(error))
 
     assert SECRET not in said
     assert [line for line in said.splitlines() if re.match(r"\w+Error$", line)] == [
@@ -452,4 +453,4 @@ def test_an_exception_that_leads_to_itself_is_formatted():
     error, other = ValueError("a"), KeyError("b")
     error.__context__, other.__context__ = other, error
 
-    assert "".join(logs.without_messages(error)).count("KeyError") == 1
+    assert "".join(without_messages(error)).count("KeyError") == 1

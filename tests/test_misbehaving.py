@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from tests.conftest import serving
+from tests.servers import children, until
 from tests.test_image import Container, container, readable
 from tests.test_multi_image import contained
-from tests.test_multi_model import ManyModels, fleet
-from tests.test_server import children, until
+from tests.test_multi_model import ManyModels, many_models
 
 # The first number of a row says what is done. At import the script takes the signals away, seeds
 # `random`, and puts its own handlers in the place of ours.
@@ -134,7 +134,7 @@ def test_alone_it_ends_its_worker_at_most(model_with_script, tmp_path):
 def test_among_many_it_ends_its_own_process(add, tmp_path):
     add(tmp_path / "models", "good")
     add(tmp_path / "models", "bad", SCRIPT)
-    with fleet(tmp_path / "models", tmp_path / "log") as models:
+    with many_models(tmp_path / "models", tmp_path / "log") as models:
         assert [models.load(name).status_code for name in ("good", "bad")] == [200, 200]
         assert_among_many_it_ends_its_own_process(models)
         assert models.server.stop() == 0

@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from tests.conftest import free_port
+from tests.servers import until
 from tests.test_image import Container, docker, readable
 from tests.test_image import pytestmark as needs_docker
 from tests.test_multi_model import ManyModels
-from tests.test_server import until
 
 pytestmark = needs_docker
 
@@ -65,7 +65,7 @@ def contained(image: str, root: Path, options: Sequence[str] = ()) -> Iterator[M
 
 
 @pytest.fixture(scope="module")
-def fleet(image, add, tmp_path_factory) -> Iterator[ManyModels]:
+def running(image, add, tmp_path_factory) -> Iterator[ManyModels]:
     """Return a container of 1 GiB with a read-only disk and a user without a name."""
     root = tmp_path_factory.mktemp("models")
     scripts = {"m1": "", "allocates": ALLOCATES, "starves": STARVES, "prints": PRINTS,
@@ -78,62 +78,62 @@ def fleet(image, add, tmp_path_factory) -> Iterator[ManyModels]:
         yield running
 
 
-def load(fleet: ManyModels, name: str, model: str = "") -> requests.Response:
-    return fleet.load(name, f"/opt/ml/models/{model or name}/model")
+def load(running: ManyModels, name: str, model: str = "") -> requests.Response:
+    return running.load(name, f"/opt/ml/models/{model or name}/model")
 
 
-def test_the_contracts_sequence_by_curl(fleet):
-    script = SEQUENCE.replace("PORT", fleet.server.url.rpartition(":")[2])
+def test_the_contracts_sequence_by_curl(running):
+    script = SEQUENCE.replace("PORT", running.server.url.rpartition(":")[2])
     done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=True)
 
     assert json.loads(done.stdout.splitlines()[0]) == {"models": []}
     assert done.stdout.splitlines()[1:] == ["200", "409", "[0]", "200", "404"]
 
 
-def test_a_model_that_wants_all_memory_hurts_only_itself(fleet):
+def test_a_model_that_wants_all_memory_hurts_only_itself(running):
     """The kernel ends the one that grows, although another is larger."""
     for name in ("m1", "large", "allocates"):
-        assert load(fleet, name).status_code == 200
-    answer = fleet.invoke("allocates", "99,3.5,1.4,0.2")
+        assert load(running, name).status_code == 200
+    answer = running.invoke("allocates", "99,3.5,1.4,0.2")
     assert (answer.status_code, answer.json()["error"]["code"]) == (507, "out_of_memory")
     assert "ran out of memory" in answer.json()["error"]["message"]
-    answer = load(fleet, "starves")
+    answer = load(running, "starves")
     assert (answer.status_code, answer.json()["code"]) == (507, 507)
     assert "memory" in answer.json()["message"]
     for name in ("m1", "large", "allocates"):
-        assert fleet.invoke(name).json() == [0]
-    assert [fleet.unload(name).status_code for name in ("m1", "large", "allocates")] == [200] * 3
-    assert fleet.unload("starves").status_code == 404
+        assert running.invoke(name).json() == [0]
+    assert [running.unload(name).status_code for name in ("m1", "large", "allocates")] == [200] * 3
+    assert running.unload("starves").status_code == 404
 
 
-def test_a_model_that_prints_a_gigabyte_is_loaded_and_alone_with_it(fleet):
-    load(fleet, "m1")
+def test_a_model_that_prints_a_gigabyte_is_loaded_and_alone_with_it(running):
+    load(running, "m1")
     began = time.monotonic()
-    assert load(fleet, "prints").status_code == 200
+    assert load(running, "prints").status_code == 200
     took = time.monotonic() - began
-    assert fleet.invoke("m1").json() == [0]
+    assert running.invoke("m1").json() == [0]
     assert took < 60
-    assert [fleet.unload(name).status_code for name in ("m1", "prints")] == [200] * 2
+    assert [running.unload(name).status_code for name in ("m1", "prints")] == [200] * 2
 
 
 @pytest.mark.soak
 def test_pages_over_250_models(image, add, tmp_path):
     add(tmp_path / "models" / "m1", "model")
-    with contained(image, tmp_path / "models") as fleet:
+    with contained(image, tmp_path / "models") as running:
         names = sorted(f"model-{number}" for number in range(250))
-        assert [load(fleet, one, "m1").status_code for one in names] == [200] * 250
+        assert [load(running, one, "m1").status_code for one in names] == [200] * 250
         seen, sizes, query = [], [], {}
         while True:
-            page = requests.get(fleet.server.url + "/models", query, timeout=5).json()
+            page = requests.get(running.server.url + "/models", query, timeout=5).json()
             seen += [one["modelName"] for one in page["models"]]
             sizes.append(len(page["models"]))
             if "nextPageToken" not in page:
                 break
             query["next_page_token"] = page["nextPageToken"]
         assert (seen, sizes) == (names, [100, 100, 50])
-        assert {fleet.invoke(one).text.strip() for one in names} == {"[0]"}
+        assert {running.invoke(one).text.strip() for one in names} == {"[0]"}
         # Root is given up by each model's process, and kept by what has to fork the next.
         ask = "grep -h Uid: /proc/[0-9]*/status"
-        users = docker("exec", fleet.server.name, "sh", "-c", ask)
+        users = docker("exec", running.server.name, "sh", "-c", ask)
         assert users.stdout.count("Uid:\t65534") == 250
-        assert [fleet.unload(one).status_code for one in names] == [200] * 250
+        assert [running.unload(one).status_code for one in names] == [200] * 250

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from skserve.config import Config
 from skserve.errors import Overloaded
 from skserve.multi_model.log_capture import LogCapture
 from tests.conftest import Server, serving
+from tests.servers import until
 from tests.test_image import Container
-from tests.test_server import until
 
 IRIS = "5.1,3.5,1.4,0.2"
 
@@ -70,10 +70,10 @@ class ManyModels:
     def raw(self, method: str, path: str, body: str = "") -> tuple[int, dict[str, Any]]:
         """Send a path as it is, which `requests` would tidy up."""
         host = self.server.url.removeprefix("http://")
-        connection = http.client.HTTPConnection(host, timeout=30)
-        connection.request(method, path, body, {"Content-Type": "text/csv"})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+            connection.request(method, path, body, {"Content-Type": "text/csv"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
 
     @property
     def log(self) -> str:
@@ -107,7 +107,7 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def fleet(root: Path, log: Path, **settings: str) -> Iterator[ManyModels]:
+def many_models(root: Path, log: Path, **settings: str) -> Iterator[ManyModels]:
     settings = {
         "SAGEMAKER_MULTI_MODEL": "true",
         "SKSERVE_MODEL_ROOT": str(root),
@@ -125,7 +125,7 @@ def running(add, tmp_path_factory) -> Iterator[ManyModels]:
     add(root, "one", model="one")
     log = tmp_path_factory.mktemp("logs") / "shared"
     settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2", "SKSERVE_LOAD_TIMEOUT": "5"}
-    with fleet(root, log, SKSERVE_QUEUE="4", **settings) as server:
+    with many_models(root, log, SKSERVE_QUEUE="4", **settings) as server:
         yield server
 
 
@@ -477,7 +477,7 @@ def predict_fn(data, model):
     deed = int(data[0, 0])
     if deed == 11: os._exit(3)
     if deed == 12: time.sleep(3600)
-    if deed == 13: ctypes.PyDLL(None).sleep(3600)  # and nobody else gets Python's lock
+    if deed == 13: ctypes.PyDLL(None).sleep(3600)  # and no other thread gets Python's lock
     if deed == 14: raise MemoryError
     if deed == 15:
         for _ in range(100): os.write(1, b"x" * 999_999 + b"\\n")
@@ -572,17 +572,17 @@ def test_what_a_model_answers_is_only_data(shared, add):
 
 FALSE_LENGTH = """
 from skserve.formats import frames
-from skserve.multi_model import model_process
+from skserve.multi_model import model_server
 def send(self, line, reply, record, cheap):
     head = {"status": 200, "media_type": "text/csv", "stages": {}, "facts": {}, "length": 1000}
     head |= {"whole": reply.body == b"[0]", "headers": {"content-length": "1000"}}
     frames.send_frame(line, head, b"whole" if head["whole"] else b"")
     if not head["whole"]: frames.send_parts(line, [b"in ", b"parts"])
-model_process.ModelServer._send = send
+model_server.ModelServer._send = send
 """
 
 
-def test_a_false_length_keeps_nobody_waiting(shared, add):
+def test_a_false_length_keeps_no_caller_waiting(shared, add):
     add(shared.root, "length", FALSE_LENGTH)
     shared.load("length")
     for _ in range(2):
@@ -832,7 +832,7 @@ def test_code_may_be_shared_and_lines_of_json_say_which_model(add, tmp_path):
     code.mkdir()
     (code / "serve_me.py").write_text("def predict_fn(data, model): return ['shared']\n")
     settings = {"SAGEMAKER_PROGRAM": "serve_me.py", "SAGEMAKER_SUBMIT_DIRECTORY": str(code)}
-    with fleet(root, tmp_path / "log", SKSERVE_LOG_FORMAT="json", **settings) as running:
+    with many_models(root, tmp_path / "log", SKSERVE_LOG_FORMAT="json", **settings) as running:
         for name in ("plain", "own"):
             assert running.load(name).status_code == 200
         assert running.invoke("plain").json() == ["shared"]
@@ -859,7 +859,7 @@ def test_sigterm_answers_calls_in_flight_and_ends_everything(add, tmp_path):
         root, "slow", "import time\ndef predict_fn(data, model):\n    time.sleep(1)\n    return [1]"
     )
     with (
-        fleet(root, tmp_path / "log", TMPDIR=str(scratch)) as running,
+        many_models(root, tmp_path / "log", TMPDIR=str(scratch)) as running,
         ThreadPoolExecutor(5) as callers,
     ):
         running.load("slow")
@@ -890,8 +890,8 @@ def in_the_poller(running, worker: int) -> bool:
     began, before = time.monotonic(), switches(worker)
     for _ in range(200):
         assert running.invoke("quick").json() == [0]
-    deputy = 10 * (time.monotonic() - began)
-    return switches(worker) - before < 100 + deputy
+    standby = 10 * (time.monotonic() - began)  # it looks ten times a second
+    return switches(worker) - before < 100 + standby
 
 
 def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
@@ -899,7 +899,10 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
     for name in ("quick", "stopped"):
         add(root, name)
     settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT": "5"}
-    with fleet(root, tmp_path / "log", **settings) as running, ThreadPoolExecutor(1) as callers:
+    with (
+        many_models(root, tmp_path / "log", **settings) as running,
+        ThreadPoolExecutor(1) as callers,
+    ):
         running.load("stopped")
         (stopped,) = running.models
         running.load("quick")
@@ -923,28 +926,30 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
 def test_a_zygote_that_dies_while_it_is_looked_after_does_not_end_the_master(monkeypatch):
     supervisor = skserve.multi_model.supervisor
     monkeypatch.setattr(supervisor.subreaper, "adopt", lambda: None)  # not in this process
-    keeper = supervisor.Supervisor(Config(), None)
+    watching = supervisor.Supervisor(Config(), None)
     gone = subprocess.Popen(["true"])
     gone.wait()
-    monkeypatch.setattr(keeper, "_alive", lambda: True)
-    monkeypatch.setattr(keeper, "_pid", gone.pid)
+    monkeypatch.setattr(watching, "_alive", lambda: True)
+    monkeypatch.setattr(watching, "_pid", gone.pid)
 
-    keeper.mind()
-    keeper._scratch.rmdir()
+    watching.mind()
+    watching._scratch.rmdir()
+    watching._listener.close()
+    watching.control.close()
 
 
 @pytest.mark.parametrize(
     ("said", "seconds", "cheap"), [(True, 0.001, True), (False, 0.001, False), (True, 1, False)]
 )
 def test_a_model_is_cheap_if_it_says_so_and_is(said, seconds, cheap):
-    ours, _ = socket.socketpair()
-    line = skserve.multi_model.pool.ModelConnection(ours.detach(), 1, False, 1)
+    ours, theirs = socket.socketpair()
+    connection = skserve.multi_model.pool.ModelConnection(ours.detach(), 1, False, 1)
 
-    line.learn(100, 0.001, True)
-    line.learn(100, seconds, said)
+    with theirs, connection.end:
+        connection.learn(100, 0.001, True)
+        connection.learn(100, seconds, said)
 
-    assert ((100).bit_length() in line.cheap) == cheap
-    line.end.close()
+    assert ((100).bit_length() in connection.cheap) == cheap
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import until
 from tests.test_image import pytestmark as needs_docker
 from tests.test_multi_image import contained
-from tests.test_multi_model import ManyModels, children, fleet
-from tests.test_server import until
+from tests.test_multi_model import ManyModels, children, many_models
 
 pytestmark = pytest.mark.soak
 
@@ -39,7 +39,7 @@ DOCUMENTED = {200, 404, 409, 500, 503, 507}
 def place(request, tmp_path) -> Callable[[Path], AbstractContextManager[ManyModels]]:
     """Return what runs the server on a folder of models."""
     if request.param == "process":
-        return partial(fleet, log=tmp_path / "log")
+        return partial(many_models, log=tmp_path / "log")
     return partial(contained, request.getfixturevalue("image"), options=request.param)
 
 

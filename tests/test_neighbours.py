@@ -82,30 +82,45 @@ def plain(root: Path, log: Path) -> Iterator[ManyModels]:
         process.wait(30)
 
 
-def assert_shielded(fleet: ManyModels, signals: bool) -> None:
-    found, memory, descriptors, signalled, privileged = fleet.invoke("spy").json()
+def assert_shielded(running: ManyModels, signals: bool) -> None:
+    found, memory, descriptors, signalled, privileged = running.invoke("spy").json()
     assert found >= 5, "the master, the zygote, two workers, a neighbour"
     assert (memory, descriptors, privileged) == (0, 0, 1)
     assert signalled == 0 or not signals
-    assert fleet.invoke("iris").json() == [0]
+    assert running.invoke("iris").json() == [0]
 
 
-def test_no_process_of_ours_can_be_read_or_signalled_by_a_model(add, tmp_path):
-    add(tmp_path / "models", "iris")
-    add(tmp_path / "models", "spy", SPY)
-    with plain(tmp_path / "models", tmp_path / "log") as fleet:
-        assert [fleet.load(name).status_code for name in ("iris", "spy")] == [200, 200]
-        assert_shielded(fleet, signals=landlock())
+@pytest.fixture(scope="module")
+def shielded(add, tmp_path_factory) -> Iterator[ManyModels]:
+    root = tmp_path_factory.mktemp("models")
+    add(root, "iris")
+    add(root, "spy", SPY)
+    with plain(root, tmp_path_factory.mktemp("logs") / "log") as running:
+        assert [running.load(name).status_code for name in ("iris", "spy")] == [200, 200]
+        yield running
+
+
+def test_no_process_of_ours_can_be_read_or_signalled_by_a_model(shielded):
+    assert_shielded(shielded, signals=landlock())
+
+
+def test_the_kernel_ends_a_model_first_where_memory_ends(shielded):
+    """`/proc/self/oom_score_adj` is root's in a process that no other may read."""
+    pids = {"model": shielded.models, "zygote": [shielded.zygote], "worker": shielded.workers}
+    for kind, found in pids.items():
+        for pid in found:
+            score = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+            assert (score > 500) == (kind == "model"), kind
 
 
 def test_nor_in_the_image_under_a_user_of_its_own(image, add, tmp_path):
     for name, script in (("iris", ""), ("spy", SPY)):
         add(tmp_path / name, "model", script)
     options = ["--user", "10001", "--read-only", "--tmpfs", "/tmp"]
-    with contained(image, tmp_path, options) as fleet:
+    with contained(image, tmp_path, options) as running:
         for name in ("iris", "spy"):
-            assert fleet.load(name, f"/opt/ml/models/{name}/model").status_code == 200
-        assert_shielded(fleet, signals=False)  # an old Docker lets no container ask for Landlock
+            assert running.load(name, f"/opt/ml/models/{name}/model").status_code == 200
+        assert_shielded(running, signals=False)  # an old Docker lets no container ask for Landlock
 
 
 def landlock() -> bool:
@@ -119,14 +134,3 @@ def landlock() -> bool:
         check=True,
     )
     return bool(json.loads(done.stdout.lower()))
-
-
-@pytest.mark.parametrize("kind", ["model", "zygote", "worker"])
-def test_what_the_kernel_ends_first_is_set_all_the_same(add, tmp_path, kind):
-    """`/proc/self/oom_score_adj` is root's in a process that nobody may read."""
-    add(tmp_path / "models", "iris")
-    with plain(tmp_path / "models", tmp_path / "log") as fleet:
-        assert fleet.load("iris").status_code == 200
-        pid = {"model": fleet.models[0], "zygote": fleet.zygote, "worker": fleet.workers[0]}[kind]
-        score = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
-        assert (score > 500) == (kind == "model")

@@ -15,7 +15,7 @@ import pytest
 
 from skserve.scheduling.costs import SMALL
 from tests.conftest import Server, serving
-from tests.test_server import ONE, ROW, SLEEPY, children
+from tests.servers import ONE, ROW, SLEEPY, children
 
 
 def closed_loop(server: Server, callers: int, seconds: float) -> list[tuple[int, float, str]]:

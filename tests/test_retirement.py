@@ -11,7 +11,7 @@ import pytest
 
 from skserve.scheduling.retirement import JITTER, Retirement
 from tests.conftest import serving
-from tests.test_server import children, until
+from tests.servers import children, until
 
 MIB = 1 << 20
 MEMORY = 2000 * MIB

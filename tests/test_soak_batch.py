@@ -20,9 +20,9 @@ import requests
 from sklearn.linear_model import LinearRegression
 
 from tests.conftest import ROOT, serving
+from tests.servers import HEAD, connect, until
 from tests.test_image import Container, container, docker, readable
 from tests.test_image import pytestmark as needs_docker
-from tests.test_server import HEAD, connect, until
 
 pytestmark = [*needs_docker, pytest.mark.soak]
 

@@ -25,7 +25,7 @@ from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
 from skserve.inference.calls import Call
 from skserve.inference.model import Model
 from tests.conftest import Server, serving
-from tests.test_server import HEAD, ONE, children, connect, until
+from tests.servers import HEAD, ONE, children, connect, until
 
 PARTS = """
 import json, time

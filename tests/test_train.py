@@ -492,8 +492,8 @@ ORPHANS = """
 import os, subprocess, sys, time
 for _ in range(20):  # children of a child that has ended belong to process 1
     subprocess.run(["/bin/sh", "-c", "sleep 0.1 &"])
-keeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-open("../output/keeper", "w").write(str(keeper.pid))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open("../output/child", "w").write(str(child.pid))
 """
 
 
@@ -504,8 +504,8 @@ def test_what_a_script_leaves_running_is_ended_with_it(place):
     place.train()
 
     assert time.monotonic() - began < 30
-    keeper = Path("/proc", (place.base / "output" / "keeper").read_text(), "stat")
-    assert not keeper.exists() or keeper.read_text().rpartition(")")[2].split()[0] == "Z"
+    child = Path("/proc", (place.base / "output" / "child").read_text(), "stat")
+    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_script_may_print_as_much_as_it_likes(place):

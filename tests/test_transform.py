@@ -35,7 +35,8 @@ from skserve.inference.model import Model
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
-from skserve.serving.app import Sending, create_app
+from skserve.serving.app import create_app
+from skserve.serving.invocation import Sending
 
 BATCH = Config.from_env({"SAGEMAKER_BATCH": "true"})
 PATIENT = Config.from_env({"SAGEMAKER_BATCH": "true", "SKSERVE_BATCH_BAD_RECORD": "placeholder"})
@@ -564,7 +565,7 @@ def test_limits_rise_in_batch_unless_they_are_given():
 
 
 def test_a_large_body_is_answered_with_its_true_status_and_length(loaded, monkeypatch):
-    monkeypatch.setattr("skserve.serving.app.LARGE", 1 << 16)
+    monkeypatch.setattr("skserve.serving.invocation.LARGE", 1 << 16)
     monkeypatch.setattr(chunks, "CHUNK", 1 << 15)
     config = Config(max_payload_mb=0)
     server = client(loaded("named", config), config)

@@ -2,7 +2,7 @@
 
 It holds what published `inference.py` and training scripts really use: the encoders, `Response`,
 and `training_env()`. What the original does besides (nginx, pip, downloads, writing the
-environment) is skserve's own work and has no second door here.
+environment) is skserve's own work and is not repeated here.
 """
 
 import json

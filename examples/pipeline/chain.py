@@ -1,7 +1,7 @@
 """Send rows through a chain of containers, as an inference pipeline does.
 
-The body of each answer is the next request, under the Content-Type that it came with. Nobody sends
-an Accept, so each container answers in the format that its environment says.
+The body of each answer is the next request, under the Content-Type that it came with. Without an
+Accept, each container answers in the format that its environment says.
 
 usage: chain.py URL [URL...] < rows.csv
 """

@@ -19,7 +19,7 @@ clean() {
 }
 trap clean EXIT
 
-# Each container is told its port, and its format where nobody asks for one, as CreateModel would.
+# Each container is told its port, and its format where a call asks for none, as CreateModel would.
 serve() {
   docker run --detach --name "$network-$1" --network "$network" --network-alias "$1" \
     --read-only --tmpfs /tmp -e "SAGEMAKER_BIND_TO_PORT=$2" \

@@ -255,7 +255,9 @@ def _thread(endpoint: Endpoint, work: Callable[[], None]) -> None:
     def worked() -> None:
         try:
             work()
-        except Exception as error:  # a defect of this cloud must not leave it in progress for ever
+        except (
+            Exception
+        ) as error:  # a defect of this cloud must not leave it in progress without end
             _log.exception("the deployment of %s failed", endpoint.name)
             endpoint.set("Failed", f"InternalServerError: the local cloud failed: {error!r}")
 

@@ -105,7 +105,9 @@ class Jobs:
             ended, reason = "Stopped", ""
         except StartError as error:
             ended, reason = "Failed", str(error)
-        except Exception as error:  # a defect of this cloud must not leave it in progress for ever
+        except (
+            Exception
+        ) as error:  # a defect of this cloud must not leave it in progress without end
             _log.exception("a job failed")
             ended, reason = "Failed", f"InternalServerError: the local cloud failed: {error!r}"
         finally:

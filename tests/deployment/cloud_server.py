@@ -242,7 +242,7 @@ class ScriptedCloud(Cloud):
         return looked
 
     def _check_change(self, endpoint: Any, old: Any, new: Any) -> None:
-        # Tests update to the config that serves, to see a change that nobody asked for.
+        # Tests update to the config that serves, to see a change that no caller asked for.
         serving, endpoint.record["EndpointConfigName"] = endpoint.record["EndpointConfigName"], ""
         try:
             self._really(self.endpoints, endpoint, old, new)

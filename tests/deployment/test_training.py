@@ -11,7 +11,7 @@ import pytest
 from deployment import training
 from deployment.settings import Settings
 from deployment.step import Call
-from skserve.training import evaluation
+from skserve.training import metrics
 from tests.deployment.conftest import ROLE, Moto, Shell, make_image, make_role, settings_file
 from tests.deployment.test_plan import fits
 
@@ -255,6 +255,6 @@ def test_every_job_is_valid_under_botocores_model(given: dict[str, Any]) -> None
 
 
 def test_every_metric_of_training_without_code_is_defined() -> None:
-    printed = {f"validation_{name}" for names in evaluation._METRICS.values() for name in names}
+    printed = {f"validation_{name}" for names in metrics.METRICS.values() for name in names}
 
     assert printed == {name for name in training.METRICS if name.startswith("validation_")}

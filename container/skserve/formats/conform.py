@@ -7,11 +7,8 @@ learned text and a row's answer does not depend on the rows beside it. Whatever 
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -22,9 +19,10 @@ from skserve.errors import BadRequest
 from skserve.estimators.columns import ANY, EXACT, NUMBER, Column
 from skserve.estimators.frame import Frame
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import converted, count, kind_of, listed, quoted
+from skserve.formats.cells import converted, count, kind_of
+from skserve.formats.column_names import fitted_order
 from skserve.formats.table import Table
-from skserve.telemetry import log
+from skserve.formats.widths import check_width, row_width
 
 
 def conform(table: Table, schema: Schema) -> Any:
@@ -41,10 +39,10 @@ def conform(table: Table, schema: Schema) -> Any:
         return _sparse(table, schema)
     if schema.text and table.names is None:
         return _documents(table)
-    table = _fitted_order(_oriented(table, schema), schema)
+    table = fitted_order(_oriented(table, schema), schema)
     if not isinstance(table.rows, np.ndarray):
         return _from_cells(table, schema)
-    _check_width(table.first, table.rows.shape[1], schema)
+    check_width(table.first, table.rows.shape[1], schema)
     if schema.numeric:
         return table.rows.astype(np.float64, copy=False)
     return _from_cells(table._replace(rows=table.rows.tolist()), schema)
@@ -61,7 +59,7 @@ def _sparse(table: Table, schema: Schema) -> Any:
         raise BadRequest(
             "The rows are sparse numbers, but the model takes text.", "Send them as JSON or CSV."
         )
-    _check_width(table.first, table.rows.shape[1], schema)
+    check_width(table.first, table.rows.shape[1], schema)
     return table.rows
 
 
@@ -95,100 +93,9 @@ def _oriented(table: Table, schema: Schema) -> Table:
     return table._replace(rows=rows, flat=False)
 
 
-def _fitted_order(table: Table, schema: Schema) -> Table:
-    """Match the body's column names, where it has any, to those the model was fitted with."""
-    if table.names is None:
-        return table
-    places = {name: at for at, name in enumerate(table.names)}
-    if len(places) < len(table.names):
-        twice = sorted(name for name, count in Counter(table.names).items() if count > 1)
-        raise BadRequest(f"Columns named more than once: {quoted(twice)}.")
-    if schema.names is None:
-        if schema.open:
-            return table
-        raise BadRequest(
-            "The body names its columns, but the model was fitted without names.",
-            "Send the rows alone, in the order of the columns the model was fitted on.",
-        )
-    if table.names == schema.names:
-        return table
-    _check_names(table.names, schema)
-    _check_lengths(table, len(table.names))
-    order = [places.get(name, -1) for name in schema.names]
-    return table._replace(rows=_reordered(table.rows, order), names=schema.names)
-
-
-def _check_names(sent: tuple[str, ...], schema: Schema) -> None:
-    """Raise BadRequest unless the body names every column that the model reads, and no other.
-
-    A column that the model drops may be missing. Others are ignored where the estimator does so.
-    """
-    assert schema.names is not None
-    columns = schema.columns or (NUMBER,) * len(schema.names)
-    dropped = {n for n, one in zip(schema.names, columns, strict=True) if one.kind == "unused"}
-    known, fitted = set(sent), set(schema.names)  # a tuple would be searched once for each name
-    missing = [name for name in schema.names if name not in known and name not in dropped]
-    extra = [name for name in sent if name not in fitted]
-    unexpected = [] if schema.ignores_extra else extra
-    if missing or unexpected:
-        raise BadRequest(
-            "The columns are not those the model was fitted with."
-            + (f" Missing: {listed(missing)}." if missing else "")
-            + (f" Unexpected: {quoted(unexpected)}." if unexpected else ""),
-            f"The model expects {listed(schema.names)}.",
-        )
-    if filled := [name for name in schema.names if name not in known]:
-        _say_once(
-            f"Bodies leave out columns that the model drops ({listed(filled)}); served without."
-        )
-    if extra:
-        _say_once("Bodies have columns that the model was not fitted on; those are ignored.")
-
-
-@lru_cache(64)
-def _say_once(sentence: str) -> None:
-    log.info(sentence)
-
-
-def _reordered(rows: Any, order: list[int]) -> Any:
-    """Take the columns of `rows` at the places `order`; at -1 all values are missing."""
-    if isinstance(rows, np.ndarray):
-        taken = rows.take(order, axis=1)
-        absent = [at for at, place in enumerate(order) if place < 0]
-        if absent:
-            taken = taken.astype(np.float64)
-            taken[:, absent] = math.nan
-        return taken
-    return [[row[at] if at >= 0 else None for at in order] for row in rows]
-
-
-def _check_lengths(table: Table, width: int) -> None:
-    """Raise BadRequest unless each row has a value for each of `width` names."""
-    expected = Schema(n_features=width, names=table.names)
-    if isinstance(table.rows, np.ndarray):
-        _check_width(table.first, table.rows.shape[1], expected)
-    else:
-        _width(table, expected)
-
-
-def _check_width(number: int, seen: int, schema: Schema, cells: Sequence[Any] = ()) -> None:
-    if schema.n_features is None or seen == schema.n_features:
-        return
-    for sign, called in ((";", "semicolons"), ("\t", "tabs")):
-        if any(isinstance(cell, str) and sign in cell for cell in cells):
-            raise BadRequest(
-                f"Row {number} has {called} between its values.", "Separate them by commas."
-            )
-    names = f" ({listed(schema.names)})" if schema.names else ""
-    raise BadRequest(
-        f"Row {number} has {count(seen, 'value')}, expected {schema.n_features}{names}.",
-        "Send rows of the columns the model was fitted with; GET / describes them.",
-    )
-
-
 def _from_cells(table: Table, schema: Schema) -> Any:
     """Convert cell by cell, so that one that does not fit is named by row and column."""
-    width = _width(table, schema)
+    width = row_width(table, schema)
     columns = schema.columns or (NUMBER,) * width
     if schema.open:
         columns = tuple(schema.later.get(name, ANY) for name in table.names or [""] * width)
@@ -249,23 +156,6 @@ def _array(cells: list[Any], column: Column) -> NDArray[Any]:
     values = np.empty(len(cells), dtype=object)
     values[:] = cells
     return values
-
-
-def _width(table: Table, schema: Schema) -> int:
-    """Check that all rows are lists of one length, the model's where it says, and return it."""
-    first = table.rows[0]
-    width = schema.n_features or (len(first) if isinstance(first, list) else 0)
-    if set(map(type, table.rows)) == {list} and set(map(len, table.rows)) == {width}:
-        return width
-    expected = replace(schema, n_features=width)
-    for number, row in enumerate(table.rows, table.first):
-        if not isinstance(row, list):
-            raise BadRequest(
-                f"Row {number} is {kind_of(row)}, expected a list of values.",
-                "Send a list of rows, such as [[1, 2], [3, 4]].",
-            )
-        _check_width(number, len(row), expected, row if table.spelled else ())
-    return width
 
 
 def _documents(table: Table) -> list[str]:

@@ -1,4 +1,4 @@
-"""JSON as text: what is read of a body and written of an answer. The one door of orjson here."""
+"""JSON as text, read of a body and written of an answer. For both, only this imports orjson."""
 
 from __future__ import annotations
 

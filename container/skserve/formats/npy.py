@@ -77,6 +77,9 @@ def npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
             raise BadRequest(
                 f"npy version {version[0]}.{version[1]} is not read; save with numpy's default."
             )
+        if b"\\" in body[: body.find(b"\n") + 1]:
+            # numpy writes none for numbers and strings. Python would parse it, and warn in the log.
+            raise BadRequest("The body is not a .npy file: its header holds a backslash.")
         shape, fortran, dtype = _HEADERS[version](stream)
     except BadRequest:
         raise

@@ -13,16 +13,17 @@ import importlib.util
 import inspect
 import logging
 import sys
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from skserve import archive
 from skserve.errors import HookError, ModelFault, NoRoom, ServeError, StartError, quote
+from skserve.inference.context import Context
 from skserve.inference.requirements import imported_before
+from skserve.inference.script_import import failure_text, imported
 from skserve.inference.source import Source
 
 log = logging.getLogger("skserve")
@@ -38,69 +39,6 @@ HOOKS = {
     "execution_parameters_fn": 0,  # ()
     "transform_fn": 4,  # (model, body, content_type, accept): the model first
 }
-
-# Modules that Python 3.12 and 3.13 removed, and the package that brings each.
-REMOVED = {
-    "aifc": "standard-aifc",
-    "asynchat": "standard-asynchat",
-    "asyncore": "standard-asyncore",
-    "audioop": "audioop-lts",
-    "cgi": "legacy-cgi",
-    "cgitb": "legacy-cgi",
-    "chunk": "standard-chunk",
-    "crypt": "standard-crypt",
-    "imghdr": "standard-imghdr",
-    "mailcap": "standard-mailcap",
-    "nntplib": "standard-nntplib",
-    "pipes": "standard-pipes",
-    "smtpd": "standard-smtpd",
-    "sndhdr": "standard-sndhdr",
-    "sunau": "standard-sunau",
-    "telnetlib": "standard-telnetlib",
-    "uu": "standard-uu",
-    "xdrlib": "standard-xdrlib",
-}
-
-
-@dataclass
-class Context:
-    """What a function that asks for it may know of the request and say of the answer.
-
-    The names are those of Multi Model Server's context; `index` is always 0, one request a call.
-    """
-
-    model_dir: str
-    headers: dict[str, str] = field(default_factory=dict)
-    status: int | None = None
-    media_type: str | None = None
-    reply_headers: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def system_properties(self) -> dict[str, Any]:
-        return {"model_dir": self.model_dir, "gpu_id": None, "batch_size": 1}
-
-    def get_request_header(self, index: int, key: str) -> str | None:
-        wanted = key.lower()
-        return next((text for name, text in self.headers.items() if name.lower() == wanted), None)
-
-    def get_all_request_header(self, index: int) -> dict[str, str]:
-        return self.headers
-
-    def set_response_content_type(self, index: int, value: str) -> None:
-        self.media_type = value
-
-    def get_response_content_type(self, index: int) -> str | None:
-        return self.media_type
-
-    def set_response_status(self, code: int = 200, phrase: str = "", index: int = 0) -> None:
-        self.status = code
-
-    def set_response_header(self, index: int, key: str, value: str) -> None:
-        self.reply_headers[key] = value
 
 
 @dataclass(frozen=True)
@@ -128,7 +66,7 @@ class Hook:
         except MemoryError as error:
             raise NoRoom(f"The script's {self.name} ran out of memory.") from error
         except (Exception, SystemExit) as error:
-            raise StartError(f"The script's {self.name} failed: {_said(error)}") from error
+            raise StartError(f"The script's {self.name} failed: {failure_text(error)}") from error
 
     def _called(self, arguments: tuple[Any, ...], context: Context) -> Any:
         return self.function(*arguments, *([context] if self.takes_context else []))
@@ -182,7 +120,7 @@ def load(source: Source | None) -> Hooks:
         )
     if source.program is None:
         return Hooks(folder=source.folder)
-    module = _imported(source, source.program)
+    module = imported(source, source.program)
     taken = {name: _hook(module, name) for name in HOOKS}
     hooks = Hooks(module=module, folder=source.folder, **taken)
     trio = [name for name in ("input_fn", "predict_fn", "output_fn") if taken[name]]
@@ -192,34 +130,6 @@ def load(source: Source | None) -> Hooks:
             "stands for all three, so define it alone or not at all."
         )
     return hooks
-
-
-def _imported(source: Source, program: str) -> ModuleType:
-    path = source.folder / program
-    name = path.stem
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec  # a .py file always has a spec and a loader
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    # The bare name, because the script's own modules and its pickles refer to it by that.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if package := REMOVED.get(missing):
-            raise StartError(
-                f"{program} imports {missing!r}, which Python {sys.version_info.major}."
-                f"{sys.version_info.minor} no longer has; add {package} to requirements.txt "
-                "beside the script: it brings that module."
-            ) from error
-        raise StartError(
-            f"{program} imports {error.name!r}, which is not installed; add it to "
-            "requirements.txt beside the script, or its file to the same folder."
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise StartError(f"{program} cannot be imported: {_said(error)}") from error
-    return module
 
 
 def _hook(module: ModuleType, name: str) -> Hook | None:
@@ -271,13 +181,6 @@ def answer_to(name: str, error: BaseException) -> ServeError:
         status = 406  # AWS's toolkits raise the same error for both directions
     text = getattr(error, "message", None) or getattr(error, "description", None) or error
     return HookError(quote(text), status)
-
-
-def _said(error: BaseException) -> str:
-    """Say what failed and in which line of which file."""
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
 def modules(folder: Path) -> list[Path]:

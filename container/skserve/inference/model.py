@@ -27,8 +27,9 @@ from skserve.formats.spool import check_spool
 from skserve.inference import artifact, calls, declaration, hooks, source
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.chunked import ChunkedBody
+from skserve.inference.context import Context
 from skserve.inference.estimator_handler import EstimatorHandler
-from skserve.inference.hooks import Context, Hooks
+from skserve.inference.hooks import Hooks
 from skserve.inference.script_handler import ScriptHandler
 from skserve.inference.script_reply import finish
 from skserve.inference.source import Source

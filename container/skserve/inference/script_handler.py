@@ -23,8 +23,9 @@ from skserve.formats.media_types import CSV, JSON, MediaType
 from skserve.formats.negotiation import answer_type, wanted_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
+from skserve.inference.context import Context
 from skserve.inference.estimator_handler import EstimatorHandler
-from skserve.inference.hooks import Context, Hooks
+from skserve.inference.hooks import Hooks
 from skserve.inference.script_reply import begun, finish, streamed, written
 from skserve.telemetry import note
 

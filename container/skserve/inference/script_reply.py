@@ -19,7 +19,8 @@ from skserve.formats.chunks import FRAMES, resumed
 from skserve.formats.json_text import dumps
 from skserve.formats.media_types import CSV, JSON
 from skserve.inference.calls import Reply
-from skserve.inference.hooks import Context, answer_to
+from skserve.inference.context import Context
+from skserve.inference.hooks import answer_to
 
 
 def finish(result: Any, accept: str, context: Context, hook: str) -> Reply:

@@ -96,7 +96,7 @@ def shared(config: ModelSettings) -> Source | None:
 def _in_child(work: Callable[[], list[str | None]]) -> list[str | None]:
     """Do `work` in a process of its own. Raises the StartError that it raises."""
     read, write = os.pipe()
-    child = os.fork()
+    child = os.fork()  # this process has one thread, or the child might find a lock held
     if child == 0:
         os.close(read)
         with os.fdopen(write, "w") as answer:
@@ -106,7 +106,7 @@ def _in_child(work: Callable[[], list[str | None]]) -> list[str | None]:
                 json.dump(str(error), answer)
             finally:
                 answer.flush()
-                os._exit(0)
+                os._exit(0)  # what is to be done at the parent's end is not the child's to do
     os.close(write)
     with os.fdopen(read) as answer:
         text = answer.read()

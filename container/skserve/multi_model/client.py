@@ -199,7 +199,7 @@ class ModelClient:
         answer, _ = self._control.ask(
             {"do": "exit_reason", "name": name, "pid": connection.pid, "hung": False}
         )
-        kind = OutOfMemory if answer["starved"] else ModelFault
+        kind = OutOfMemory if answer["out_of_memory"] else ModelFault
         return kind(
             f"Model {name} died while it answered: {answer['said']}.",
             "It is started again for the next call.",
@@ -220,15 +220,15 @@ class ModelClient:
 class RemoteModel:
     """One model, in another process."""
 
-    def __init__(self, fleet: ModelClient, name: str) -> None:
-        self._fleet, self._name = fleet, name
+    def __init__(self, client: ModelClient, name: str) -> None:
+        self._client, self._name = client, name
 
     def place(self) -> AbstractContextManager[None]:
-        return self._fleet.place(self._name)
+        return self._client.place(self._name)
 
     def invoke(self, call: Call, here: bool = False) -> Reply:
         """Answer a call; in the poller (`here`) only after `ModelClient.cheap` said so."""
-        return self._fleet.invoke(self._name, call)
+        return self._client.invoke(self._name, call)
 
     def transform(self, call: Call, read: Read, duplex: bool) -> None:
         """Take no body bit by bit: it is read whole, and sent to the model's process."""

@@ -42,13 +42,13 @@ class Control:
     def handle(self, peer: Peer, message: Message) -> None:
         self._requests[message["do"]](peer, message)
 
-    def ended(self, process: Process, how: str, starved: bool) -> None:
+    def ended(self, process: Process, how: str, out_of_memory: bool) -> None:
         """Tell those who wait for it, and those who will ask, how a process ended."""
-        self._recent_exits[process.pid] = how, starved
+        self._recent_exits[process.pid] = how, out_of_memory
         if len(self._recent_exits) > RECENT_EXITS:
             del self._recent_exits[next(iter(self._recent_exits))]
         for peer in process.exit_waiters:
-            peer.answer({"status": 200, "said": how, "starved": starved})
+            peer.answer({"status": 200, "said": how, "out_of_memory": out_of_memory})
 
     def _load(self, peer: Peer, message: Message) -> None:
         name = message["name"]
@@ -90,8 +90,8 @@ class Control:
         entry = self._processes.owner(message["pid"])
         process = self._processes.of(entry) if entry else None
         if entry is None or process is None:
-            how, starved = self._recent_exits.get(message["pid"], ("its process died", False))
-            peer.answer({"status": 200, "said": how, "starved": starved})
+            how, out_of_memory = self._recent_exits.get(message["pid"], ("its process died", False))
+            peer.answer({"status": 200, "said": how, "out_of_memory": out_of_memory})
             return
         process.exit_waiters.append(peer)
         self._act(entry, Unanswered() if message["hung"] else Closed())

@@ -38,7 +38,7 @@ class Entry:
     asker: Hashable = None  # who loads or unloads it
     callers: list[Hashable] = field(default_factory=list)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))
-    last_words: str = ""
+    last_error: str = ""
     reason: str = ""  # why its process was killed, if it was
     failure: Failed | None = None  # why its process could not load, in its own words
     planned: bool = False  # its process ends to be replaced by another
@@ -51,7 +51,7 @@ class Entry:
         """Say how its process ended."""
         if self.reason:
             return self.reason
-        if end.starved:
+        if end.out_of_memory:
             return "its process ran out of memory"
         if end.code < 0:
             with suppress(ValueError):
@@ -65,9 +65,9 @@ class Entry:
     def why_not(self, now: float) -> str:
         """Say why it is not started again."""
         if not self.dies_often(now):
-            return f"Model {self.name} cannot be started again: {self.last_words}"
+            return f"Model {self.name} cannot be started again: {self.last_error}"
         return (
-            f"Model {self.name} died {DEATHS} times, the last time because {self.last_words} It "
+            f"Model {self.name} died {DEATHS} times, the last time because {self.last_error} It "
             f"may be started again in {DEATHS_WITHIN - (now - self.deaths[0]):.0f} s, or now if it "
             "is unloaded and loaded."
         )

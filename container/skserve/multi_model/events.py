@@ -53,7 +53,7 @@ class Hung:
 
 
 @dataclass(frozen=True)
-class Tired:
+class ReplacementDue:
     """Its process says that it should be replaced, although it is well."""
 
     why: str
@@ -70,7 +70,7 @@ class Closed:
 
 
 @dataclass(frozen=True)
-class Garbled:
+class Malformed:
     """Its process has sent what is no message."""
 
 
@@ -83,10 +83,13 @@ class Late:
 
 @dataclass(frozen=True)
 class Ended:
-    """Its process has ended, with the exit code or minus the signal; `starved`: for memory."""
+    """Its process has ended, with the exit code or minus the signal.
+
+    `out_of_memory` says that the kernel killed it for want of memory.
+    """
 
     code: int
-    starved: bool
+    out_of_memory: bool
 
 
 Event = (
@@ -97,10 +100,10 @@ Event = (
     | Loaded
     | Failed
     | Hung
-    | Tired
+    | ReplacementDue
     | Unanswered
     | Closed
-    | Garbled
+    | Malformed
     | Late
     | Ended
 )

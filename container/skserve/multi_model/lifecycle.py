@@ -14,44 +14,27 @@ carries the effects out in their order.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
+from skserve.multi_model import transitions
 from skserve.multi_model.entry import Entry, State
 from skserve.multi_model.events import (
-    Answer,
     Closed,
     Connect,
-    Count,
-    Deadline,
-    Drain,
     Effect,
     Ended,
     Event,
     Failed,
-    Forget,
-    Garbled,
     Hung,
-    Join,
-    Kill,
     Late,
     Loaded,
-    Persist,
-    Say,
-    Spawn,
+    Malformed,
+    ReplacementDue,
     Start,
-    StartNext,
-    Tired,
     Unanswered,
     Unload,
     Unstartable,
 )
-
-# Seconds that a process may live without its channel: if it is dying, its own end says why.
-EXIT_GRACE = 1
-
-
-Outcome = tuple[State, list[Effect]]
 
 
 def handle(entry: Entry, event: Event, now: float) -> list[Effect]:
@@ -63,212 +46,41 @@ def handle(entry: Entry, event: Event, now: float) -> list[Effect]:
     return effects
 
 
-# ----------------------------------------------------------------------------------- transitions
-
-
-def _join(entry: Entry, event: Connect, now: float) -> Outcome:
-    return entry.state, [Join(event.peer)]
-
-
-def _wait(entry: Entry, event: Connect, now: float) -> Outcome:
-    entry.callers.append(event.peer)
-    return entry.state, []
-
-
-def _not_found(entry: Entry, event: Connect | Unload, now: float) -> Outcome:
-    return entry.state, [Answer(event.peer, 404, f"Model not found: {entry.name}")]
-
-
-def _start_for(entry: Entry, event: Connect, now: float) -> Outcome:
-    """Start a dead model for a call, unless it has died too often."""
-    if entry.dies_often(now):
-        return State.DEAD, [Answer(event.peer, 503, entry.why_not(now))]
-    entry.callers.append(event.peer)
-    return _begun(entry)
-
-
-def _start(entry: Entry, event: Start, now: float) -> Outcome:
-    return (State.DEAD, []) if entry.deaths else _begun(entry)
-
-
-def _begun(entry: Entry) -> Outcome:
-    entry.reason, entry.failure, entry.planned = "", None, False
-    return State.STARTING, [Spawn()]
-
-
-def _not_loaded(entry: Entry, event: Unstartable, now: float) -> Outcome:
-    message = f"No process can be started for the model: {event.why}."
-    return State.GONE, [Forget(), Answer(entry.asker, 507, message)]
-
-
-def _not_started(entry: Entry, event: Unstartable, now: float) -> Outcome:
-    entry.last_words = f"no process can be started ({event.why})."
-    return State.DEAD, _refused(entry, 503, entry.why_not(now))
-
-
-def _loaded(entry: Entry, event: Loaded, now: float) -> Outcome:
-    entry.scripted = event.scripted
-    say = Say("INFO", f"{event.title}, loaded in {1e3 * event.seconds:.0f} ms")
-    # Written down before it is answered: what was answered is not forgotten.
-    effects: list[Effect] = [say, Deadline(None), Persist()]
-    if entry.asker is not None:
-        effects.append(Answer(entry.asker, 200))
-    effects += [Join(peer) for peer in entry.callers]
-    entry.asker, entry.callers = None, []
-    return State.READY, [*effects, StartNext()]
-
-
-def _failed(entry: Entry, event: Failed, now: float) -> Outcome:
-    entry.failure = event
-    return entry.state, []
-
-
-def _hung(entry: Entry, event: Hung, now: float) -> Outcome:
-    entry.reason = "every prediction hung"
-    say = Say("ERROR", "every prediction hangs; its process is replaced")
-    return State.RETIRING, [say, Drain(), Deadline(entry.patience, entry.reason)]
-
-
-def _tired(entry: Entry, event: Tired, now: float) -> Outcome:
-    entry.planned = True
-    late = Deadline(entry.patience, "it did not end when it was replaced")
-    return State.RETIRING, [Say("INFO", f"its process is replaced: {event.why}"), Drain(), late]
-
-
-def _drain(entry: Entry, event: Unload, now: float) -> Outcome:
-    return _leaving(entry, event, [Drain()])
-
-
-def _abandon(entry: Entry, event: Unload, now: float) -> Outcome:
-    return _leaving(entry, event, [Kill()])
-
-
-def _let_end(entry: Entry, event: Unload, now: float) -> Outcome:
-    return _leaving(entry, event, [])
-
-
-def _leaving(entry: Entry, event: Unload, effects: list[Effect]) -> Outcome:
-    entry.asker = event.peer
-    late = Deadline(entry.patience, "it did not end when it was unloaded")
-    refused = _refused(entry, 404, f"Model not found: {entry.name}")
-    return State.LEAVING, [*effects, late, *refused]
-
-
-def _forget(entry: Entry, event: Unload, now: float) -> Outcome:
-    entry.asker = event.peer
-    return State.GONE, _forgotten(entry)
-
-
-def _unanswered(entry: Entry, event: Unanswered, now: float) -> Outcome:
-    entry.reason = "it did not answer in time, and was killed"
-    return entry.state, [Kill()]
-
-
-def _garbled(entry: Entry, event: Garbled, now: float) -> Outcome:
-    entry.reason = entry.reason or "it wrote into the server's socket"
-    return entry.state, [Kill()]
-
-
-def _closed(entry: Entry, event: Closed, now: float) -> Outcome:
-    return entry.state, [Deadline(EXIT_GRACE, "it closed the server's socket")]
-
-
-def _late(entry: Entry, event: Late, now: float) -> Outcome:
-    entry.reason = entry.reason or event.why
-    return entry.state, [Deadline(None), Kill()]
-
-
-def _ended_new(entry: Entry, event: Ended, now: float) -> Outcome:
-    """Tell the loader why there is no model."""
-    if entry.failure:
-        status, message = entry.failure.status, entry.failure.words
-    elif event.code == -signal.SIGKILL and not entry.reason:
-        status = 507
-        message = "There was not enough memory to load the model: its process was killed."
-    else:
-        status, message = 400, f"The model cannot be loaded: {entry.how_it_ended(event)}."
-    say = Say("ERROR", f"not loaded: {message}")
-    return State.GONE, [Forget(), say, Answer(entry.asker, status, message)]
-
-
-def _ended_leaving(entry: Entry, event: Ended, now: float) -> Outcome:
-    return State.GONE, [*_forgotten(entry), StartNext()]
-
-
-def _ended(entry: Entry, event: Ended, now: float) -> Outcome:
-    """Start it again where that was planned, or where callers wait for it."""
-    if entry.planned and event.code == 0:
-        state, effects = _begun(entry)
-        return state, [Count("recycled"), *effects]
-    died = _died(entry, event, now)
-    if not entry.callers:
-        return State.DEAD, died
-    if entry.dies_often(now):
-        return State.DEAD, [*died, *_refused(entry, 503, entry.why_not(now))]
-    state, effects = _begun(entry)
-    return state, [*died, *effects]
-
-
-def _ended_starting(entry: Entry, event: Ended, now: float) -> Outcome:
-    died = _died(entry, event, now)
-    starved = event.starved or (entry.failure is not None and entry.failure.status == 507)
-    words = f"Model {entry.name} died and cannot be started again: {entry.last_words}"
-    refused = _refused(entry, 507 if starved else 500, words)
-    return State.DEAD, [*died, *refused, StartNext()]
-
-
-def _died(entry: Entry, event: Ended, now: float) -> list[Effect]:
-    """Remember a death."""
-    end = "out_of_memory" if event.starved else "hang" if entry.reason else "crash"
-    entry.deaths.append(now)
-    entry.last_words = entry.failure.words if entry.failure else entry.how_it_ended(event) + "."
-    return [Count(end), Say("ERROR", entry.last_words)]
-
-
-def _forgotten(entry: Entry) -> list[Effect]:
-    return [Forget(), Persist(), Say("INFO", "unloaded"), Answer(entry.asker, 200)]
-
-
-def _refused(entry: Entry, status: int, message: str) -> list[Effect]:
-    callers, entry.callers = entry.callers, []
-    return [Answer(peer, status, message) for peer in callers]
-
-
 NEW, READY, DEAD, STARTING, RETIRING, LEAVING, GONE = State
 _ALIVE = (NEW, READY, STARTING, RETIRING, LEAVING)  # states in which there is a process
 
 # What is not here changes nothing: it comes too late, or from a process that lies.
-TRANSITIONS: dict[tuple[State, type[Event]], Callable[..., Outcome]] = {
-    (NEW, Connect): _not_found,
-    (READY, Connect): _join,
-    (DEAD, Connect): _start_for,
-    (STARTING, Connect): _wait,
-    (RETIRING, Connect): _wait,
-    (LEAVING, Connect): _not_found,
-    (GONE, Connect): _not_found,
-    (NEW, Unload): _not_found,
-    (READY, Unload): _drain,
-    (DEAD, Unload): _forget,
-    (STARTING, Unload): _abandon,
-    (RETIRING, Unload): _let_end,
-    (LEAVING, Unload): _not_found,
-    (GONE, Unload): _not_found,
-    (DEAD, Start): _start,
-    (NEW, Unstartable): _not_loaded,
-    (STARTING, Unstartable): _not_started,
-    (NEW, Loaded): _loaded,
-    (STARTING, Loaded): _loaded,
-    (NEW, Failed): _failed,
-    (STARTING, Failed): _failed,
-    (READY, Hung): _hung,
-    (READY, Tired): _tired,
-    **{(state, Unanswered): _unanswered for state in _ALIVE},
-    **{(state, Garbled): _garbled for state in _ALIVE},
-    **{(state, Closed): _closed for state in _ALIVE},
-    **{(state, Late): _late for state in _ALIVE},
-    (NEW, Ended): _ended_new,
-    (READY, Ended): _ended,
-    (STARTING, Ended): _ended_starting,
-    (RETIRING, Ended): _ended,
-    (LEAVING, Ended): _ended_leaving,
+TRANSITIONS: dict[tuple[State, type[Event]], Callable[..., transitions.Outcome]] = {
+    (NEW, Connect): transitions.not_found,
+    (READY, Connect): transitions.join,
+    (DEAD, Connect): transitions.start_for,
+    (STARTING, Connect): transitions.wait,
+    (RETIRING, Connect): transitions.wait,
+    (LEAVING, Connect): transitions.not_found,
+    (GONE, Connect): transitions.not_found,
+    (NEW, Unload): transitions.not_found,
+    (READY, Unload): transitions.drain,
+    (DEAD, Unload): transitions.forget,
+    (STARTING, Unload): transitions.abandon,
+    (RETIRING, Unload): transitions.let_end,
+    (LEAVING, Unload): transitions.not_found,
+    (GONE, Unload): transitions.not_found,
+    (DEAD, Start): transitions.start,
+    (NEW, Unstartable): transitions.not_loaded,
+    (STARTING, Unstartable): transitions.not_started,
+    (NEW, Loaded): transitions.loaded,
+    (STARTING, Loaded): transitions.loaded,
+    (NEW, Failed): transitions.failed,
+    (STARTING, Failed): transitions.failed,
+    (READY, Hung): transitions.hung,
+    (READY, ReplacementDue): transitions.replacement_due,
+    **{(state, Unanswered): transitions.unanswered for state in _ALIVE},
+    **{(state, Malformed): transitions.malformed for state in _ALIVE},
+    **{(state, Closed): transitions.closed for state in _ALIVE},
+    **{(state, Late): transitions.late for state in _ALIVE},
+    (NEW, Ended): transitions.ended_new,
+    (READY, Ended): transitions.ended,
+    (STARTING, Ended): transitions.ended_starting,
+    (RETIRING, Ended): transitions.ended,
+    (LEAVING, Ended): transitions.ended_leaving,
 }

@@ -48,7 +48,7 @@ class ConnectionPool:
     """The unused connections to each model."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # the poller and all threads take connections here
         self._free: dict[str, list[ModelConnection]] = {}
         self._swept = time.monotonic()
 

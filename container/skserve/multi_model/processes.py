@@ -68,6 +68,12 @@ class Processes:
     def owner(self, pid: int) -> Entry | None:
         return self._pids.get(pid)
 
+    def until_due(self) -> float | None:
+        """Return the seconds until a process is late, or something is to be said, or None."""
+        dues = (due for _, one in self for due in (one.deadline, one.output.due))
+        due = min((due for due in dues if due is not None), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
+
     def spawn(self, entry: Entry) -> Process:
         """Fork the process of a model, which loads it. Raises OSError."""
         with contextlib.ExitStack() as undo:
@@ -97,7 +103,7 @@ class Processes:
     def _become_model(self, entry: Entry, channel: socket.socket, output: int) -> NoReturn:
         """Leave nothing of the zygote in this new process but the memory."""
         try:
-            signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(-1)  # else this process's signals would wake the zygote
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_DFL)
             os.setsid()
@@ -105,6 +111,7 @@ class Processes:
             os.dup2(output, 1)
             os.dup2(output, 2)
             kept = os.dup2(channel.fileno(), 3, inheritable=False)
+            # The channels of the workers and of all other models are open here as well.
             os.closerange(4, os.sysconf("SC_OPEN_MAX"))
             channel.detach()
             telemetry.alone()

@@ -79,7 +79,7 @@ class Supervisor:
         self._clear()  # of what the models of the last one have left
         self._liveness, theirs = socket.socketpair()
         self._started = time.monotonic()
-        self._pid = os.fork()
+        self._pid = os.fork()  # the master has one thread, so no lock is held at this moment
         if self._pid == 0:
             _let_go_but(self._listener.fileno(), theirs.fileno(), *self._pages.files)
             zygote.run(
@@ -90,10 +90,9 @@ class Supervisor:
     def mind(self) -> None:
         """Start another zygote if this one has died. Called often."""
         if self._alive():
-            with suppress(ProcessLookupError):  # it has died since, as the next look will find
-                os.kill(
-                    self._pid, signal.SIGCONT
-                )  # a process that was stopped cannot end by itself
+            # A process that was stopped cannot end by itself. It may have died since the look.
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGCONT)
         elif time.monotonic() - self._started > PAUSE:
             log.error(
                 "The process that holds the models died; it is started again, and they with it."

@@ -35,7 +35,9 @@ from skserve.multi_model.control import Control
 from skserve.multi_model.effects import Effects, Journal
 from skserve.multi_model.entry import Entry, State
 from skserve.multi_model.processes import Process, Processes
-from skserve.multi_model.protocol import Message, Peer
+from skserve.multi_model.protocol import Peer
+from skserve.multi_model.reports import event_of, memory_of
+from skserve.process_memory import MemoryLook
 
 log = logging.getLogger("skserve")
 
@@ -102,7 +104,7 @@ class _Zygote:
         )
         self._selector = selectors.DefaultSelector()
         self._ending = False
-        self._look, self._own = telemetry.MemoryLook(), (0, 0)
+        self._look, self._own = MemoryLook(), (0, 0)
         self._oom_kills = config.machine.oom_kills()
 
     def run(self) -> None:
@@ -111,7 +113,7 @@ class _Zygote:
         self._watch(self._liveness, self._end)
         self._effects.start_next()
         while not self._ending:
-            for key, _ in self._selector.select(self._until_due()):
+            for key, _ in self._selector.select(self._processes.until_due()):
                 # Skip a socket that an earlier event of this round closed.
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
@@ -190,7 +192,7 @@ class _Zygote:
         except OSError:
             heard = None
         except ValueError:
-            self._happens(entry, events.Garbled())
+            self._happens(entry, events.Malformed())
             heard = None
         message, descriptors = heard or ({}, [])
         for descriptor in descriptors:
@@ -199,9 +201,9 @@ class _Zygote:
             self._selector.unregister(process.channel)
             self._happens(entry, events.Closed())
         elif "memory" in message:
-            process.memory = _sizes(message["memory"])
+            process.memory = memory_of(message["memory"])
             self._put_memory()
-        elif (event := _said(message, time.monotonic() - process.began)) is not None:
+        elif (event := event_of(message, time.monotonic() - process.began)) is not None:
             self._happens(entry, event)
 
     def _printed(self, process: Process) -> None:
@@ -219,9 +221,9 @@ class _Zygote:
             self._processes.remove(entry, process)
             code = os.waitstatus_to_exitcode(process.status)
             end = events.Ended(
-                code, code == -signal.SIGKILL and self._starved() and not entry.reason
+                code, code == -signal.SIGKILL and self._oom_killed() and not entry.reason
             )
-            self._control.ended(process, entry.how_it_ended(end), end.starved)
+            self._control.ended(process, entry.how_it_ended(end), end.out_of_memory)
             self._happens(entry, end)
             self._put_memory()
 
@@ -233,16 +235,10 @@ class _Zygote:
             size = sum(one[at] for one in (self._own, *alive))
             telemetry.counters.put("skserve_memory_bytes", kind, size)
 
-    def _starved(self) -> bool:
+    def _oom_killed(self) -> bool:
         """Whether the kernel has killed a process for want of memory since this was last asked."""
         before, self._oom_kills = self._oom_kills, self._machine.oom_kills()
         return self._oom_kills > before
-
-    def _until_due(self) -> float | None:
-        """Return the seconds until a process is late, or something is to be said, or None."""
-        dues = (due for _, one in self._processes for due in (one.deadline, one.output.due))
-        due = min((due for due in dues if due is not None), default=None)
-        return None if due is None else max(0.0, due - time.monotonic())
 
     def _keep_time(self) -> None:
         """Kill what is late, and say whose output was thrown away."""
@@ -251,30 +247,3 @@ class _Zygote:
             process.output.keep_time(now)
             if process.deadline is not None and process.deadline <= now:
                 self._happens(entry, events.Late(process.late))
-
-
-def _said(message: Message, seconds: float) -> events.Event | None:
-    """Return the event that a model's process tells of, `seconds` after it began."""
-    if "loaded" in message:
-        return events.Loaded(_words(message["loaded"]), bool(message.get("scripted")), seconds)
-    if "failed" in message:
-        status = 507 if message.get("status") == 507 else 400
-        return events.Failed(status, _words(message["failed"]))
-    if "tired" in message:
-        return events.Tired(_words(message["tired"]))
-    return events.Hung() if "hung" in message else None
-
-
-def _sizes(said: object) -> tuple[int, int]:
-    """Return what a model's process says of its memory; nothing where it makes no sense."""
-    match said:
-        case [int(shared), int(private)] if all(0 <= size < 2**50 for size in (shared, private)):
-            return shared, private
-    return 0, 0
-
-
-def _words(said: object) -> str:
-    """Return what a model's process says as one line that fits into a message of ours."""
-    return (
-        " ".join(said[: model_process.WORDS_LIMIT].split()) if isinstance(said, str) else "no words"
-    )

@@ -17,27 +17,15 @@ import numpy as np
 from skserve import telemetry
 from skserve.formats.answer import Answer
 from skserve.inference.calls import Request
-from skserve.inference.hooks import Hooks
 from skserve.scheduling.costs import cost_since
-from skserve.scheduling.slots import Slots, hangs, no_slot, safely, took_too_long
+from skserve.scheduling.independence import WIDE
+from skserve.scheduling.refusals import hangs, no_slot, safely, took_too_long
+from skserve.scheduling.slots import Slots
 
 # Rows of one call: more of them take longer and save no more, while others wait.
 ROWS = 256
 
 Predict = Callable[[Request, Any], Any]
-
-# Methods whose answer may be as wide as a vocabulary, and sparse.
-_WIDE = {"transform"}
-
-# Classes of scikit-learn in which one row's answer may depend on the rows beside it.
-_DEPENDENT = {
-    "BernoulliRBM",  # draws a random number for each row of score_samples
-    "DummyClassifier",  # may draw its answers, row after row
-    "FunctionTransformer",  # any function at all
-    "NMF",  # iterates until the error over all rows is small
-    "MiniBatchNMF",
-    "IterativeImputer",  # may draw random numbers, row after row
-}
 
 
 @dataclass(eq=False)
@@ -94,6 +82,7 @@ class Batcher:
         piece = _Piece(request, kind)
         if piece.record is not None:
             piece.record.wait()
+        # Look and entry under one lock: whenever something waits, one of them leads.
         with self._lock:
             self._slots.check_wait(sum(one.rows for one in self._waiting) // ROWS)
             self._waiting.append(piece)
@@ -215,42 +204,10 @@ class Batcher:
 def _kind(request: Request) -> tuple[Any, ...] | None:
     """Return what requests must agree in to travel together; None for one that travels alone."""
     X = request.X
-    if request.method in _WIDE or not 0 < (request.n_rows or 0) <= ROWS:
+    if request.method in WIDE or not 0 < (request.n_rows or 0) <= ROWS:
         return None
     if isinstance(X, np.ndarray) and X.ndim == 2:
         return request.method, X.dtype, X.shape[1]
     if isinstance(X, list):
         return request.method, str
     return (request.method, *X.kinds()) if hasattr(type(X), "joined") else None
-
-
-def joinable(estimator: object, method: str | None, script: Hooks, mode: str) -> bool:
-    """Whether requests to a model may travel together.
-
-    Only where each row is answered as if it were alone. Of scikit-learn's own classes that is
-    known; a script has to say so (`on`), and then only its predict_fn may be its own, without a
-    context, because what surrounds it belongs to one request.
-    """
-    if method in _WIDE or script.input_fn or script.output_fn:
-        return False
-    if script.transform_fn or (script.predict_fn and script.predict_fn.takes_context):
-        return False
-    return mode == "on" or (not script.predict_fn and independent(estimator))
-
-
-def independent(estimator: object) -> bool:
-    """Whether an estimator is made of scikit-learn's own classes alone, and of none in which rows
-    meet; a function as a parameter, such as a metric, is the user's own.
-    """
-    try:
-        parts = [estimator, *estimator.get_params(deep=True).values()]  # type: ignore[attr-defined]
-    except Exception:  # no estimator, or an old pickle
-        return False
-    return all(_known(part) for part in parts)
-
-
-def _known(part: object) -> bool:
-    kind = type(part)
-    if hasattr(part, "get_params") and not isinstance(part, type):
-        return kind.__module__.startswith("sklearn.") and kind.__name__ not in _DEPENDENT
-    return isinstance(part, type) or not callable(part)

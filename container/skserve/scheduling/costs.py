@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapreplace
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -93,3 +94,14 @@ class Durations:
             last.append(seconds)
             if len(last) >= self.FEW:
                 self._medians[step] = statistics.median(last)
+
+
+def wait_for_slot(left: Sequence[float], slots: int, queued: Iterable[float]) -> float:
+    """Return the seconds until one of `slots` is free for a call that comes now.
+
+    `left` are those that running calls still take, `queued` those of the calls that come before it.
+    """
+    free = sorted([max(0.0, one) for one in left] + [0.0] * (slots - len(left)))
+    for seconds in queued:  # each goes into the slot that comes free first
+        heapreplace(free, free[0] + seconds)
+    return free[0]

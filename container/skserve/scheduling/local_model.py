@@ -12,10 +12,12 @@ from skserve.errors import NotReady
 from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
-from skserve.scheduling.batching import Batcher, joinable
+from skserve.scheduling.batching import Batcher
 from skserve.scheduling.costs import SMALL, Pace
+from skserve.scheduling.independence import joinable
 from skserve.scheduling.memory import Bodies
-from skserve.scheduling.slots import Slots, safely
+from skserve.scheduling.refusals import safely
+from skserve.scheduling.slots import Slots
 from skserve.scheduling.streaming import StreamQueue
 
 

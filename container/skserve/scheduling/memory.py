@@ -26,6 +26,7 @@ class Bodies:
         Of what is counted, `own` bytes are of the same request: a request that is alone always
         fits.
         """
+        # One lock around the look and the count: two requests would both find the last room free.
         with self._lock:
             if self._held > own and self._held + size > self._limit:
                 raise Overloaded(

@@ -14,12 +14,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from heapq import heapreplace
 from typing import Any, Generic, TypeVar
 
 from skserve import telemetry
-from skserve.errors import ModelFault, Overloaded, TimedOut
-from skserve.scheduling.costs import Durations
+from skserve.errors import Overloaded
+from skserve.scheduling.costs import Durations, wait_for_slot
+from skserve.scheduling.native_threads import limit_native_threads
+from skserve.scheduling.refusals import (
+    about,
+    hangs,
+    late,
+    no_slot,
+    safely,
+    took_too_long,
+    whole_seconds,
+)
 
 T = TypeVar("T")
 
@@ -62,9 +71,9 @@ class Slots:
         self._places = threading.BoundedSemaphore(running + waiting)
         self.timeout, self._longest_wait = timeout, longest_wait
         self._pool = ThreadPoolExecutor(
-            running, "predict", initializer=_limit_native_threads, initargs=(native_threads,)
+            running, "predict", initializer=limit_native_threads, initargs=(native_threads,)
         )
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # `run` holds it while it asks `hung` and `check_wait`
         self._running = running
         self._waiting: dict[_Job[Any], None] = {}  # in the order in which they were asked for
         self._held: dict[_Job[Any], float] = {}  # what holds a slot, and since when
@@ -105,9 +114,9 @@ class Slots:
             rest = self._holds.expected(None)
             raise Overloaded(
                 "As many requests are running and waiting as may.",
-                f"Try again in {_whole(rest)} s.",
+                f"Try again in {whole_seconds(rest)} s.",
                 "queue",
-                _whole(rest),
+                whole_seconds(rest),
             )
         try:
             yield
@@ -121,21 +130,19 @@ class Slots:
         if wait > MARGIN * self._longest_wait:
             rest = wait - self._longest_wait
             raise Overloaded(
-                f"The request would wait for about {_seconds(wait)}; "
+                f"The request would wait for about {about(wait)}; "
                 f"{self._longest_wait:g} s are allowed.",
-                f"Try again in {_whole(rest)} s, or raise SKSERVE_QUEUE_SECONDS.",
+                f"Try again in {whole_seconds(rest)} s, or raise SKSERVE_QUEUE_SECONDS.",
                 "time",
-                _whole(rest),
+                whole_seconds(rest),
             )
 
     def _wait(self) -> float:
         """Return the seconds after which what is asked for now would start."""
         now = time.perf_counter()
-        ends = [self._holds.expected(job.size) - (now - at) for job, at in self._held.items()]
-        free = sorted([max(0.0, end) for end in ends] + [0.0] * (self._running - len(ends)))
-        for job in self._waiting:
-            heapreplace(free, free[0] + self._holds.expected(job.size))
-        return free[0]
+        left = [self._holds.expected(job.size) - (now - at) for job, at in self._held.items()]
+        queued = (self._holds.expected(job.size) for job in self._waiting)
+        return wait_for_slot(left, self._running, queued)
 
     def run(
         self,
@@ -148,7 +155,6 @@ class Slots:
         """Run `work` in a slot. Raises TimedOut when its time is up, or Overloaded.
 
         Its time begins now, or at `since` (of `time.perf_counter`).
-
         A prediction cannot be stopped: after a timeout its slot is lost until it ends by itself.
         `after` gets the result in the same slot, while it is returned here already. Where it is
         `refusable` it is refused if it would wait for too long; the work on a part of a body which
@@ -163,6 +169,7 @@ class Slots:
             job.at_once = len(self._held) + len(self._waiting) < self._running
             if job.record is not None:
                 job.record.wait()
+            # Both under the lock: `_waiting` is in the order in which the pool takes them.
             self._waiting[job] = None
             self._pool.submit(contextvars.copy_context().run, self._do, job)
         try:
@@ -176,6 +183,7 @@ class Slots:
         began = time.perf_counter()
         with self._lock:
             self._waiting.pop(job, None)
+            # From here on its request cannot cancel it, and waits for its end.
             if not job.future.set_running_or_notify_cancel():
                 return
             self._held[job] = began
@@ -183,7 +191,7 @@ class Slots:
             job.record.waited()
         try:
             if not job.at_once and self._too_late(job.asked + self.timeout, job.size):
-                job.future.set_exception(_late(began - job.asked, self.timeout))
+                job.future.set_exception(late(began - job.asked, self.timeout))
                 return
             try:
                 with self.working(job.asked if job.at_once else began):
@@ -240,59 +248,3 @@ class Slots:
             raise no_slot(self.timeout)
         if not future.done():
             raise took_too_long(self.timeout)
-
-
-def safely(work: Callable[[], T]) -> T:
-    """Return or raise what the work did. Nothing that it raises ends the thread of the server."""
-    try:
-        return work()
-    except Exception:
-        raise
-    except BaseException as error:
-        raise ModelFault(
-            f"The model tried to end the server ({type(error).__name__}).",
-            "The log has the traceback.",
-        ) from error
-
-
-def no_slot(timeout: float) -> TimedOut:
-    return TimedOut(f"No prediction slot was free within {timeout:g} s.", "Send fewer at a time.")
-
-
-def took_too_long(timeout: float) -> TimedOut:
-    return TimedOut(
-        f"The prediction took longer than {timeout:g} s, waiting included.",
-        "Send fewer rows, or raise SAGEMAKER_MODEL_SERVER_TIMEOUT.",
-    )
-
-
-def _late(waited: float, timeout: float) -> Overloaded:
-    return Overloaded(
-        f"After {_seconds(waited)} of waiting too little was left of the {timeout:g} s of this "
-        "request, so it was not started.",
-        "Send fewer at a time.",
-        "late",
-    )
-
-
-def hangs() -> Overloaded:
-    return Overloaded("Every prediction of this worker hangs.", "Try again in a second.", "hang")
-
-
-def _whole(seconds: float) -> int:
-    return max(1, math.ceil(seconds))
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else f"{_whole(seconds)} s"
-
-
-def _limit_native_threads(count: int) -> None:
-    """Give this thread its share of OpenMP threads; the process was started with one.
-
-    One, because OpenMP does not survive the fork of a process that ran it in parallel.
-    """
-    if count > 1:
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(count)

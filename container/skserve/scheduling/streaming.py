@@ -54,6 +54,7 @@ class StreamQueue:
         except BaseException as error:
             future.set_exception(error)
             return False
+        # The next future before this one's result: the reader looks at it as soon as it has that.
         self._making = _running()
         future.set_result(part)
         return part is not None

@@ -158,22 +158,25 @@ def _run(walk: Walk, callers: int, body: bytes, kind: str) -> Load:
                     else:
                         load.others[response.status] = load.others.get(response.status, 0) + 1
 
-    def ping() -> None:
-        while time.perf_counter() < until:
-            walk.pings.append(PING_LIMIT * 2)  # what counts where no answer comes
-            with suppress(OSError, http.client.HTTPException):
-                answer = walk.client.ask("GET", "/ping")
-                if answer.status == 200:
-                    walk.pings[-1] = answer.seconds
-            time.sleep(0.05)
-
-    threads = [threading.Thread(target=work) for work in [call] * callers + [ping]]
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    threads.append(threading.Thread(target=_ping, args=(walk, until)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     load.took = time.perf_counter() - began
     return load
+
+
+def _ping(walk: Walk, until: float) -> None:
+    """Note how long each ping takes; twice the limit where no answer of 200 comes."""
+    while time.perf_counter() < until:
+        walk.pings.append(PING_LIMIT * 2)
+        with suppress(OSError, http.client.HTTPException):
+            answer = walk.client.ask("GET", "/ping")
+            if answer.status == 200:
+                walk.pings[-1] = answer.seconds
+        time.sleep(0.05)
 
 
 def ping_under_load(walk: Walk) -> Verdict | None:

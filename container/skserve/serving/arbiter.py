@@ -68,10 +68,10 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
                     listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
         super().stop(graceful)
 
-    def unplanned(self, worker: Any, starved: bool) -> str:
+    def unplanned(self, worker: Any, out_of_memory: bool) -> str:
         """Return why a worker ended that was not told to, as `counters.ENDS` calls it, or "".
 
-        `starved` says that the kernel has ended a process for memory since the last end.
+        `out_of_memory` says that the kernel has ended a process for memory since the last end.
         """
         ended = self._ended.pop(worker.pid, None)
         if worker.aborted:
@@ -79,7 +79,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
         if self._halting or (ended and (ended.si_code, ended.si_status) == (os.CLD_EXITED, 0)):
             return ""
         killed = ended is not None and ended.si_status == signal.SIGKILL
-        return "out_of_memory" if killed and starved else "crash"
+        return "out_of_memory" if killed and out_of_memory else "crash"
 
     def murder_workers(self) -> None:
         """Called at every turn of the loop, so that a dead zygote is noticed as well."""
@@ -102,6 +102,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
         """Note which workers have ended, and end all where one has said that it cannot start."""
         for pid in self.WORKERS:
             with suppress(ChildProcessError):
+                # WNOWAIT leaves them to gunicorn, which keeps the exit status alone, not how.
                 look = os.WEXITED | os.WNOHANG | os.WNOWAIT
                 if (ended := os.waitid(os.P_PID, pid, look)) is not None:
                     self._ended[pid] = ended

@@ -13,7 +13,7 @@ from skserve.config import MIB, Config
 from skserve.errors import BadRequest, ServeError, TooLarge, TooSlow, UnsupportedMediaType
 from skserve.scheduling.memory import Bodies
 from skserve.serving import compression
-from skserve.serving.connection import BrokenBody, ChunkTooLarge
+from skserve.serving.framing import BrokenBody, ChunkTooLarge
 from skserve.serving.wsgi import NEXT_PART
 
 Environ = dict[str, Any]

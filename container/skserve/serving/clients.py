@@ -8,8 +8,8 @@ import time
 from itertools import islice
 from operator import itemgetter
 
+from skserve.serving.client_socket import STALL
 from skserve.serving.connection import Connection
-from skserve.serving.wsgi import STALL
 
 # Seconds that a client has to take its answer after we have closed our side: long enough to send
 # the rest of a body that was refused, and so to read why.
@@ -101,6 +101,11 @@ class Clients:
             del self._by_descriptor[client.socket.fileno()]
             self._epoll.unregister(client.socket)
             client.group, client.behind = None, False
+
+    def silent(self, now: float) -> list[Client]:
+        """Return those whose time is up and that are in the middle of nothing."""
+        groups = (self.fresh, self.kept, self.leaving)
+        return [client for group in groups for client in group.late(now)]
 
     def hurry(self) -> None:
         """Let idle connections wait only a little longer."""

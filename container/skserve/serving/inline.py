@@ -18,8 +18,8 @@ from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
 from skserve.scheduling.local_model import Invocable, Registry
 from skserve.serving import multi_model_api
-from skserve.serving.app import Sending, identity
 from skserve.serving.head import Request
+from skserve.serving.invocation import Sending, identity
 from skserve.serving.metrics import CONTENT_TYPE, Exposition
 from skserve.serving.responses import ATTRIBUTES, INFERENCE_ID, Answer, fault, headers_of, whole
 

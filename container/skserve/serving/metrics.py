@@ -1,9 +1,9 @@
 """`/metrics`: the counters of all processes in Prometheus' text format.
 
-The one door of `prometheus_client`, of which only the format is taken: its own multi-process mode
-maps a file for each process and kind of metric, reads all of them at each scrape, adds nothing up
-for processes that are gone unless their files stay, and has no gauges that a killed process leaves
-right. `counters` is one piece of memory, made before the fork.
+Only this module imports `prometheus_client`, of which it takes the format alone: its own
+multi-process mode maps a file for each process and kind of metric, reads all of them at each
+scrape, adds nothing up for processes that are gone unless their files stay, and has no gauges that
+a killed process leaves right. `counters` is one piece of memory, made before the fork.
 """
 
 from __future__ import annotations

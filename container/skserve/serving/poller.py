@@ -22,18 +22,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from skserve.formats.media_types import JSON
 from skserve.serving.balancer import Balancer
+from skserve.serving.client_socket import STALL
 from skserve.serving.clients import Client, Clients
 from skserve.serving.connection import Next
 from skserve.serving.head import Refusal, Request
 from skserve.serving.inline import Handler, Inline
 from skserve.serving.listeners import Listeners
-from skserve.serving.responses import Answer, error_body
+from skserve.serving.responses import Answer, refused
 from skserve.serving.sizing import Limits
 from skserve.serving.standby import Standby
 from skserve.serving.threads import Threads
-from skserve.serving.wsgi import STALL, Application
+from skserve.serving.wsgi import Application
 
 log = logging.getLogger("skserve")
 
@@ -146,11 +146,10 @@ class Poller:
             self._clients.enter(client, self._clients.leaving)
 
     def _expire(self) -> None:
-        clients, now = self._clients, time.monotonic()
-        for group in (clients.fresh, clients.kept, clients.leaving):
-            for client in group.late(now):
-                self._drop(client)
-        for client in clients.reading.late(now):
+        now = time.monotonic()
+        for client in self._clients.silent(now):
+            self._drop(client)
+        for client in self._clients.reading.late(now):
             self._refuse(client, _LATE)
 
     # ------------------------------------------------------------------------------ what they say
@@ -191,7 +190,7 @@ class Poller:
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         """Answer what is no request: so few bytes fit into a socket without waiting."""
         with suppress(OSError):
-            client.socket.send(_written(refusal))
+            client.socket.send(refused(refusal).write(close=True))
         self._farewell(client)
 
     def _answer(self, client: Client, request: Request, handler: Handler) -> None:
@@ -246,9 +245,3 @@ class Poller:
         os.read(self._woken, 1 << 12)
         for _ in range(len(self._threads.done)):
             self._go_on(*self._threads.done.popleft())
-
-
-def _written(refusal: Refusal) -> bytes:
-    log.debug("A request is refused: %s", refusal.message)
-    body = error_body(refusal.code, refusal.message, refusal.hint, "")
-    return Answer(refusal.status, body, [("Content-Type", JSON)]).write(close=True)

@@ -17,7 +17,9 @@ from skserve.formats.json_text import dumps_anyway
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Reply
 from skserve.serving import compression
+from skserve.serving.head import Refusal
 from skserve.telemetry import Record
+from skserve.tracebacks import raised
 
 log = logging.getLogger("skserve")
 
@@ -160,12 +162,19 @@ def fault(error: Exception, record: Record, traced: bool = False) -> Answer:
         logged = message
     record.facts |= {"code": code, "message": logged[:MESSAGE_LIMIT]}
     if (cause := error.__cause__) is not None or not isinstance(error, ServeError):
-        record.facts["raised"] = logs.raised(cause or error)
+        record.facts["raised"] = raised(cause or error)
     if status >= 500 and not (traced or isinstance(error, Overloaded)):
         log.error("request %s: %s", record.request_id, logged, exc_info=error)
     if status == 503:
         headers.append(("Retry-After", str(getattr(error, "retry_after", 1))))
     return Answer(status, error_body(code, message, hint, record.request_id), headers)
+
+
+def refused(refusal: Refusal) -> Answer:
+    """Make the answer to what is no request."""
+    log.debug("A request is refused: %s", refusal.message)
+    body = error_body(refusal.code, refusal.message, refusal.hint, "")
+    return Answer(refusal.status, body, [("Content-Type", JSON)])
 
 
 def error_body(code: str, message: str, hint: str, request_id: str) -> bytes:

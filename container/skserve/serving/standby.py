@@ -35,11 +35,13 @@ class Standby:
 
     def leave(self, client: Client) -> None:
         """The poller is away, to answer a client."""
+        # Before the lock is free: the standby that gets it reads whose answer it stands in for.
         self._away = client, time.monotonic() + AWAY
         self._turn.release()
 
     def come_back(self) -> None:
         """The poller has answered."""
+        # Before the lock is asked for: this ends the standby's loop, which holds the lock.
         self._away = None
         self._turn.acquire()
 

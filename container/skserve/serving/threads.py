@@ -11,9 +11,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from skserve.serving.client_socket import ClientSocket
 from skserve.serving.clients import Client
 from skserve.serving.responses import Answer, status_of
-from skserve.serving.wsgi import Application, Channel, Exchange, environ_of
+from skserve.serving.wsgi import Application, Exchange, environ_of
 
 log = logging.getLogger("skserve")
 
@@ -55,7 +56,7 @@ class Threads:
         """Send the rest of an answer to a slow reader."""
 
         def send() -> bool:
-            Channel(client.socket, self._body_timeout).send(rest)
+            ClientSocket(client.socket, self._body_timeout).send(rest)
             return keep
 
         self._submit(client, send)
@@ -67,7 +68,7 @@ class Threads:
     def _exchange(self, client: Client, application: Application) -> bool:
         request = client.connection.request
         assert request is not None
-        channel = Channel(client.socket, self._body_timeout)
+        channel = ClientSocket(client.socket, self._body_timeout)
         exchange = Exchange(client.connection, channel, self._stopping)
         return exchange.run(application, environ_of(request, client.address, client.server))
 

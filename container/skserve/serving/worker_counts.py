@@ -10,6 +10,7 @@ from typing import Any
 from skserve import telemetry
 from skserve.config import Config
 from skserve.counters import FIRST_WORKER
+from skserve.process_memory import MemoryLook
 from skserve.serving import summary
 from skserve.serving.arbiter import Arbiter
 from skserve.telemetry import counters
@@ -21,7 +22,7 @@ class WorkerCounts:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._forked_at = time.perf_counter()
-        self._memory, self._oom_kills = telemetry.MemoryLook(), config.machine.oom_kills()
+        self._memory, self._oom_kills = MemoryLook(), config.machine.oom_kills()
 
     def about_to_fork(self, arbiter: Arbiter, worker: Any) -> None:
         """Choose where a worker is going to count. Called in the master."""
@@ -33,7 +34,7 @@ class WorkerCounts:
         counters.use(worker.region)
         counters.put("skserve_workers", "", 1)
         if self._config.metrics:
-            telemetry.MemoryLook().keep_putting()
+            MemoryLook().keep_putting()
         if self._config.metrics and not self._config.multi_model and worker.region == FIRST_WORKER:
             find = partial(summary.find_digest, self._config)
             threading.Thread(target=find, name="digest", daemon=True).start()
@@ -51,8 +52,8 @@ class WorkerCounts:
     def ended(self, arbiter: Arbiter, worker: Any) -> None:
         """Count the end of a worker, unless it was planned. Called in the master."""
         before, self._oom_kills = self._oom_kills, self._config.machine.oom_kills()
-        starved = self._oom_kills > before
-        reason = counters.leave(worker.region) or arbiter.unplanned(worker, starved)
+        out_of_memory = self._oom_kills > before
+        reason = counters.leave(worker.region) or arbiter.unplanned(worker, out_of_memory)
         if reason:
             counters.add("skserve_worker_ends", reason)
 

@@ -7,16 +7,15 @@ A client may keep a thread waiting, for the body or while it takes the answer, o
 from __future__ import annotations
 
 import logging
-import select
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from skserve.serving.connection import BODY_LIMIT, BrokenBody, ChunkTooLarge, Connection
+from skserve.serving.client_socket import ClientSocket
+from skserve.serving.connection import BODY_LIMIT, Connection
+from skserve.serving.framing import BrokenBody, ChunkTooLarge
 from skserve.serving.head import Request
 from skserve.serving.responses import Answer, Headers, error_body, head_of
 
@@ -27,90 +26,17 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 # A key of the environment: call it when the next part of a stream is waited for.
 NEXT_PART = "skserve.next_part"
 
-# Seconds without a byte before a client in the middle of something is given up.
-STALL = 20
-
-# Seconds that a body may take in any case, and the bytes of it that earn a second more.
-GRACE, RATE = 5, 1000
-
-# Bytes that are read at once, and of a body that is thrown away to keep a connection.
-PIECE, DISCARD = 256 << 10, 1 << 20
+# Bytes of a body that is thrown away to keep a connection.
+DISCARD = 1 << 20
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-class Patience:
-    """How long a thread waits for a client, over all the times that it has to.
-
-    `grace` seconds, and one more for each RATE bytes that have passed, but no more than `most`.
-    """
-
-    def __init__(self, grace: float, most: float) -> None:
-        self._grace, self._most = grace, most
-        self.renew()
-
-    def renew(self) -> None:
-        """Count anew."""
-        self._waited, self._bytes = 0.0, 0
-
-    def passed(self, count: int) -> None:
-        self._bytes += count
-
-    def wait(self, client: socket.socket, event: int) -> None:
-        """Wait until the socket is ready. Raises TimeoutError."""
-        left = min(self._most, self._grace + self._bytes / RATE) - self._waited
-        poller = select.poll()
-        poller.register(client, event)
-        began = time.monotonic()
-        ready = poller.poll(max(0.0, min(left, STALL)) * 1000)
-        self._waited += time.monotonic() - began
-        if not ready:
-            raise TimeoutError("the client is too slow")
-
-
-class Channel:
-    """A client's socket, which never blocks, for a thread that may wait for it."""
-
-    def __init__(self, client: socket.socket, timeout: float) -> None:
-        self._client = client
-        self.reading = Patience(GRACE, timeout)
-        self._writing = Patience(STALL, sys.maxsize)
-
-    def receive(self) -> bytes:
-        """Return what has come; nothing where the client has ended. Raises OSError."""
-        while True:
-            said = self.waiting()
-            if said is not None:
-                return said
-            self.reading.wait(self._client, select.POLLIN)
-
-    def waiting(self) -> bytes | None:
-        """Return what is there already, if anything is. Raises OSError."""
-        try:
-            said = self._client.recv(PIECE)
-        except BlockingIOError:
-            return None
-        self.reading.passed(len(said))
-        return said
-
-    def send(self, data: bytes) -> None:
-        """Send it all. Raises OSError."""
-        left = memoryview(data)
-        while left:
-            try:
-                sent = self._client.send(left)
-            except BlockingIOError:
-                self._writing.wait(self._client, select.POLLOUT)
-                continue
-            self._writing.passed(sent)
-            left = left[sent:]
-
-
 class Input:
     """The body of a request as it comes."""
 
-    def __init__(self, connection: Connection, channel: Channel, asks: bool) -> None:
+    def __init__(self, connection: Connection, channel: ClientSocket, asks: bool) -> None:
         self._connection, self._channel = connection, channel
         self._asks = asks  # the client waits until it is told to go on
         self._ready = connection.request.body if connection.request else b""
@@ -146,7 +72,7 @@ class Exchange:
     """
 
     def __init__(
-        self, connection: Connection, channel: Channel, stopping: Callable[[], bool]
+        self, connection: Connection, channel: ClientSocket, stopping: Callable[[], bool]
     ) -> None:
         assert connection.request is not None
         self._connection, self._channel, self._stopping = connection, channel, stopping

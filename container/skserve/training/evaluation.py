@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.training.dataset import Dataset
+from skserve.training.metrics import METRICS, answers_of, measure_predictions
 
 log = logging.getLogger("skserve")
 
@@ -66,7 +66,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure `fitted`; `unfitted` is a copy to be fitted on parts of `train`."""
     kind = kind_of(fitted)
-    if kind not in _METRICS:
+    if kind not in METRICS:
         return _by_itself(kind, fitted, train)
     if train.y is None:
         return Evaluation(kind)
@@ -76,7 +76,7 @@ def evaluate(
 
 
 def _by_channel(kind: str, fitted: Any, validation: Dataset) -> Evaluation:
-    metrics, predicted, score = _measured(kind, fitted, validation.X, validation.y)
+    metrics, predicted, score = measure_predictions(kind, fitted, validation.X, validation.y)
     metrics = {f"validation_{name}": value for name, value in metrics.items()}
     how = f"the validation channel, {len(predicted):,} rows"
     return Evaluation(kind, how, metrics, validation.y, predicted, score)
@@ -94,7 +94,7 @@ def _by_folds(kind: str, unfitted: Any, train: Dataset, folds: int) -> Evaluatio
         began = time.monotonic()
         fitted = clone(unfitted).fit(_rows(train.X, fitting), train.y[fitting])
         X, y = _rows(train.X, testing), train.y[testing]
-        metrics, predicted, score = _measured(kind, fitted, X, y)
+        metrics, predicted, score = measure_predictions(kind, fitted, X, y)
         found.append(metrics)
         truths.append(y)
         answers.append(predicted)
@@ -142,82 +142,6 @@ def _rows(X: Any, places: NDArray[Any]) -> Any:
     if hasattr(X, "iloc"):
         return X.iloc[places]
     return [X[at] for at in places] if isinstance(X, list) else X[places]
-
-
-def _measured(
-    kind: str, fitted: Any, X: Any, y: Any
-) -> tuple[dict[str, float], NDArray[Any], NDArray[Any] | None]:
-    """Return the metrics of predictions for X, the predictions, and the score of two classes."""
-    predicted = np.asarray(fitted.predict(X))
-    shares = score = None
-    if kind == "classifier":
-        shares = _asked(fitted, "predict_proba", X)
-        score = shares[:, 1] if shares is not None else _asked(fitted, "decision_function", X)
-        if score is not None and (score.ndim != 1 or len(fitted.classes_) != 2):
-            score = None
-    metrics = {}
-    for name, measure in _METRICS[kind].items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of classes that a small part has no rows of
-                value = measure(y, predicted, shares, score, fitted)
-        except ValueError:
-            continue  # this metric is not defined for this data
-        if value is not None and np.isfinite(value):
-            metrics[name] = float(value)
-    return metrics, predicted, score
-
-
-def _asked(fitted: Any, method: str, X: Any) -> NDArray[Any] | None:
-    try:
-        return np.asarray(getattr(fitted, method)(X))
-    except (AttributeError, NotImplementedError):
-        return None
-
-
-def _metric(name: str, **more: Any) -> Callable[..., Any]:
-    def measure(y: Any, predicted: Any, shares: Any, score: Any, fitted: Any) -> Any:
-        import sklearn.metrics
-
-        return getattr(sklearn.metrics, name)(y, predicted, **more)
-
-    return measure
-
-
-def _log_loss(y: Any, predicted: Any, shares: Any, score: Any, fitted: Any) -> Any:
-    from sklearn.metrics import log_loss
-
-    return None if shares is None else log_loss(y, shares, labels=fitted.classes_)
-
-
-def _roc_auc(y: Any, predicted: Any, shares: Any, score: Any, fitted: Any) -> Any:
-    from sklearn.metrics import roc_auc_score
-
-    if score is not None:
-        return roc_auc_score(y == fitted.classes_[1], score)
-    if shares is None:
-        return None
-    return roc_auc_score(y, shares, multi_class="ovr", labels=fitted.classes_)
-
-
-def _rmse(y: Any, predicted: Any, shares: Any, score: Any, fitted: Any) -> Any:
-    return np.sqrt(np.mean((y - predicted) ** 2))
-
-
-_METRICS: dict[str, dict[str, Callable[..., Any]]] = {
-    "classifier": {
-        "accuracy": _metric("accuracy_score"),
-        "balanced_accuracy": _metric("balanced_accuracy_score"),
-        "f1": _metric("f1_score", average="macro"),
-        "roc_auc": _roc_auc,
-        "log_loss": _log_loss,
-    },
-    "regressor": {
-        "rmse": _rmse,
-        "mae": _metric("mean_absolute_error"),
-        "r2": _metric("r2_score"),
-    },
-}
 
 
 # ---- without a target
@@ -268,7 +192,7 @@ def _of_clusters(fitted: Any, train: Dataset) -> tuple[dict[str, float], NDArray
 
 
 def _of_outliers(fitted: Any, train: Dataset) -> tuple[dict[str, float], NDArray[Any] | None]:
-    predicted = _asked(fitted, "predict", _sampled(train.X))
+    predicted = answers_of(fitted, "predict", _sampled(train.X))
     if predicted is None:
         return {}, None
     return {"outliers": float(np.mean(predicted == -1))}, predicted

@@ -45,10 +45,19 @@ def dense(X: Any) -> Floats:
     return rows
 
 
+def total(rows: NDArray[Any]) -> float:
+    """Return the sum of all values: not finite where one of them is not, or where it overflows.
+
+    Both are answers here, of which numpy's warning would only say to the log what was sent.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.add.reduce(rows, axis=None))
+
+
 def finite(X: Any) -> Floats:
     """Return X, dense. Raises Declined where it holds NaN or infinity, or its sum overflows."""
     rows = dense(X)
-    if not isfinite(np.add.reduce(rows, axis=None)):
+    if not isfinite(total(rows)):
         raise Declined
     return rows
 
@@ -56,6 +65,6 @@ def finite(X: Any) -> Floats:
 def without_infinity(X: Any) -> Floats:
     """Return X, dense, which may hold NaN. Raises Declined where it holds infinity."""
     rows = dense(X)
-    if not isfinite(np.add.reduce(rows, axis=None)) and np.isinf(rows).any():
+    if not isfinite(total(rows)) and np.isinf(rows).any():
         raise Declined
     return rows

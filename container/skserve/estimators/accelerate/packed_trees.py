@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from skserve.estimators.accelerate.kernel import Declined
+from skserve.estimators.accelerate.kernel import Declined, total
 
 T = TypeVar("T")
 Rows = NDArray[np.floating[Any]]
@@ -34,6 +35,25 @@ class Tree(NamedTuple):
     values: NDArray[np.float64]  # (n_nodes, width)
 
 
+def _levels(
+    firsts: NDArray[np.intp],
+    leaf: NDArray[np.bool_],
+    left: NDArray[np.intp],
+    right: NDArray[np.intp],
+) -> tuple[list[NDArray[np.intp]], NDArray[np.intp]]:
+    """Return the nodes of each level of all trees, siblings side by side, and each tree's depth.
+
+    `firsts` are the roots, behind each of which its tree's nodes lie.
+    """
+    owner = np.repeat(np.arange(len(firsts)), np.diff(firsts, append=len(leaf)))
+    depths = np.zeros(len(firsts), np.intp)
+    levels = [firsts]
+    while len(inner := levels[-1][~leaf[levels[-1]]]):
+        depths[owner[inner]] = len(levels)
+        levels.append(np.stack([left[inner], right[inner]], axis=1).ravel())
+    return levels, depths
+
+
 class PackedTrees:
     """Many trees in one set of arrays, walked together.
 
@@ -45,21 +65,12 @@ class PackedTrees:
 
     def __init__(self, trees: Sequence[Tree], dtype: DTypeLike) -> None:
         """Pack trees that will be asked for rows of `dtype`, float32 or float64."""
-        sizes = [len(tree.leaf) for tree in trees]
-        firsts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+        firsts = np.cumsum([0, *(len(tree.leaf) for tree in trees)])[:-1]
+        starts = list(zip(trees, firsts, strict=True))
         leaf = np.concatenate([tree.leaf for tree in trees])
-        left = np.concatenate(
-            [tree.left + first for tree, first in zip(trees, firsts, strict=True)]
-        )
-        right = np.concatenate(
-            [tree.right + first for tree, first in zip(trees, firsts, strict=True)]
-        )
-        owner = np.repeat(np.arange(len(trees)), sizes)
-        depths = np.zeros(len(trees), np.intp)
-        levels = [firsts]
-        while len(inner := levels[-1][~leaf[levels[-1]]]):
-            depths[owner[inner]] = len(levels)
-            levels.append(np.stack([left[inner], right[inner]], axis=1).ravel())
+        left = np.concatenate([tree.left + first for tree, first in starts])
+        right = np.concatenate([tree.right + first for tree, first in starts])
+        levels, depths = _levels(firsts, leaf, left, right)
         order = np.concatenate(levels)
         place = np.empty(len(leaf), np.intp)
         place[order] = np.arange(len(order))
@@ -149,8 +160,9 @@ def as_single(X: NDArray[np.float64], nan: bool) -> tuple[NDArray[np.float32], b
 
     Raises Declined for what they refuse: infinity, what is infinite in float32, NaN if not `nan`.
     """
-    single = X.astype(np.float32)
-    if np.isfinite(np.add.reduce(single, axis=None)):
+    with np.errstate(over="ignore"):  # it becomes infinite, and is declined
+        single = X.astype(np.float32)
+    if isfinite(total(single)):
         return single, False
     if not nan or np.isinf(single).any():
         raise Declined
