@@ -333,7 +333,7 @@ def test_a_script_that_reads_itself_is_offered_a_raw_body(browser, many):
     browser.click("#raw .primary")
     browser.wait("#raw-outcome", "400: semicolons between numbers are expected")
     browser.type("#raw-type", "text/plain")
-    browser.type("#raw-body", "5.1;3.5;1.4;0.2\n6.3;3.3;6.0;2.5")
+    browser.type("#raw-text", "5.1;3.5;1.4;0.2\n6.3;3.3;6.0;2.5")
 
     browser.click("#raw .primary")
     browser.wait("#raw-outcome", "200 in")
