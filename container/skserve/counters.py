@@ -18,7 +18,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-STATUSES = ("200", "400", "404", "413", "415", "500", "503", "504", "507", "other")
+STATUSES = (
+    *("200", "400", "404", "406", "408", "413", "415", "500", "503", "504", "507", "other"),
+)
+# A series costs, so ten statuses are shown at most. By whether many models are served: those that
+# are not answered there, or hardly ever, and stand as `other`.
+UNSHOWN = {False: ("404", "507"), True: ("406", "408")}
 STAGES = ("decode", "queue", "predict", "encode", "total")
 REJECTED = ("queue", "time", "late", "memory", "hang", "not_ready", "other")
 ENDS = ("crash", "hang", "out_of_memory", "recycled")
