@@ -198,4 +198,5 @@ class Sending:
 
 
 def request_id(environ: Environ) -> str:
+    """Return the id of a request: the caller's own, or a new one."""
     return identity(environ.get(_INFERENCE_ID, ""))

@@ -37,6 +37,7 @@ MANY_ERROR: Json = {
         "code": {"type": "integer"},
         "type": {"type": "string"},
         "message": {"type": "string"},
+        "request_id": {"type": "string", "description": "It stands in the log too."},
     },
 }
 
