@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 import json
 import os
 import subprocess
@@ -110,6 +111,7 @@ def test_a_row_of_lists_and_blanks_is_predicted_with_its_classes_as_bars(browser
         assert name in shown
         assert f"{100 * share:.1f} %" in shown or f"{100 * share:.2f} %" in shown
     assert '["Dream", false, null]' in browser.text("#call")
+    assert browser.text("#cell-0-2-hint") == "number, 2850 to 5140 seen"
     browser.type("#cell-0-2", "4000")
     assert answers(browser) == [""]  # what was answered to another row is gone
 
@@ -140,7 +142,7 @@ def test_the_call_in_python_is_python_with_the_same_body(browser, mixed, languag
     tree = ast.parse(browser.text("#call"))
     texts = [one.value for one in ast.walk(tree) if isinstance(one, ast.Constant)]
 
-    assert '{"instances": [["007", false, 0]]}' in texts
+    assert '{"instances": [["007", false, 2850]]}' in texts
 
 
 @in_browser
@@ -342,6 +344,32 @@ def test_a_script_that_reads_itself_is_offered_a_raw_body(browser, many):
     browser.click("#copy")
     done = subprocess.run(browser.clipboard(), shell=True, capture_output=True, check=True)
     assert done.stdout == b"[0,2]"
+
+
+@in_browser
+def test_a_script_is_sent_a_file_as_it_is(browser, many, tmp_path):
+    path = tmp_path / "the 'rows'.npy"
+    np.save(path, [[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5]])
+    open_model(browser, many, "script")
+    browser.attach("#raw-file", path)
+    browser.wait("#raw-name", "the 'rows'.npy, 192 bytes, is sent as it is.")
+    assert browser.script("return document.querySelector('#raw-type').value") == "application/x-npy"
+    browser.type("#raw-accept", "application/x-npy")
+
+    browser.click("#raw .primary")
+    browser.wait("#raw-outcome", "200 in")
+    browser.click("#raw-save")
+    saved = browser.saved / "answer"
+    browser.until(saved.exists, "nothing is saved")
+
+    assert np.load(saved).tolist() == [0, 2]
+    saved.unlink()
+    browser.click("#copy")
+    called = browser.clipboard()
+    done = subprocess.run(called, shell=True, capture_output=True, check=True, cwd=tmp_path)
+    assert np.load(io.BytesIO(done.stdout)).tolist() == [0, 2]
+    browser.click("#raw-write")
+    assert browser.script("return document.querySelector('#raw-text').checkVisibility()")
 
 
 def test_each_of_many_models_describes_itself(many):

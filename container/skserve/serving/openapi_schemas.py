@@ -116,7 +116,7 @@ def _column(column: Described) -> Json:
     if "minimum" in column:
         # No `minimum` of JSON Schema: that would forbid the numbers beyond, which are answered.
         low, high = column["minimum"], column["maximum"]
-        schema["description"] = f"{low} to {high} where the model was fitted; any is answered."
+        schema["description"] = f"{low:g} to {high:g} where the model was fitted; any is answered."
         schema["examples"] = [low, high]
     if column["name"] is not None:
         schema["title"] = column["name"]

@@ -64,7 +64,7 @@ export function onFile(field, panel, take) {
   };
 }
 
-export const sizeOf = (file) => `${(file.size / 2 ** 20).toFixed(1)} MiB`;
+export const sizeOf = (file) => count(file.size, "byte");
 
 /** Call `work` at most once a frame, however often it is asked for. */
 export function onceAFrame(work) {

@@ -34,7 +34,7 @@ function listColumns(model, columns) {
   byId("columns-list").replaceChildren(...columns.slice(0, COLUMNS).map((column) => {
     const known = column.values.slice(0, VALUES).flatMap((value) => [named(spelled(value)), " "]);
     if (column.values.length > VALUES) known.push(`and ${column.values.length - VALUES} more`);
-    const source = column.source === "not said" ? "" : `, by ${column.source}`;
+    const source = ["model", "not said"].includes(column.source) ? "" : `, by ${column.source}`;
     return element("li", {}, named(column.label), " ", element("span", { className: "hint" }, hintOf(column) + source),
       ...(known.length ? [element("p", { className: "takes" }, ...known)] : []));
   }));
