@@ -84,6 +84,12 @@ def hostile() -> Any:
     return make_pipeline(columns, LogisticRegression()).fit(X, HOSTILE * 4)
 
 
+def numbers() -> Any:
+    """Columns of numbers with such names."""
+    X = pd.DataFrame(np.eye(2, len(HOSTILE)), columns=HOSTILE)
+    return LinearRegression().fit(X, [0.0, 1.0])
+
+
 def many_names() -> list[str]:
     return [f"{HOSTILE[at % len(HOSTILE)]} {at}" for at in range(10_000)]
 
@@ -100,7 +106,8 @@ def many() -> Any:
     return make_pipeline(OrdinalEncoder(), LinearRegression()).fit(X, np.arange(10_000.0))
 
 
-MODELS = {"mixed": mixed, "scaled": scaled, "hostile": hostile, "wide": wide, "many": many}
+MODELS = {"mixed": mixed, "scaled": scaled, "hostile": hostile, "numbers": numbers}
+MODELS |= {"wide": wide, "many": many}
 MODELS |= {name: zoo.MODELS[name] for name in ("iris", "text", "wine")}
 
 
