@@ -357,7 +357,7 @@ def test_the_end_of_a_worker_is_told_of(faulty):
     until(lambda: 'skserve_worker_ends_total{reason="crash"} 1.0' in scrape(faulty))
     log = faulty.log.read_text()
 
-    assert "exited with code 3" in log
+    assert "crashed, or its script ended it. Requests left unanswered: 1." in log
     assert SECRET not in log
     until(lambda: _pings(faulty))
 

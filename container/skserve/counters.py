@@ -136,6 +136,10 @@ class Counters:
         self._lock = threading.Lock()  # at the fork, another thread may have held it
         self._region, self._cells = region, self._regions[region]
 
+    def unfinished(self, region: int) -> int:
+        """Return how many requests a worker had begun and not answered."""
+        return int(self._regions[region][_IN_PROGRESS])
+
     def leave(self, region: int) -> str:
         """Clear the gauges of a worker that has ended, and return what it said of its end."""
         cells = self._regions[region]
