@@ -255,7 +255,7 @@ def predict_fn(body, model):
     if "deep" in body: return predict_fn(body, model)
     if "object" in body: return object()
     if "stream" in body: return stream(body)
-    if "hang" in body: time.sleep(9)
+    while "wait" in body and not os.path.exists(os.environ["GATE"]): time.sleep(0.01)
     if "die" in body: os._exit(3)
     if "exit" in body: sys.exit(body)
     if "memory" in body: raise MemoryError(body)
@@ -289,8 +289,9 @@ def faulty(models, tmp_path_factory) -> Iterator[Server]:
     (folder / "code").mkdir(parents=True)
     (folder / "code/inference.py").write_text(FAILING)
     zoo.make("iris", folder)
-    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT": "4"}
-    settings |= {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SKSERVE_THREADS": "2"}
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "GATE": str(folder.parent / "gate")}
+    settings |= {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SKSERVE_IN_FLIGHT_MB": "1"}
+    settings |= {"SKSERVE_THREADS": "2"}
     with serving(folder, folder.parent / "log", **settings) as server:
         yield server
 
@@ -327,28 +328,19 @@ def test_a_stream_that_breaks_is_told_of_under_the_id_of_its_call(faulty):
     assert SECRET not in log
 
 
-def test_what_is_refused_for_the_load_tells_of_which(faulty):
-    large = "hang " + "x" * 900_000
-    with ThreadPoolExecutor(4) as pool:
-        slow = [pool.submit(faulty.post, "hang", CSV) for _ in range(2)]
-        until(lambda: "skserve_requests_in_progress 2.0" in scrape(faulty))
-        slow.append(pool.submit(faulty.post, large, CSV))
-        until(lambda: "skserve_requests_waiting 1.0" in scrape(faulty))
-        refused = [faulty.post(large, CSV)]
-        late = [one.result() for one in slow]
-    errors = [one.json()["error"] for one in [*refused, *late]]
-    log = faulty.log.read_text()
-    lines = [line_of(log, one["request_id"]) for one in errors]
+def test_what_is_refused_for_the_memory_tells_so(faulty):
+    large = "wait " + "x" * 900_000
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(faulty.post, large, CSV)
+        until(lambda: "skserve_requests_in_progress 1.0" in scrape(faulty))
+        until(lambda: faulty.post("none", CSV).status_code == 500)  # the body is there
+        refused = faulty.post(large, CSV)
+        (faulty.log.parent / "gate").touch()
+        assert slow.result().status_code == 200
+    line = line_of(faulty.log.read_text(), refused.json()["error"]["request_id"])
 
-    assert lines[0]["status"] == "503"
-    assert [one["code"] for one in lines] == [one["code"] for one in errors]
-    assert "memory" in lines[0]["message"]
-    told = {one["status"]: one["message"] for one in lines[1:]}  # some of them found it hanging
-    assert "The prediction took longer than 4 s" in told.pop("504")
-    assert all("Every prediction of this worker hangs" in one for one in told.values())
-    until(lambda: 'skserve_worker_ends_total{reason="hang"} 1.0' in scrape(faulty))
-    assert "Every prediction of this worker hangs; it is replaced." in faulty.log.read_text()
-    until(lambda: _pings(faulty))
+    assert (line["status"], line["code"]) == ("503", "overloaded")
+    assert "more do not fit" in line["message"]
 
 
 def test_the_end_of_a_worker_is_told_of(faulty):
