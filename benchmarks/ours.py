@@ -13,6 +13,7 @@ from benchmarks.servers import ROOT, Server, Setup
 
 QUIET = {"SAGEMAKER_CONTAINER_LOG_LEVEL": "30"}  # no line per request
 UNCOUNTED = {"SKSERVE_METRICS": "off"}
+PAGELESS = {"SKSERVE_PAGE": "off"}
 
 
 def _serve(setup: Setup) -> list[str]:
@@ -45,6 +46,10 @@ def _silent(setup: Setup) -> Mapping[str, str]:
     return _environ(setup) | QUIET | UNCOUNTED
 
 
+def _pageless(setup: Setup) -> Mapping[str, str]:
+    return _environ(setup) | PAGELESS
+
+
 def _many(setup: Setup) -> Mapping[str, str]:
     root = {"SKSERVE_MODEL_ROOT": str(setup.case.folder)}
     return _environ(setup) | {"SAGEMAKER_MULTI_MODEL": "true"} | root
@@ -64,6 +69,7 @@ OURS = {
         Server("skserve-quiet", _serve, _quiet, read=read),
         Server("skserve-no-metrics", _serve, _uncounted, read=read),
         Server("skserve-silent", _serve, _silent, read=read),
+        Server("skserve-no-page", _serve, _pageless, read=read),
         Server(
             "skserve-many",
             _serve,

@@ -183,6 +183,15 @@ TARGETS = [
     ),
     Target("a scrape of /metrics, idle", _pick("telling", "a scrape, idle", "p50_ms"), 50),
     Target("a scrape, 8 callers", _pick("telling", "a scrape, 8 callers", "p50_ms"), 200),
+    *(
+        Target(
+            f"iris, the page beside SKSERVE_PAGE=off, {what}",
+            _pick("page", "in turn", value),
+            1.03,
+            _pick("page", "in turn", value, "skserve-no-page"),
+        )
+        for what, value in (("start", "seconds"), ("memory", "pss_mib"), ("8 callers", "cpu_us"))
+    ),
     *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("rps", "aws", 8, True)),
     *_ratios(f"{FOREST}, 64 callers", "forest", "64 callers", ("rps", "aws", 10, True)),
     *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("cpu_us", "aws", 0.12, False)),

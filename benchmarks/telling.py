@@ -10,35 +10,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from benchmarks import load
-from benchmarks.bench import Bench, Figure, cost
+from benchmarks.bench import Bench, Figure
 from benchmarks.load import Load
 from benchmarks.ours import OURS
 from benchmarks.servers import Running
+from benchmarks.turns import cpu_in_turn
 
 # With both, without one of them, and without either.
 SERVERS = ("skserve", "skserve-no-metrics", "skserve-quiet", "skserve-silent")
-TURNS, SHORT = 15, 3  # in which each of them is asked for a part of the time
 SCRAPES = 50
 
 
 def telling(name: str, bench: Bench) -> Iterator[Figure]:
-    """Ask all of them in turn, again and again: the medians can then be compared."""
+    """Ask all of them in turn, then scrape the first."""
     if not bench.first:
         return
     case = bench.case("iris")
     with ExitStack() as held:
         running = [held.enter_context(bench.serving(OURS[one], case)) for one in SERVERS]
-        found: dict[str, list[dict[str, float]]] = {one: [] for one in SERVERS}
-        for one in running:
-            one.check()
-        turns = SHORT if bench.quick else TURNS
-        for turn in range(turns):
-            for one in running[turn % len(running) :] + running[: turn % len(running)]:
-                before = one.tree()
-                outcome = load.run(one.order(), Load(8), bench.seconds / 3, bench.wrk)
-                found[one.server.name].append(cost(outcome, before, one.tree()))
-        for server, figures in found.items():
-            cpu = statistics.median(figure["cpu_us"] for figure in figures)
+        for server, cpu in cpu_in_turn(running, bench).items():
             yield Figure(name, server, "8 callers, in turn", {"cpu_us": cpu})
         yield Figure(name, "skserve", "a scrape, idle", _scraped(running[0]))
         with ThreadPoolExecutor(1) as pool:

@@ -22,6 +22,7 @@ from benchmarks.load import Load
 from benchmarks.many import many
 from benchmarks.ours import OURS
 from benchmarks.overload import overload
+from benchmarks.page import page
 from benchmarks.peers import PEERS
 from benchmarks.servers import Failed, Running, good, post
 from benchmarks.telling import telling
@@ -184,6 +185,7 @@ WORKS: dict[str, Callable[[str, Bench], Iterator[Figure]]] = {
     "many": many,
     "overload": overload,
     "telling": telling,
+    "page": page,
 }
 
 

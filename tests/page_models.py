@@ -13,7 +13,7 @@ from sklearn.datasets import load_iris
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from tests import zoo
 
@@ -26,13 +26,20 @@ HOSTILE = [
     "&lt;b&gt; %41 \\ \u2028",
 ]
 
-# It reads lines of numbers between semicolons, which nothing but the script can know.
+# It reads lines of numbers between semicolons, which nothing but the script can know, or npy.
 SCRIPT = """
+import io
+
+import numpy as np
+
+
 class Refused(Exception):
     status_code = 400
 
 
 def input_fn(body, content_type):
+    if content_type == "application/x-npy":
+        return np.load(io.BytesIO(body))
     try:
         text = body if isinstance(body, str) else body.decode()
         rows = [[float(cell) for cell in line.split(";")] for line in text.splitlines()]
@@ -51,13 +58,13 @@ def mixed() -> Any:
         {
             "island": rng.choice(["Biscoe", "Dream", "007"], 200),
             "tagged": rng.random(200) < 0.5,
-            "mass": np.where(rng.random(200) < 0.2, np.nan, rng.normal(4000, 500, 200)),
+            "mass": np.where(rng.random(200) < 0.2, np.nan, rng.normal(4000, 500, 200).round(-1)),
         }
     )
     columns = ColumnTransformer(
         [
             ("known", OneHotEncoder(handle_unknown="ignore"), ["island", "tagged"]),
-            ("mass", make_pipeline(SimpleImputer(), StandardScaler()), ["mass"]),
+            ("mass", make_pipeline(SimpleImputer(), MinMaxScaler()), ["mass"]),
         ]
     )
     y = np.where(X.island == "Dream", "small", np.where(X.tagged, "tall", "wide"))
@@ -77,6 +84,12 @@ def hostile() -> Any:
     return make_pipeline(columns, LogisticRegression()).fit(X, HOSTILE * 4)
 
 
+def numbers() -> Any:
+    """Columns of numbers with such names."""
+    X = pd.DataFrame(np.eye(2, len(HOSTILE)), columns=HOSTILE)
+    return LinearRegression().fit(X, [0.0, 1.0])
+
+
 def many_names() -> list[str]:
     return [f"{HOSTILE[at % len(HOSTILE)]} {at}" for at in range(10_000)]
 
@@ -93,7 +106,8 @@ def many() -> Any:
     return make_pipeline(OrdinalEncoder(), LinearRegression()).fit(X, np.arange(10_000.0))
 
 
-MODELS = {"mixed": mixed, "scaled": scaled, "hostile": hostile, "wide": wide, "many": many}
+MODELS = {"mixed": mixed, "scaled": scaled, "hostile": hostile, "numbers": numbers}
+MODELS |= {"wide": wide, "many": many}
 MODELS |= {name: zoo.MODELS[name] for name in ("iris", "text", "wine")}
 
 

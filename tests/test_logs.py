@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,8 +67,9 @@ def _parquet() -> bytes:
 JSON, CSV, HEADED = "application/json", "text/csv", "text/csv; header=present"
 
 # Refused bodies by what is wrong with each: the body, its type, the status, and what the line of
-# the log says of it. The model has the columns code (text), size (a number) and note (unused).
-REFUSED = {
+# the log says of it, and headers. The model has the columns code (text), size (a number) and note
+# (unused).
+REFUSED: dict[str, tuple[Any, ...]] = {
     "a text for a number": (f'[["7", "{SECRET}", "x"]]', JSON, 400, "expected a number"),
     "the same in csv": (f"7,{SECRET},x\n", CSV, 400, "column 'size': expected a number"),
     "names that are not the model's": (
@@ -99,36 +103,134 @@ REFUSED = {
     "no parquet": (SECRET.encode(), "application/x-parquet", 400, "cannot be read"),
     "an unknown category": (json.dumps([[SECRET, 1.0, "x"]]), JSON, 400, "[...]"),
     "an unknown type": (SECRET, "text/unknown", 415, "text/unknown is not read here"),
+    "an unknown charset": (SECRET, "text/csv; charset=none", 415, "charset"),
+    "no UTF-8": (SECRET.encode() + b"\xff", CSV, 400, "utf-8"),
+    "an unknown coding": (SECRET, CSV, 415, "br", {"Content-Encoding": "br"}),
+    "no gzip": (SECRET, CSV, 400, "gzip", {"Content-Encoding": "gzip"}),
+    "an answer that is not written": (
+        f"7,2,{SECRET}\n",
+        CSV,
+        406,
+        "Accept",
+        {"Accept": "image/png"},
+    ),
+    "an unknown method": (
+        f"7,2,{SECRET}\n",
+        CSV,
+        400,
+        "no method",
+        {"X-Amzn-SageMaker-Custom-Attributes": "method=fly"},
+    ),
+    "too large": (SECRET * 200_000, CSV, 413, "The body has 2,000,000 bytes; the limit is"),
+    "a bomb": (
+        gzip.compress(b"0" * (4 << 20)),
+        CSV,
+        413,
+        "Unpacked, the body has",
+        {"Content-Encoding": "gzip"},
+    ),
 }
+
+# What is refused before it is a request, or because its body does not come: the bytes that are
+# sent before the caller stops, the status, and what the line of the log says.
+_POST = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+BROKEN = {
+    "no request": (SECRET.encode() + b"\r\n\r\n", 400, "its first line is not METHOD TARGET"),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, "it has no Host"),
+    "a long head": (
+        _POST + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+        431,
+        "The head of the request has",
+    ),
+    "a long target": (
+        b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n",
+        414,
+        "The target has more than",
+    ),
+    "a later version": (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, "HTTP/2.0 is not spoken here"),
+    "an unknown verb": (b"FLY / HTTP/1.1\r\nHost: x\r\n\r\n", 501, "FLY is not implemented here"),
+    "another coding": (
+        _POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        501,
+        "gzip, chunked is not read here",
+    ),
+    "an expectation": (_POST + b"Expect: 200-ok\r\n\r\n", 417, "200-ok is not met here"),
+    "an early end": (
+        _POST + b"Content-Length: 99\r\n\r\n" + SECRET.encode(),
+        400,
+        "The body ended before it was whole",
+    ),
+    "an early end of a large body": (
+        _POST + b"Content-Length: 999999\r\n\r\n" + SECRET.encode(),
+        400,
+        "The body ended before it was whole",
+    ),
+    "no chunks": (
+        _POST + b"Transfer-Encoding: chunked\r\n\r\n" + SECRET.encode() + b"\r\n",
+        400,
+        "The body is not chunked",
+    ),
+    "a large chunk": (
+        _POST + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n" + SECRET.encode(),
+        413,
+        "a chunk of 268,435,455",
+    ),
+}
+CALLS = {name for name in BROKEN if name.endswith("end") or "body" in name or "chunk" in name}
 
 
 @pytest.fixture(scope="module")
-def refused(models, tmp_path_factory) -> tuple[str, dict[str, requests.Response]]:
-    """Send each of them once; return all of the log with the metrics, and the answers."""
+def refused(models, tmp_path_factory) -> tuple[str, dict[str, tuple[int, dict[str, str]]]]:
+    """Send each of them once; return all of the log with the metrics, the statuses and errors."""
     log = tmp_path_factory.mktemp("logs") / "log"
     settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SKSERVE_THREADS": "3"}
+    settings |= {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"}
     with serving(models("mixed"), log, **settings) as server:
-        answers = {name: server.post(body, kind) for name, (body, kind, *_) in REFUSED.items()}
+        said = {}
+        for name, (body, kind, _, _, *headers) in REFUSED.items():
+            sent = {"Content-Type": kind} | (headers[0] if headers else {})
+            answer = requests.post(server.url + "/invocations", body, headers=sent, timeout=60)
+            said[name] = answer.status_code, answer.json()["error"]
+        said |= {name: raw(server, sent) for name, (sent, *_) in BROKEN.items()}
         metrics = requests.get(server.url + "/metrics", timeout=10).text
-    return log.read_text() + metrics, answers
+    return log.read_text() + metrics, said
 
 
-@pytest.mark.parametrize("name", REFUSED)
+def raw(server: Server, sent: bytes) -> tuple[int, dict[str, str]]:
+    """Send bytes and end; return the status and the error of the one answer."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("name", [*REFUSED, *BROKEN])
 def test_the_line_of_a_refused_request_tells_why_and_not_what_was_sent(refused, name):
     text, answers = refused
-    _, _, status, said = REFUSED[name]
-    error = answers[name].json()["error"]
+    status, said = REFUSED[name][2:4] if name in REFUSED else BROKEN[name][1:]
+    answered, error = answers[name]
     line = line_of(text, error["request_id"])
 
-    assert answers[name].status_code == status
+    assert answered == status
     assert (line["status"], line["code"]) == (str(status), error["code"])
     assert said in line["message"]
     assert SECRET not in text
 
 
+def test_what_is_refused_is_an_invocation_once_its_head_calls_the_model(refused):
+    text, _ = refused
+    counted = re.findall(r'(?m)^skserve_requests_total{status="\w+"} (\d+)', text)
+
+    assert sum(map(int, counted)) == len(REFUSED) + len(CALLS)
+    assert "\nskserve_requests_in_progress 0.0\n" in text
+
+
 def test_what_scikit_learn_refused_is_found_by_where_it_was_raised(refused):
     text, answers = refused
-    error = answers["an unknown category"].json()["error"]
+    _, error = answers["an unknown category"]
     line = line_of(text, error["request_id"])
 
     assert SECRET in error["message"]  # the caller reads it
@@ -136,7 +238,10 @@ def test_what_scikit_learn_refused_is_found_by_where_it_was_raised(refused):
 
 
 FAILING = """
-import logging, os, random, sys, warnings
+import logging, os, random, sys, time, warnings
+def stream(body):
+    if "late" in body: yield "1"
+    raise RuntimeError(body)
 class Late(Exception): status_code = 422
 def input_fn(body, content_type):
     return body
@@ -147,6 +252,11 @@ def predict_fn(body, model):
         except ValueError as error: raise KeyError(body) from error
     if "own" in body: raise Late(body)
     if "none" in body: return None
+    if "deep" in body: return predict_fn(body, model)
+    if "object" in body: return object()
+    if "stream" in body: return stream(body)
+    while "wait" in body and not os.path.exists(os.environ["GATE"]): time.sleep(0.01)
+    if "die" in body: os._exit(3)
     if "exit" in body: sys.exit(body)
     if "memory" in body: raise MemoryError(body)
     if "warn" in body: warnings.warn("careful: " + body)
@@ -159,12 +269,15 @@ def predict_fn(body, model):
 
 # What a script does, with the status and what the log says beside the line.
 FAULTS = {
-    "raise": (500, "RuntimeError", "RuntimeError at model/code/inference.py:7 in predict_fn"),
-    "chain": (500, "KeyError", "KeyError at model/code/inference.py:10 in predict_fn"),
-    "own": (422, "", "Late at model/code/inference.py:11 in predict_fn"),
+    "raise": (500, "RuntimeError", "RuntimeError at model/code/inference.py:10 in predict_fn"),
+    "chain": (500, "KeyError", "KeyError at model/code/inference.py:13 in predict_fn"),
+    "own": (422, "", "Late at model/code/inference.py:14 in predict_fn"),
     "none": (500, "The script returned None", ""),
-    "exit": (500, "SystemExit", "SystemExit at model/code/inference.py:13 in predict_fn"),
-    "memory": (500, "MemoryError", "MemoryError at model/code/inference.py:14 in predict_fn"),
+    "deep": (500, "RecursionError", "RecursionError at model/code/inference.py:16 in predict_fn"),
+    "object": (500, "The answer cannot be written as JSON", "TypeError"),
+    "stream": (500, "RuntimeError", "RuntimeError at model/code/inference.py:5 in stream"),
+    "exit": (500, "SystemExit", "SystemExit at model/code/inference.py:21 in predict_fn"),
+    "memory": (500, "MemoryError", "MemoryError at model/code/inference.py:22 in predict_fn"),
 }
 
 
@@ -176,7 +289,10 @@ def faulty(models, tmp_path_factory) -> Iterator[Server]:
     (folder / "code").mkdir(parents=True)
     (folder / "code/inference.py").write_text(FAILING)
     zoo.make("iris", folder)
-    with serving(folder, folder.parent / "log", SAGEMAKER_MODEL_SERVER_WORKERS="1") as server:
+    settings = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "GATE": str(folder.parent / "gate")}
+    settings |= {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "SKSERVE_IN_FLIGHT_MB": "1"}
+    settings |= {"SKSERVE_THREADS": "2"}
+    with serving(folder, folder.parent / "log", **settings) as server:
         yield server
 
 
@@ -197,6 +313,54 @@ def test_the_line_of_a_failed_request_tells_where_and_the_traceback_is_there_onc
     assert SECRET not in log
 
 
+def test_a_stream_that_breaks_is_told_of_under_the_id_of_its_call(faulty):
+    named = {"X-Amzn-SageMaker-Inference-Id": "late-stream", "Content-Type": CSV}
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        requests.post(
+            faulty.url + "/invocations", f"stream late {SECRET}", headers=named, timeout=9
+        )
+    until(lambda: " id=late-stream" in faulty.log.read_text())
+    log = faulty.log.read_text()
+
+    assert line_of(log, "late-stream")["stream"] == "broken"
+    assert log.count("request late-stream: the stream broke.") == 1
+    assert "RuntimeError" in log[log.index("request late-stream:") :]
+    assert SECRET not in log
+
+
+def test_what_is_refused_for_the_memory_tells_so(faulty):
+    large = "wait " + "x" * 900_000
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(faulty.post, large, CSV)
+        until(lambda: "skserve_requests_in_progress 1.0" in scrape(faulty))
+        until(lambda: faulty.post("none", CSV).status_code == 500)  # the body is there
+        refused = faulty.post(large, CSV)
+        (faulty.log.parent / "gate").touch()
+        assert slow.result().status_code == 200
+    line = line_of(faulty.log.read_text(), refused.json()["error"]["request_id"])
+
+    assert (line["status"], line["code"]) == ("503", "overloaded")
+    assert "more do not fit" in line["message"]
+
+
+def test_the_end_of_a_worker_is_told_of(faulty):
+    with pytest.raises(requests.ConnectionError):
+        faulty.post(f"die {SECRET}", CSV)
+    until(lambda: 'skserve_worker_ends_total{reason="crash"} 1.0' in scrape(faulty))
+    log = faulty.log.read_text()
+
+    assert "crashed, or its script ended it. Requests left unanswered: 1." in log
+    assert SECRET not in log
+    until(lambda: _pings(faulty))
+
+
+def scrape(server: Server) -> str:
+    try:
+        return requests.get(server.url + "/metrics", timeout=9).text
+    except requests.ConnectionError:  # the worker has just ended
+        return ""
+
+
 def test_prints_logs_and_warnings_of_a_script_arrive_with_their_source(faulty):
     headers = {"X-Amzn-SageMaker-Inference-Id": "mine", "Content-Type": "text/csv"}
     requests.post(
@@ -209,7 +373,7 @@ def test_prints_logs_and_warnings_of_a_script_arrive_with_their_source(faulty):
     assert "stdout id=mine: two" in own
     assert "stderr id=mine: three" in own
     assert "mine: from the script" in own
-    assert any("inference.py:15: UserWarning" in line for line in own)
+    assert any("inference.py:23: UserWarning" in line for line in own)
     assert SECRET not in log
 
 
@@ -255,6 +419,9 @@ def test_a_model_of_many_tells_no_more(add, tmp_path):
             requests.post(call, f"{fault} {SECRET}", headers=plain, timeout=60).json()["error"]
             for fault in ("raise", "own", "none")
         ]
+        refused = [requests.post(server.url + "/models", json=one, timeout=60) for one in UNLOADED]
+        refused.append(requests.delete(server.url + "/models/lost", timeout=60))
+        refused.append(requests.post(server.url + "/models/lost/invoke", SECRET, timeout=60))
         metrics = requests.get(server.url + "/metrics", timeout=10).text
     log = (tmp_path / "log").read_text()
 
@@ -264,6 +431,17 @@ def test_a_model_of_many_tells_no_more(add, tmp_path):
         assert line["code"] == error["code"]
         assert log.count(f"request {error['request_id']}:") == (fault != "own")
     assert "RuntimeError" in log
+    for answer in refused:
+        line = line_of(log, answer.json()["request_id"])
+        assert line["status"] == str(answer.status_code) != "200"
+        assert line["message"] in answer.json()["message"]
+
+
+UNLOADED = [
+    {"model_name": "m", "url": "/there/already"},
+    {"model_name": "lost", "url": "/no/such/folder"},
+    {"name": SECRET},
+]
 
 
 # --------------------------------------------------------------------------- one line, not forged
@@ -372,8 +550,6 @@ def _read(descriptor: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "file"])
 def test_lines_that_are_read_arrive_whole_whatever_the_log_is(kind, tmp_path):
-    import socket
-
     code = (
         "from skserve.log_sink import sink\nsink.open()\n"
         "for n in range(3000): sink.write(b'%04d ' % n + b'x' * 90 + b'\\n', 5)\n"

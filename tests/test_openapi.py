@@ -187,6 +187,8 @@ def test_columns_stand_with_their_names_types_and_known_values(apps):
     assert island["anyOf"] == [{"enum": ["007", "Biscoe", "Dream"]}, {"type": ["string", "null"]}]
     assert tagged["examples"] == [False, True]
     assert mass["type"] == ["number", "null"]
+    assert mass["examples"] == [2850.0, 5140.0]  # no minimum: beyond it is answered too
+    assert "minimum" not in mass
     assert list(schemas["Record"]["properties"]) == ["island", "tagged", "mass"]
     answer = schemas["Answer"]["anyOf"][0]["items"]["anyOf"]
     assert answer[0]["enum"] == ["small", "tall", "wide"]

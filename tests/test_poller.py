@@ -6,17 +6,21 @@ import json
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from skserve.serving.balancer import Balancer
+from skserve.serving.head import Request
 from skserve.serving.poller import Poller
 from skserve.serving.responses import Answer
 from skserve.serving.sizing import Limits
+from skserve.serving.standby import AWAY
 from tests.conftest import serving, wait_until_ready
 from tests.servers import (
     GATED,
@@ -289,3 +293,41 @@ def test_a_thread_sends_what_the_kernel_does_not_take(poller):
 
         assert got.endswith(b"\r\n\r\n" + body)
         assert client.group is poller._clients.kept
+
+
+def test_what_was_seen_of_a_connection_is_past_once_the_standby_has_handed_it_on():
+    """The poller learns of two requests at once, and the first of them takes long."""
+
+    def slow(_: Request) -> Answer:
+        time.sleep(3 * AWAY)
+        return Answer(200, b"here")
+
+    over = threading.Event()
+
+    def application(_, start_response):
+        over.wait(10)
+        start_response("200 OK", [("Content-Length", "8")])
+        return [b"a thread"]
+
+    inline = SimpleNamespace(handler=lambda _: slow)
+    balancer, wake = Balancer(1), os.pipe()
+    limits = Limits(3, 1, 60, 60, 1000)
+    poller = Poller([], balancer, balancer.join(), wake, limits, inline, application)
+    balancer.warm(0)
+    poller.start()
+    pairs = [socket.socketpair() for _ in range(2)]
+    for ours, theirs in pairs:
+        ours.setblocking(False)
+        poller._take(ours, ("", 0), ("", 0))
+        theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    poller.turn(1)
+    over.set()
+
+    bodies = {theirs.recv(1000).rpartition(b"\r\n\r\n")[2] for _, theirs in pairs}
+    assert bodies == {b"here", b"a thread"}
+    poller.close()
+    for one in (one for pair in pairs for one in pair):
+        one.close()
+    for end in wake:
+        os.close(end)

@@ -18,7 +18,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-STATUSES = ("200", "400", "404", "413", "415", "500", "503", "504", "507", "other")
+STATUSES = (
+    *("200", "400", "404", "406", "408", "413", "415", "500", "503", "504", "507", "other"),
+)
+# A series costs, so ten statuses are shown at most. By whether many models are served: those that
+# are not answered there, or hardly ever, and stand as `other`.
+UNSHOWN = {False: ("404", "507"), True: ("406", "408")}
 STAGES = ("decode", "queue", "predict", "encode", "total")
 REJECTED = ("queue", "time", "late", "memory", "hang", "not_ready", "other")
 ENDS = ("crash", "hang", "out_of_memory", "recycled")
@@ -130,6 +135,10 @@ class Counters:
         """Write into `region` from now on. Called after the fork, by the one thread there is."""
         self._lock = threading.Lock()  # at the fork, another thread may have held it
         self._region, self._cells = region, self._regions[region]
+
+    def unfinished(self, region: int) -> int:
+        """Return how many requests a worker had begun and not answered."""
+        return int(self._regions[region][_IN_PROGRESS])
 
     def leave(self, region: int) -> str:
         """Clear the gauges of a worker that has ended, and return what it said of its end."""

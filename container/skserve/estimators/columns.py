@@ -36,7 +36,8 @@ class Column:
     a column whose type the model does not say: its cells stay as they were sent. `unused` never
     reaches an estimator. `date` is not supported and says so; so is a column whose `refusal` tells
     why. `missing` stands for null and NaN in a column of objects, `blank` for an empty cell of CSV.
-    `imputed` says that an imputer reads the column first. `source` is who says so.
+    `imputed` says that an imputer reads the column first. `source` is who says so. Between `low`
+    and `high` lay the numbers that the model was fitted on, as far as it keeps them.
     """
 
     kind: str = "number"
@@ -47,6 +48,8 @@ class Column:
     closed: bool = False
     refusal: str = ""
     source: str = "model"
+    low: float = -math.inf
+    high: float = math.inf
 
     @classmethod
     def of_categories(cls, learned: NDArray[Any]) -> Column:
@@ -133,9 +136,16 @@ class Column:
         return any(_LITERAL.fullmatch(one) for one in self.strings)
 
     @property
+    def limited(self) -> bool:
+        """Whether the model keeps between which values the column lay."""
+        return (self.low, self.high) != (-math.inf, math.inf)
+
+    @property
     def example(self) -> Any:
         """A value that fits."""
-        return self.values[0] if self.values else _EXAMPLES.get(self.kind, 0.0)
+        if self.values:
+            return self.values[0]
+        return _EXAMPLES.get(self.kind, min(max(0.0, self.low), self.high))
 
 
 _EXAMPLES = {"text": "text", "integer": 0, "boolean": True}

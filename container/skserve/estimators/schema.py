@@ -19,6 +19,7 @@ from skserve.estimators.columns import ANY, Column
 from skserve.estimators.declared import Declared, joined
 from skserve.estimators.learn import learn, learned_later
 from skserve.estimators.methods import METHODS, find, fitted_steps, look
+from skserve.estimators.ranges import ranges_of
 from skserve.estimators.readers import first_step, is_vectorizer, parameters, unsaid
 
 
@@ -72,7 +73,12 @@ class Schema:
             return replace(
                 known, text=is_vectorizer(first), open=bool(silent), reads=reads, later=later
             )
-        columns = tuple(learn(estimator, count, names))
+        columns = tuple(
+            replace(column, low=low, high=high)
+            for column, (low, high) in zip(
+                learn(estimator, count, names), ranges_of(estimator, count, names), strict=True
+            )
+        )
         extra = names is not None and isinstance(look(first, "transformers_"), list)
         return replace(known, n_features=count, names=names, columns=columns, ignores_extra=extra)
 
@@ -126,6 +132,7 @@ class Schema:
                 "type": column.kind,
                 "source": "not said" if column.kind == "any" else column.source,
                 **({"values": column.values} if column.values else {}),
+                **({"minimum": column.low, "maximum": column.high} if column.limited else {}),
             }
             for name, column in zip(names, self.columns, strict=True)
         ]

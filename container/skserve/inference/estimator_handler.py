@@ -54,7 +54,7 @@ class EstimatorHandler:
         self.method = config.method or preferred or next(iter(self._methods), None)
         self._accept = config.accept
         self.fast: frozenset[str] = frozenset()  # the methods that have a fast path
-        self._learned = Learned(estimator, schema)
+        self._learned = Learned(schema)
 
     @classmethod
     def of(

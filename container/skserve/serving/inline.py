@@ -13,15 +13,25 @@ from types import MappingProxyType
 
 from skserve import telemetry
 from skserve.config import Config
+from skserve.formats.media_types import JSON
 from skserve.inference.calls import Call, Reply
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
 from skserve.scheduling.local_model import Invocable, Registry
 from skserve.serving import multi_model_api
-from skserve.serving.head import Request
-from skserve.serving.invocation import Sending, identity
+from skserve.serving.head import Line, Refusal, Request
+from skserve.serving.invocation import Sending
 from skserve.serving.metrics import CONTENT_TYPE, Exposition
-from skserve.serving.responses import ATTRIBUTES, INFERENCE_ID, Answer, fault, headers_of, whole
+from skserve.serving.responses import (
+    ATTRIBUTES,
+    INFERENCE_ID,
+    Answer,
+    error_body,
+    fault,
+    headers_of,
+    identity,
+    whole,
+)
 
 log = logging.getLogger("skserve")
 
@@ -36,15 +46,16 @@ class Inline:
     """Which small requests are answered by the thread that polls.
 
     `always` are those that cost next to nothing, by method and path; `called` finds what answers a
-    call of a model, if that is known to be cheap.
+    call of a model, if that is known to be cheap. `is_call` tells such a call by its line.
     """
 
     def __init__(
         self,
         always: Mapping[tuple[str, str], Handler],
         called: Callable[[Request], Handler | None],
+        is_call: Callable[[Line], bool],
     ) -> None:
-        self._always, self._called = always, called
+        self._always, self._called, self._is_call = always, called, is_call
 
     def handler(self, request: Request) -> Handler | None:
         """Return what answers a request whose body is there; None where a thread has to."""
@@ -56,27 +67,45 @@ class Inline:
             handler = self._called(request)
         return handler
 
+    def refused(self, refusal: Refusal, request: Request | None) -> Answer:
+        """Make the answer to what is no request, or to one whose body does not come, and log it.
+
+        A call of a model counts as an invocation once its head was whole.
+        """
+        headers = request.headers if request else {}
+        counted = request is not None and self._is_call(request.line)
+        record = telemetry.begin(identity(headers.get(_INFERENCE_ID, "")), counted)
+        record.facts |= {"code": refusal.code, "message": refusal.message}
+        body = error_body(refusal.code, refusal.message, refusal.hint, record.request_id)
+        answer = Answer(refusal.status, body, [("Content-Type", JSON)])
+        record.write(answer)
+        return answer
+
 
 def single(
     registry: Registry, ready: Callable[[], bool], config: Config, metrics: Exposition | None
 ) -> Inline:
     """Return what is answered inline where one model is served; `ready` is what /ping says."""
 
+    def is_call(line: Line) -> bool:
+        return line.path == "/invocations" and line.method == "POST"
+
     def called(request: Request) -> Handler | None:
-        line = request.line
-        if line.path != "/invocations" or line.method != "POST":
+        if not is_call(request.line):
             return None
         return partial(invoke, registry) if registry.cheap(len(request.body)) else None
 
-    return Inline(always(ready, config, metrics), called)
+    return Inline(always(ready, config, metrics), called, is_call)
 
 
 def many(client: ModelClient, config: Config, metrics: Exposition | None) -> Inline:
     """Return what is answered inline where many models are served."""
 
+    def name_in(line: Line) -> str | None:
+        return multi_model_api.invoked(f"{line.method} {line.target}".encode("latin-1"))
+
     def called(request: Request) -> Handler | None:
-        line = f"{request.line.method} {request.line.target}"
-        name = multi_model_api.invoked(line.encode("latin-1"))
+        name = name_in(request.line)
         if name is None or not client.cheap(name, len(request.body)):
             return None
         facts = {"model": shown(name)}
@@ -85,7 +114,9 @@ def many(client: ModelClient, config: Config, metrics: Exposition | None) -> Inl
         model = client.model(name)
         return lambda request: invoke(model, request, multi_model_api.fault, facts)
 
-    return Inline(always(client.ready, config, metrics), called)
+    return Inline(
+        always(client.ready, config, metrics), called, lambda line: name_in(line) is not None
+    )
 
 
 def always(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -27,6 +25,7 @@ from skserve.serving.responses import (
     Answer,
     fault,
     headers_of,
+    identity,
     whole,
 )
 from skserve.telemetry import Record
@@ -40,8 +39,6 @@ Wsgi = Callable[..., Iterable[bytes]]
 _ATTRIBUTES, _INFERENCE_ID = (
     "HTTP_" + name.upper().replace("-", "_") for name in (ATTRIBUTES, INFERENCE_ID)
 )
-
-_IDENTITY = re.compile(r"[!-~][ -~]{0,63}")
 
 
 # Bytes of a body that are read whole at most, if it can be answered in portions.
@@ -201,12 +198,5 @@ class Sending:
 
 
 def request_id(environ: Environ) -> str:
+    """Return the id of a request: the caller's own, or a new one."""
     return identity(environ.get(_INFERENCE_ID, ""))
-
-
-def identity(given: str) -> str:
-    """Return the caller's inference id where it has one, else a new one.
-
-    Not one of `random`, which a script may seed.
-    """
-    return given if given and _IDENTITY.fullmatch(given) else os.urandom(8).hex()

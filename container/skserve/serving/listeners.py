@@ -61,8 +61,14 @@ class Listeners:
         self._balancer.say(self._place, self._held if on else Balancer.ABSENT)
 
     def accept(self, descriptor: int) -> None:
-        """Take new connections, or leave them to a worker that has less to do; see `Balancer`."""
-        listener = self._sockets[descriptor]
+        """Take new connections, or leave them to a worker that has less to do; see `Balancer`.
+
+        Nothing happens for the descriptor of a connection: what was seen of it is past, because it
+        has been handed to a thread or closed while the poller answered another.
+        """
+        listener = self._sockets.get(descriptor)
+        if listener is None:
+            return
         for _ in range(ACCEPTS):
             if self._balancer.others_first(self._place):
                 break

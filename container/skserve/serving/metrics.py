@@ -21,7 +21,16 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from skserve import telemetry
-from skserve.counters import BUCKETS, CELLS, COLUMNS, FAMILIES, OTHER_MODELS, Family, Totals
+from skserve.counters import (
+    BUCKETS,
+    CELLS,
+    COLUMNS,
+    FAMILIES,
+    OTHER_MODELS,
+    UNSHOWN,
+    Family,
+    Totals,
+)
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -65,9 +74,10 @@ class Exposition(Collector):
         """Yield every family with its samples."""
         totals = telemetry.counters.totals()
         for family in FAMILIES:
-            yield (
-                _histogram(family, totals) if family.kind == "histogram" else _plain(family, totals)
-            )
+            if family.kind == "histogram":
+                yield _histogram(family, totals)
+            else:
+                yield _plain(family, self._series(family, totals))
         labels = self._model()
         if labels is not None:
             info = GaugeMetricFamily(*MODEL_INFO, labels=MODEL_LABELS)
@@ -78,6 +88,13 @@ class Exposition(Collector):
             yield _by_column(columns, totals)
         if self._many:
             yield from _by_model(totals)
+
+    def _series(self, family: Family, totals: Totals) -> dict[str, float]:
+        """Return the numbers of a counter or gauge by the value of its label."""
+        series = {value: totals.of(family, value) for value in family.values}
+        if family.label == "status":
+            series["other"] += sum(series.pop(status) for status in UNSHOWN[self._many])
+        return series
 
 
 def _histogram(family: Family, totals: Totals) -> Metric:
@@ -92,11 +109,11 @@ def _histogram(family: Family, totals: Totals) -> Metric:
     return metric
 
 
-def _plain(family: Family, totals: Totals) -> Metric:
+def _plain(family: Family, series: Mapping[str, float]) -> Metric:
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     metric = kind(family.name, family.says, labels=[family.label] if family.label else [])
-    for value in family.values:
-        metric.add_metric([value] if family.label else [], totals.of(family, value))
+    for value, number in series.items():
+        metric.add_metric([value] if family.label else [], number)
     return metric
 
 

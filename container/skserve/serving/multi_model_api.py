@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from flask import Flask, Response, request
 
+from skserve import telemetry
 from skserve.config import Config
 from skserve.errors import Overloaded, Refused, ServeError
 from skserve.formats.media_types import JSON
@@ -28,7 +29,7 @@ from skserve.scheduling.memory import Bodies
 from skserve.serving import browser, openapi, responses
 from skserve.serving.app import new_app
 from skserve.serving.body import Environ, Incoming
-from skserve.serving.invocation import Wsgi, invocation, parameters, response_of
+from skserve.serving.invocation import Wsgi, invocation, parameters, request_id, response_of
 from skserve.serving.management import limit_of, load_of, name_of, token_after, token_of
 from skserve.serving.metrics import Exposition
 from skserve.serving.responses import Answer
@@ -178,26 +179,29 @@ def _managed(places: threading.BoundedSemaphore) -> Managed:
 def fault(error: Exception, record: Record) -> Answer:
     """Make the answer to a failed call: whether there is such a model is the contract's."""
     if isinstance(error, Refused):
-        record.facts |= {"code": error.code, "message": error.logged}
-        return _refused(error)
+        return _refused(error, record)
     # The traceback of what failed in the model is in the log of its process.
     return responses.fault(error, record, traced=isinstance(error, ServeError))
 
 
 def _failed(error: Exception) -> Response:
-    if isinstance(error, ServeError):
-        return response_of(_refused(error))
-    log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return response_of(
-        _refused(ServeError("The server failed on this request.", "The log has the traceback."))
-    )
+    """Make the response to other work on models that failed, and log its cause."""
+    record = telemetry.begin(request_id(request.environ), False)
+    if not isinstance(error, ServeError):
+        log.error("request %s: %s failed", record.request_id, request.path, exc_info=error)
+        error = ServeError("The server failed on this request.", "The log has the traceback.")
+    answer = _refused(error, record)
+    record.write(answer)
+    return response_of(answer)
 
 
-def _refused(error: ServeError) -> Answer:
-    """Make the answer that Multi Model Server would give."""
+def _refused(error: ServeError, record: Record) -> Answer:
+    """Make the answer that Multi Model Server would give, with the id of the request."""
+    record.facts |= {"code": error.code, "message": error.logged}
     status, message = error.status, " ".join(filter(None, (error.message, error.hint)))
     kind = TYPES.get(status, "InternalServerException" if status >= 500 else TYPES[400])
-    body = json.dumps({"code": status, "type": kind, "message": message}) + "\n"
+    said = {"code": status, "type": kind, "message": message, "request_id": record.request_id}
+    body = json.dumps(said) + "\n"
     headers = [("Content-Type", JSON)]
     if status == 503:
         headers.append(("Retry-After", "1"))

@@ -37,6 +37,7 @@ MANY_ERROR: Json = {
         "code": {"type": "integer"},
         "type": {"type": "string"},
         "message": {"type": "string"},
+        "request_id": {"type": "string", "description": "It stands in the log too."},
     },
 }
 
@@ -112,6 +113,11 @@ def _column(column: Described) -> Json:
         schema["examples"] = values
     elif values:
         schema = {"anyOf": [{"enum": values}, schema]}
+    if "minimum" in column:
+        # No `minimum` of JSON Schema: that would forbid the numbers beyond, which are answered.
+        low, high = column["minimum"], column["maximum"]
+        schema["description"] = f"{low:g} to {high:g} where the model was fitted; any is answered."
+        schema["examples"] = [low, high]
     if column["name"] is not None:
         schema["title"] = column["name"]
     return schema

@@ -29,7 +29,7 @@ from skserve.serving.connection import Next
 from skserve.serving.head import Refusal, Request
 from skserve.serving.inline import Handler, Inline
 from skserve.serving.listeners import Listeners
-from skserve.serving.responses import Answer, refused
+from skserve.serving.responses import Answer
 from skserve.serving.sizing import Limits
 from skserve.serving.standby import Standby
 from skserve.serving.threads import Threads
@@ -189,8 +189,9 @@ class Poller:
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         """Answer what is no request: so few bytes fit into a socket without waiting."""
+        answer = self._inline.refused(refusal, client.connection.request)
         with suppress(OSError):
-            client.socket.send(refused(refusal).write(close=True))
+            client.socket.send(answer.write(close=True))
         self._farewell(client)
 
     def _answer(self, client: Client, request: Request, handler: Handler) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,6 @@ from skserve.formats.json_text import dumps_anyway
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Reply
 from skserve.serving import compression
-from skserve.serving.head import Refusal
 from skserve.telemetry import Record
 from skserve.tracebacks import raised
 
@@ -31,6 +31,7 @@ INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 MESSAGE_LIMIT = 1400
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_IDENTITY = re.compile(r"[!-~][ -~]{0,63}")
 _TEXT = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
 
 # What concerns one connection alone: the server says these, whatever an application says.
@@ -170,11 +171,12 @@ def fault(error: Exception, record: Record, traced: bool = False) -> Answer:
     return Answer(status, error_body(code, message, hint, record.request_id), headers)
 
 
-def refused(refusal: Refusal) -> Answer:
-    """Make the answer to what is no request."""
-    log.debug("A request is refused: %s", refusal.message)
-    body = error_body(refusal.code, refusal.message, refusal.hint, "")
-    return Answer(refusal.status, body, [("Content-Type", JSON)])
+def identity(given: str) -> str:
+    """Return the caller's inference id where it has one, else a new one.
+
+    Not one of `random`, which a script may seed.
+    """
+    return given if given and _IDENTITY.fullmatch(given) else os.urandom(8).hex()
 
 
 def error_body(code: str, message: str, hint: str, request_id: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from functools import partial
@@ -14,6 +15,14 @@ from skserve.process_memory import MemoryLook
 from skserve.serving import summary
 from skserve.serving.arbiter import Arbiter
 from skserve.telemetry import counters
+
+log = logging.getLogger("skserve")
+
+# What the log says of a worker that ended in the middle of its work.
+_ENDS = {
+    "crash": "crashed, or its script ended it",
+    "out_of_memory": "was ended by the kernel: the container's memory was used up",
+}
 
 
 class WorkerCounts:
@@ -53,9 +62,14 @@ class WorkerCounts:
         """Count the end of a worker, unless it was planned. Called in the master."""
         before, self._oom_kills = self._oom_kills, self._config.machine.oom_kills()
         out_of_memory = self._oom_kills > before
+        lost = counters.unfinished(worker.region)
         reason = counters.leave(worker.region) or arbiter.unplanned(worker, out_of_memory)
         if reason:
             counters.add("skserve_worker_ends", reason)
+        if reason in _ENDS:
+            log.error(
+                "Worker %d %s. Requests left unanswered: %d.", worker.pid, _ENDS[reason], lost
+            )
 
     def look(self) -> None:
         """Look at the memory of the master now and then. Called often."""

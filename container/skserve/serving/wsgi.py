@@ -17,7 +17,7 @@ from skserve.serving.client_socket import ClientSocket
 from skserve.serving.connection import BODY_LIMIT, Connection
 from skserve.serving.framing import BrokenBody, ChunkTooLarge
 from skserve.serving.head import Request
-from skserve.serving.responses import Answer, Headers, error_body, head_of
+from skserve.serving.responses import INFERENCE_ID, Answer, Headers, error_body, head_of, identity
 
 log = logging.getLogger("skserve")
 
@@ -101,8 +101,10 @@ class Exchange:
             log.debug("A connection breaks: %s", error)
             return False
         except (Exception, SystemExit):
-            log.exception("The application failed on %s", self.request.line.target[:200])
-            return not self._begun and self._fail()
+            name = identity(self.request.headers.get(INFERENCE_ID.lower(), ""))
+            target = self.request.line.target[:200]
+            log.exception("request %s: the application failed on %s", name, target)
+            return not self._begun and self._fail(name)
         return self._keep
 
     def start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Any:
@@ -176,11 +178,10 @@ class Exchange:
         if self._chunked:
             self._channel.send(LAST_CHUNK)
 
-    def _fail(self) -> bool:
-        """Answer that the application failed."""
-        body = error_body(
-            "internal_error", "The server failed on this request.", "The log has the traceback.", ""
-        )
+    def _fail(self, name: str) -> bool:
+        """Answer that the application failed; the log has the traceback under that name."""
+        message, hint = "The server failed on this request.", "The log has the traceback."
+        body = error_body("internal_error", message, hint, name)
         with suppress(OSError):
             answer = Answer(500, body, [("Content-Type", "application/json")])
             self._channel.send(

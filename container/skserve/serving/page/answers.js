@@ -1,7 +1,7 @@
 // Answers to look at: a value, classes as bars, neighbours, a vector, or JSON.
 
 import { element, named } from "./dom.js";
-import { spelled } from "./cells.js";
+import { short, spelled } from "./cells.js";
 import { write } from "./server.js";
 
 const SHOWN = 10;
@@ -28,11 +28,6 @@ function single(value) {
 
 function textOf(value) {
   return typeof value === "number" ? short(value) : named(spelled(value));
-}
-
-/** Seven digits; the title has all. */
-function short(value) {
-  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(7)));
 }
 
 function bars(classes, shares) {

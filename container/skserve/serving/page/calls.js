@@ -1,22 +1,20 @@
 // The same call for other tools, with everything quoted as each of them needs it.
 
 import { pythonText } from "./cells.js";
-import { byId, copy } from "./dom.js";
+import { byId, copy, say } from "./dom.js";
 
 const LANGUAGES = { curl, boto3, Python: python };
-
-const ENDPOINT = "my-endpoint";
 
 /** Offer the calls of one model. Returns the function that is told each call to show. */
 export function offerCalls(url, model) {
   const language = byId("language");
   let call = null;
-  const show = () => (byId("call").textContent = LANGUAGES[language.value]({ ...call, url, model }));
+  const show = () => say("call", LANGUAGES[language.value]({ ...call, url, model }));
   if (!language.options.length) language.append(...Object.keys(LANGUAGES).map((name) => new Option(name)));
   language.onchange = show;
   byId("copy").onclick = async () => {
-    byId("copied").textContent = (await copy(byId("call").textContent)) ? "Copied." : "Select it and copy by hand.";
-    setTimeout(() => (byId("copied").textContent = ""), 3000);
+    say("copied", (await copy(byId("call"))) ? "Copied." : "Select it and copy by hand.");
+    setTimeout(() => say("copied", ""), 3000);
   };
   byId("calls").hidden = false;
   return (told) => {
@@ -28,7 +26,8 @@ export function offerCalls(url, model) {
 function curl({ url, type, accept, body }) {
   const headers = [`Content-Type: ${type}`, ...(accept === "" ? [] : [`Accept: ${accept}`])];
   const lines = headers.map((one) => `  -H ${shell(one)} \\\n`).join("");
-  return `curl -s ${shell(url)} \\\n${lines}  --data-raw ${shell(body)}`;
+  const sent = body.name ? `--data-binary ${shell(`@${body.name}`)}` : `--data-raw ${shell(body)}`;
+  return `curl -s ${shell(url)} \\\n${lines}  ${sent}`;
 }
 
 function boto3({ type, accept, body, model }) {
@@ -37,10 +36,10 @@ function boto3({ type, accept, body, model }) {
 
 runtime = boto3.client("sagemaker-runtime")
 answer = runtime.invoke_endpoint(
-    EndpointName="${ENDPOINT}",
+    EndpointName="my-endpoint",
 ${target}    ContentType=${pythonText(type)},
     Accept=${pythonText(accept)},
-    Body=${pythonText(body)}.encode(),
+    Body=${bytesOf(body)},
 )
 print(answer["Body"].read().decode())
 `;
@@ -52,11 +51,14 @@ function python({ url, type, accept, body }) {
 answer = requests.post(
     ${pythonText(url)},
     headers={"Content-Type": ${pythonText(type)}, "Accept": ${pythonText(accept)}},
-    data=${pythonText(body)}.encode(),
+    data=${bytesOf(body)},
 )
 print(answer.status_code, answer.text)
 `;
 }
+
+/** The body in Python: of a text, or of a file. */
+const bytesOf = (body) => (body.name ? `open(${pythonText(body.name)}, "rb")` : `${pythonText(body)}.encode()`);
 
 /** Quote text for a POSIX shell. */
 const shell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;

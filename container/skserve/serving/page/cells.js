@@ -44,9 +44,12 @@ export function jsonOf(column, cell) {
   return /^".*"$/s.test(text) ? JSON.stringify(text.slice(1, -1)) : JSON.stringify(cell);
 }
 
+/** Seven digits of a number: what people read. */
+export const short = (value) => String(Number.isInteger(value) ? value : Number(value.toPrecision(7)));
+
 /** Say what a column takes, in a few words. */
 export function hintOf({ kind, values, minimum, maximum }) {
-  const range = minimum !== undefined && maximum !== undefined ? `, ${minimum} to ${maximum} seen` : "";
+  const range = minimum === undefined ? "" : `, ${short(minimum)} to ${short(maximum)} seen`;
   if (values.length && values.every((one) => typeof one === "boolean")) return "true or false";
   const known = values.length ? `, ${values.length.toLocaleString("en")} known` : "";
   return ({ unused: "not used by the model", date: "date, not supported" }[kind] ?? kind) + known + range;

@@ -61,7 +61,7 @@ export function blockOf(text, width) {
 /** Return for each cell of a header the place of its column; null where it is no header. */
 export function headerOf(cells, columns) {
   const places = new Map(columns.map((one) => [one.name, one.at]));
-  const found = cells.map((cell) => places.get(cell.replace(/^\ufeff/, "")) ?? places.get(cell.trim()));
+  const found = cells.map((cell) => places.get(cell) ?? places.get(cell.trim()));
   return cells.length && found.every((at) => at !== undefined) ? found : null;
 }
 

@@ -2,6 +2,12 @@
 
 export const byId = (id) => document.getElementById(id);
 
+/** Put text into an element, in red where something failed. */
+export function say(id, text, failed = false) {
+  byId(id).textContent = text;
+  byId(id).classList.toggle("error", failed);
+}
+
 /** Make an element. Names with a hyphen are attributes, others properties. */
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -21,18 +27,14 @@ export function named(text) {
 export const count = (number, noun, nouns = `${noun}s`) =>
   `${number.toLocaleString("en")} ${number === 1 ? noun : nouns}`;
 
-/** Copy text; without a secure context by the selection, as browsers did before. */
-export async function copy(text) {
+/** Copy what an element says; without a secure context by selecting it, as browsers did before. */
+export async function copy(shown) {
+  getSelection().selectAllChildren(shown);
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(shown.textContent);
     return true;
   } catch {
-    const area = element("textarea", { value: text, className: "unseen" });
-    document.body.append(area);
-    area.select();
-    const done = document.execCommand("copy");
-    area.remove();
-    return done;
+    return document.execCommand("copy");
   }
 }
 
@@ -42,6 +44,27 @@ export function save(name, parts, type) {
   element("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
+
+/** Call `take` with a file that is chosen in `field`, or dropped anywhere while `panel` is there. */
+export function onFile(field, panel, take) {
+  const over = (event, is) => {
+    event.preventDefault();
+    panel.classList.toggle("over", is);
+  };
+  const give = ([file]) => file && take(file);
+  field.onchange = () => {
+    give(field.files);
+    field.value = "";
+  };
+  document.ondragover = (event) => over(event, true);
+  document.ondragleave = (event) => event.relatedTarget ?? over(event, false);
+  document.ondrop = (event) => {
+    over(event, false);
+    give(event.dataTransfer.files);
+  };
+}
+
+export const sizeOf = (file) => count(file.size, "byte");
 
 /** Call `work` at most once a frame, however often it is asked for. */
 export function onceAFrame(work) {

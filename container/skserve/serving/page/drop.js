@@ -1,39 +1,26 @@
 // The panel of a dropped file: start, progress, cancel, skip a bad row, save.
 
-import { byId, count, save } from "./dom.js";
+import { byId, count, onFile, save, say, sizeOf } from "./dom.js";
 import { FileRun } from "./file.js";
 
 let stop = new AbortController();
 
-export function offerFile(model, columns, path) {
-  const panel = byId("file");
-  const take = (file) => file && open(new FileRun(file, columns, path, byId("method").value));
-  stop.abort();
-  panel.hidden = false;
+export function offerFile(columns, path) {
+  byId("file").hidden = false;
   byId("run").hidden = true;
-  byId("chosen").onchange = ({ target }) => {
-    take(target.files[0]);
-    target.value = "";
-  };
-  document.ondragover = (event) => {
-    event.preventDefault();
-    panel.classList.add("over");
-  };
-  document.ondragleave = (event) => event.relatedTarget ?? panel.classList.remove("over");
-  document.ondrop = (event) => {
-    event.preventDefault();
-    panel.classList.remove("over");
-    take(event.dataTransfer.files[0]);
-  };
+  onFile(byId("chosen"), byId("file"), (file) => open(new FileRun(file, columns, path, byId("method").value)));
 }
+
+/** Answer no more of a file: another model is opened. */
+export const leave = () => stop.abort();
 
 async function open(run) {
   stop.abort();
   stop = new AbortController();
-  const { name, size } = run.file;
+  const { name } = run.file;
   byId("run").hidden = false;
-  byId("run-name").textContent = name;
-  byId("run-size").textContent = `${(size / 2 ** 20).toFixed(1)} MiB`;
+  say("run-name", name);
+  say("run-size", sizeOf(run.file));
   byId("run-start").onclick = () => goOn(run);
   byId("run-cancel").onclick = () => stop.abort();
   byId("run-skip").onclick = () => {
@@ -75,11 +62,10 @@ function show(run, wrong, visible) {
   const said = [wrong, rows || run.ended ? `${run.ended ? "All " : ""}${count(rows, "row")} answered.` : ""];
   if (skipped) said.push(`${count(skipped, "row")} skipped.`);
   byId("run-progress").value = run.share;
-  byId("run-outcome").textContent = said.join(" ").trim();
-  byId("run-outcome").className = wrong && wrong !== "Cancelled." ? "error" : "";
-  byId("run-start").textContent = byId("run-header").disabled ? "Go on" : "Predict";
-  const names = ["start", "cancel", "skip", "save"].map((name) => `run-${name}`);
-  const lost = names.includes(document.activeElement.id);
-  for (const id of names) byId(id).hidden = !visible[id.slice(4)];
-  if (lost) byId(names.find((id) => !byId(id).hidden))?.focus(); // the keyboard goes on from there
+  say("run-outcome", said.join(" ").trim(), wrong && wrong !== "Cancelled.");
+  say("run-start", byId("run-header").disabled ? "Go on" : "Predict");
+  const buttons = [...byId("run").querySelectorAll("button")];
+  const lost = buttons.includes(document.activeElement);
+  for (const one of buttons) one.hidden = !visible[one.id.slice(4)];
+  if (lost) buttons.find((one) => !one.hidden)?.focus(); // the keyboard goes on from there
 }

@@ -25,7 +25,6 @@ export class FileRun {
   /** Read the beginning. Returns whether its first line is known to be a header. */
   async open() {
     await this.fill();
-    if (this.pending.length) this.pending[0] = this.pending[0].replace(/^\ufeff/, "");
     return this.pending.length > 0 && headerOf(cellsOf(this.pending[0]), this.columns) !== null;
   }
 
@@ -33,7 +32,7 @@ export class FileRun {
   takeHeader(isHeader) {
     if (!isHeader || this.header !== null || !this.pending.length) return;
     this.header = this.pending.shift();
-    this.done.bytes += sizeOf(this.header);
+    this.done.bytes += sizeOf([this.header]);
   }
 
   /** Answer all that is left. Returns an error with its row in the file, or null at the end. */
@@ -113,11 +112,10 @@ export class FileRun {
     this.width ??= lines[0] === "" ? undefined : cellsOf(lines[0]).length;
     this.saved.push(records.map((record, at) => `${record},${lines[at]}\n`).join(""));
     this.done.rows += records.length;
-    this.done.bytes += records.reduce((sum, one) => sum + sizeOf(one), 0);
+    this.done.bytes += sizeOf(records);
     this.pending.splice(0, records.length);
   }
 }
 
-const encoder = new TextEncoder();
-
-const sizeOf = (record) => encoder.encode(record).length + 1;
+/** The bytes of records in a file, with their line ends. */
+const sizeOf = (records) => new Blob(records).size + records.length;

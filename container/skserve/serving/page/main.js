@@ -2,11 +2,11 @@
 
 import { columnsOf } from "./cells.js";
 import { offerCalls } from "./calls.js";
-import { offerFile } from "./drop.js";
+import { leave, offerFile } from "./drop.js";
 import { offerRows } from "./try.js";
 import { offerRaw } from "./raw.js";
 import { ask, parse, routesOf, segment, url } from "./server.js";
-import { byId, element, named } from "./dom.js";
+import { byId, element, named, say } from "./dom.js";
 import { describe } from "./model.js";
 import { follow } from "./figures.js";
 
@@ -17,8 +17,8 @@ async function start() {
   follow();
   const server = await described(routesOf(null));
   if (!server.models) return open(server, null);
-  byId("title").textContent = "Many models";
-  byId("summary").textContent = "Each answers under its own name.";
+  say("title", "Many models");
+  say("summary", "Each answers under its own name.");
   window.onhashchange = () => openNamed().catch(fail);
   await listModels("");
   await openNamed();
@@ -35,7 +35,7 @@ async function described({ describe: [method, path] }) {
 }
 
 function fail(error) {
-  byId("failure").textContent = error.message;
+  say("failure", error.message, true);
   byId("failure").hidden = false;
 }
 
@@ -65,6 +65,7 @@ async function openNamed() {
 }
 
 function open(model, name) {
+  leave();
   for (const id of ["try", "raw", "file", "failure"]) byId(id).hidden = true;
   const { invoke, openapi } = routesOf(name);
   const columns = columnsOf(model);
@@ -74,7 +75,7 @@ function open(model, name) {
   const why = whyRaw(model, columns);
   if (why) return offerRaw(model, why, invoke, tell);
   offerRows(model, columns, invoke, tell);
-  offerFile(model, columns, invoke);
+  offerFile(columns, invoke);
 }
 
 /** Say what cannot be known of a body; nothing where the columns are known. */

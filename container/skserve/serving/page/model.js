@@ -1,6 +1,6 @@
 // What the model is: its title, its steps as a diagram, its columns, its versions.
 
-import { byId, count, element, named } from "./dom.js";
+import { byId, count, element, named, say } from "./dom.js";
 import { stepOf } from "./diagram.js";
 import { hintOf, spelled } from "./cells.js";
 
@@ -11,12 +11,12 @@ export function describe(model, columns, name) {
   const kind = lastOf(model.steps ?? { class: model.model });
   byId("title").replaceChildren(name === null ? kind : named(name));
   document.title = byId("title").textContent;
-  byId("summary").textContent = `${name === null ? "" : `${kind}. `}${summaryOf(model)}`;
+  say("summary", `${name === null ? "" : `${kind}. `}${summaryOf(model)}`);
   byId("diagram").replaceChildren(...(model.steps ? [stepOf(model.steps)] : []));
   byId("steps").hidden = !model.steps;
   listColumns(model, columns);
   const versions = Object.entries(model.versions ?? {}).filter(([, version]) => version);
-  byId("versions").textContent = versions.map(([what, version]) => `${what.replaceAll("_", " ")} ${version}`).join(", ");
+  say("versions", versions.map(([what, version]) => `${what.replaceAll("_", " ")} ${version}`).join(", "));
 }
 
 /** The class of the step that answers. */
@@ -34,10 +34,10 @@ function listColumns(model, columns) {
   byId("columns-list").replaceChildren(...columns.slice(0, COLUMNS).map((column) => {
     const known = column.values.slice(0, VALUES).flatMap((value) => [named(spelled(value)), " "]);
     if (column.values.length > VALUES) known.push(`and ${column.values.length - VALUES} more`);
-    const source = typeof column.source === "string" ? `, by ${column.source}` : "";
+    const source = ["model", "not said"].includes(column.source) ? "" : `, by ${column.source}`;
     return element("li", {}, named(column.label), " ", element("span", { className: "hint" }, hintOf(column) + source),
       ...(known.length ? [element("p", { className: "takes" }, ...known)] : []));
   }));
   const more = columns.length - COLUMNS;
-  byId("columns-rest").textContent = more > 0 ? `and ${count(more, "more column")}; the JSON of this address has all.` : "";
+  say("columns-rest", more > 0 ? `and ${count(more, "more column")}; the JSON of this address has all.` : "");
 }

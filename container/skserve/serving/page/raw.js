@@ -1,36 +1,46 @@
-// A body that is written by hand, for a script that reads it itself.
+// A body that is written by hand, or a file, for a script that reads it itself.
 
-import { byId, onSubmit } from "./dom.js";
+import { byId, onFile, onSubmit, save, say, sizeOf } from "./dom.js";
 import { ask } from "./server.js";
 
 /** Offer a raw body; `tell` is told the call that would be sent. */
 export function offerRaw(model, why, path, tell) {
   byId("raw").hidden = false;
-  byId("raw-why").textContent = why;
+  say("raw-why", why);
   byId("types").replaceChildren(...model.content_types.map((name) => new Option(name)));
   byId("accepts").replaceChildren(...model.accept.map((name) => new Option(name)));
-  const [type, accept, body] = ["raw-type", "raw-accept", "raw-body"].map(byId);
-  body.value = JSON.stringify(model.example?.body ?? []);
-  const call = () => ({ type: type.value, accept: accept.value, body: body.value });
-  for (const field of [type, accept, body]) field.oninput = () => tell(call());
-  byId("raw-file").onchange = async ({ target }) => {
-    const [file] = target.files;
-    target.value = "";
-    if (file) body.value = await file.text();
+  const [type, accept, text, write] = ["raw-type", "raw-accept", "raw-text", "raw-write"].map(byId);
+  text.value = JSON.stringify(model.example?.body ?? []);
+  let file = null; // sent as it is, in the place of the text
+  const call = () => ({ type: type.value, accept: accept.value, body: file ?? text.value });
+  const show = () => {
+    say("raw-name", file ? `${file.name}, ${sizeOf(file)}, is sent as it is.` : "");
+    text.hidden = file !== null;
+    write.hidden = !file;
     tell(call());
   };
+  for (const field of [type, accept, text]) field.oninput = show;
+  onFile(byId("raw-file"), byId("raw"), (taken) => {
+    file = taken;
+    const ending = file.name.split(".").at(-1).toLowerCase();
+    type.value = model.content_types.find((one) => one.includes(ending)) ?? (file.type || "application/octet-stream");
+    show();
+  });
+  write.onclick = () => {
+    file = null;
+    show();
+  };
   onSubmit(byId("raw-form"), () => send(path, call()));
-  tell(call());
+  show();
 }
 
 async function send(path, call) {
-  byId("raw-outcome").textContent = "Waiting for the answer ...";
-  const answer = await ask("POST", path, call);
-  const { error, status, seconds } = answer;
-  byId("raw-outcome").textContent = error
-    ? `${status}: ${error.message} ${error.hint}`
-    : `${status} in ${(1000 * seconds).toFixed(1)} ms, ${answer.type || "no Content-Type"}`;
-  byId("raw-outcome").className = error ? "error" : "";
-  byId("raw-answer").hidden = Boolean(error);
-  byId("raw-answer").textContent = answer.text;
+  say("raw-outcome", "Waiting for the answer ...");
+  const { error, status, seconds, type, text, bytes } = await ask("POST", path, call);
+  const said = error ? `: ${error.message} ${error.hint}` : ` in ${(1000 * seconds).toFixed(1)} ms, ${type || "no Content-Type"}`;
+  say("raw-outcome", `${status}${said}`, error);
+  say("raw-answer", text);
+  byId("raw-answer").hidden = error || !/text|json/.test(type);
+  byId("raw-save").hidden = error;
+  byId("raw-save").onclick = () => save("answer", [bytes], type);
 }

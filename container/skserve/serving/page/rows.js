@@ -1,6 +1,6 @@
 // The editable rows: one field a column, made of what the model knows of it.
 
-import { byId, count, element, named, onceAFrame } from "./dom.js";
+import { byId, count, element, named, onceAFrame, say } from "./dom.js";
 import { cellOf, hintOf, jsonOf, textOf } from "./cells.js";
 import { blockOf, headerOf } from "./delimited.js";
 
@@ -89,9 +89,8 @@ export class Rows {
 
   draw() {
     const visible = this.shown.slice(this.from, this.from + FIELDS);
-    byId("shown").textContent = visible.length
-      ? `${this.from + 1} to ${this.from + visible.length} of ${count(this.shown.length, "column")}`
-      : "No column has that name.";
+    const place = `${this.from + 1} to ${this.from + visible.length} of ${count(this.shown.length, "column")}`;
+    say("shown", visible.length ? place : "No column has that name.");
     byId("earlier").disabled = this.from === 0;
     byId("later").disabled = this.from + FIELDS >= this.shown.length;
     byId("add").disabled = this.values.length >= ROWS;

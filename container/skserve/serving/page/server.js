@@ -37,22 +37,23 @@ export function routesOf(name) {
   return { invoke: `${path}/invoke`, openapi: `${path}/openapi.json`, describe: ["OPTIONS", `${path}/invoke`] };
 }
 
-/** Ask a route. Returns its status, its text, its seconds, and `error` where it failed. */
+/** Ask a route. Returns its status, its body as bytes and as text, its seconds, and `error` where it failed. */
 export async function ask(method, path, { body, type, accept = "application/json", attributes, signal } = {}) {
   const headers = { Accept: accept };
   if (type) headers["Content-Type"] = type;
   if (attributes) headers["X-Amzn-SageMaker-Custom-Attributes"] = attributes;
   const began = performance.now();
-  let response, text;
+  let response, bytes;
   try {
     response = await fetch(url(path), { method, headers, body, signal, cache: "no-store" });
-    text = await response.text();
+    bytes = await response.blob();
   } catch (error) {
     if (error.name === "AbortError") throw error;
     return { status: 0, text: "", seconds: 0, error: { message: "The server cannot be reached.", hint: "" } };
   }
   const seconds = (performance.now() - began) / 1000;
-  const answer = { status: response.status, text, seconds, type: response.headers.get("Content-Type") ?? "" };
+  const answer = { status: response.status, bytes, text: await bytes.text(), seconds };
+  answer.type = response.headers.get("Content-Type") ?? "";
   if (!response.ok) answer.error = errorOf(answer);
   return answer;
 }

@@ -4,7 +4,7 @@ import { cellOfValue, placeOf } from "./cells.js";
 import { shown } from "./answers.js";
 import { Rows } from "./rows.js";
 import { ask, parse } from "./server.js";
-import { byId, count, onceAFrame, onSubmit } from "./dom.js";
+import { byId, count, onceAFrame, onSubmit, say } from "./dom.js";
 
 const WRITES = ["predict_fn", "output_fn", "transform_fn"];
 
@@ -26,7 +26,10 @@ export function offerRows(model, columns, path, tell) {
   const shares = !own && model.classes && model.methods.includes("predict_proba");
   method.onchange = changed;
   byId("add").onclick = () => rows.add();
-  byId("reset").onclick = () => say(rows.reset());
+  byId("reset").onclick = () => {
+    rows.reset();
+    say("outcome", "");
+  };
   byId("form").onpaste = (event) => paste(event, rows);
   onSubmit(byId("form"), () => predict({ rows, classes: model.classes, shares, path, method: method.value, bodyOf }));
   byId("try").hidden = false;
@@ -44,12 +47,7 @@ function paste(event, rows) {
   if (!/[\t\n]/.test(text.trimEnd())) return; // one cell: the browser knows how
   event.preventDefault();
   const { row = 0, column = 0 } = event.target.dataset;
-  say(rows.paste(text, Number(row), Number(column)));
-}
-
-function say(text = "", failed = false) {
-  byId("outcome").textContent = text;
-  byId("outcome").className = failed ? "error" : "";
+  say("outcome", rows.paste(text, Number(row), Number(column)));
 }
 
 let latest = 0;
@@ -58,7 +56,7 @@ async function predict({ rows, classes, shares, path, method, bodyOf }) {
   const own = (latest += 1);
   const post = (asked) => ask("POST", path, { type: "application/json", body: bodyOf(asked) });
   rows.clear();
-  say("Waiting for the answer ...");
+  say("outcome", "Waiting for the answer ...");
   const answer = await post(method);
   const likely = shares && method === "predict" && !answer.error ? answersOf((await post("predict_proba")).text) : [];
   if (own !== latest) return; // another was asked for meanwhile
@@ -66,7 +64,7 @@ async function predict({ rows, classes, shares, path, method, bodyOf }) {
   const answers = answersOf(answer.text);
   const each = Array.isArray(answers) && answers.length === rows.values.length;
   (each ? answers : [answers]).forEach((one, row) => rows.answer(row, shown(one, method, classes, likely?.[row])));
-  say(`${count(rows.values.length, "row")} answered in ${(1000 * answer.seconds).toFixed(1)} ms.`);
+  say("outcome", `${count(rows.values.length, "row")} answered in ${(1000 * answer.seconds).toFixed(1)} ms.`);
 }
 
 /** The answers of the rows, in an envelope or not; what is no JSON is shown as it is. */
@@ -80,7 +78,7 @@ function answersOf(text) {
 }
 
 function showError({ status, error }, rows) {
-  say(`${status || "Failed"}: ${error.message} ${error.hint}`, true);
+  say("outcome", `${status || "Failed"}: ${error.message} ${error.hint}`, true);
   const place = placeOf(error.message, rows.columns);
   if (place) rows.fail(place, error.message);
 }
