@@ -35,6 +35,7 @@ _ABSENT = frozenset(
         "ObjectNotFoundException",
         "RepositoryNotFoundException",
         "LifecyclePolicyNotFoundException",
+        "RepositoryPolicyNotFoundException",
         "ImageNotFoundException",
     }
 )
@@ -47,6 +48,7 @@ _ELSEWHERE = frozenset(
         "IllegalLocationConstraintException",
     }
 )
+_NOWHERE = ("could not find", "not found", "does not exist")
 _ASYNC_CAUSE = (
     "; known causes: the bucket of [async] output is in another region than the endpoint, or the "
     "role may not write there (`python deploy.py role` prints what it needs)"
@@ -57,12 +59,12 @@ _RENEW = "renew them (aws sso login, or new keys), then run the same command aga
 def absent(error: ApiError) -> bool:
     """Say whether this error only means that there is no such thing.
 
-    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5), or
-    for jobs "Requested resource not found".
+    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5), for
+    jobs "Requested resource not found", and for groups of model packages "does not exist".
     """
     return error.code in _ABSENT or (
         error.code == "ValidationException"
-        and any(words in error.message.lower() for words in ("could not find", "not found"))
+        and any(words in error.message.lower() for words in _NOWHERE)
     )
 
 

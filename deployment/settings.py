@@ -48,6 +48,7 @@ class Settings(Table):
 
     name: Name
     model: str = ""
+    model_package: str = ""  # a version of a registered model, or its group
     models: Models | None = None
     code: str | None = None
     choose: str = ""
@@ -133,8 +134,14 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         raise Usage(_told(error, text, path, overrides)) from error
 
 
-# A flag that names one way to run the endpoint drops the other that the file may name.
-_EXCLUDES = {"serverless": ("instance", "async"), "instance": ("serverless",)}
+# A flag that names one way to run the endpoint drops the other that the file may name, and so does
+# one that names a model.
+_EXCLUDES = {
+    "serverless": ("instance", "async"),
+    "instance": ("serverless",),
+    "model": ("model_package",),
+    "model_package": ("model", "code", "choose", "models"),
+}
 
 
 def _overlay(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

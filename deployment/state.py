@@ -22,7 +22,7 @@ class Source:
     """Where a variant's model lies, or will lie once `package` is uploaded."""
 
     uri: str
-    kind: Literal["archive", "object", "prefix", "many"]
+    kind: Literal["archive", "object", "prefix", "many", "package"]
     identity: str  # changes when the content does: a digest of ours, or S3's ETag
     package: Package | None = field(default=None, compare=False)
 
@@ -89,10 +89,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The scalable target of the endpoint's variant, and its policies, as their requests."""
+    """The scalable target of the endpoint's variant, its policies and schedules, as requests."""
 
     target: Mapping[str, Any]
     policies: tuple[Mapping[str, Any], ...] = ()
+    schedules: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -33,6 +34,8 @@ class Instance(Table):
     count: int = Field(default=1, ge=1)
     volume_gb: int | None = Field(default=None, ge=1, le=512)
     routing: Literal["least-outstanding", "random"] | None = None
+    fallbacks: tuple[InstanceType, ...] = Field(default=(), max_length=4)  # where `type` runs out
+    provision_seconds: int | None = Field(default=None, ge=300, le=3600)
 
 
 class Serverless(Table):
@@ -73,6 +76,22 @@ class Capture(Table):
     what: tuple[Literal["input", "output"], ...] = ("input", "output")
 
 
+class Schedule(Table):
+    """Bounds that scaling has from a time on, until another schedule changes them."""
+
+    when: str = Field(pattern=r"^(cron\((\S+ ){5}\S+\)|rate\(\d+ (minute|hour|day)s?\)"
+                      r"|at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\))$")  # fmt: skip
+    timezone: str = "UTC"
+    min: int | None = Field(default=None, ge=0)
+    max: int | None = Field(default=None, ge=1)
+
+    @property
+    def placed(self) -> bool:
+        """Whether there is such a time zone, as far as this machine knows any."""
+        known = available_timezones()
+        return not known or self.timezone in known
+
+
 class Scaling(Table):
     min: int = Field(default=1, ge=0)
     max: int = Field(ge=1)
@@ -81,6 +100,24 @@ class Scaling(Table):
     scale_in_seconds: Seconds = 300
     scale_out_seconds: Seconds = 60
     disable_scale_in: bool = False
+    schedules: dict[Name, Schedule] = Field(default_factory=dict, max_length=20)
+
+    @property
+    def least(self) -> int:
+        """The smallest count at any time."""
+        return min([self.min, *(s.min for s in self.schedules.values() if s.min is not None)])
+
+    @property
+    def most(self) -> int:
+        """The largest count at any time."""
+        return max([self.max, *(s.max for s in self.schedules.values() if s.max is not None)])
+
+    @property
+    def crossed(self) -> bool:
+        """Whether some bounds, those of a schedule included, are the wrong way round."""
+        bounds = [(one.min, one.max) for one in self.schedules.values()]
+        return any((self.min if low is None else low) > (self.max if high is None else high)
+                   for low, high in [(None, None), *bounds])  # fmt: skip
 
 
 class Update(Table):
@@ -169,6 +206,8 @@ class Train(Table):
     output: S3Uri | None = None
     environment: dict[EnvironmentKey, TrainValue] = Field(default_factory=dict, max_length=100)
     encrypt_traffic: bool = False
+    register_: Name | None = Field(default=None, alias="register")  # the group of its versions
+    approved: bool = False  # whether a version may be deployed without anyone's look
 
 
 class Startup(Table):

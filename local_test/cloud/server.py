@@ -16,7 +16,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.wsgi import LimitedStream
 
-from . import shapes
+from . import schedules, shapes
 from .errors import ApiError, invalid, not_modelled
 from .faults import Faults
 from .store import Store
@@ -124,6 +124,10 @@ class Front:
     ) -> Iterable[bytes]:  # fmt: skip
         if service and service not in MOTO_SERVICES | {"sagemaker"}:
             raise not_modelled(f"the service {service}")
+        if check := _CHECKED.get(operation):
+            body = _read(environ)
+            environ["wsgi.input"] = io.BytesIO(body)
+            check(json.loads(body or b"{}"))
         answer = self._moto(environ, (lambda *_: None) if lost else start)
         if not operation.startswith(_READS):
             self._store.changed(_BACKENDS.get(service, service or "s3"))
@@ -133,6 +137,8 @@ class Front:
         return answer  # type: ignore[no-any-return]
 
 
+# What moto takes, and this cloud does not carry out, is refused before moto sees it.
+_CHECKED: Mapping[str, Callable[[Any], None]] = {"PutScheduledAction": schedules.check}
 _BACKENDS = {"monitoring": "cloudwatch", "application-autoscaling": "applicationautoscaling"}
 
 
