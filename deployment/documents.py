@@ -128,7 +128,7 @@ def endpoint_config(target: Target, model_name: str, *others: str) -> Document:
     if settings.async_ is not None:
         document["AsyncInferenceConfig"] = _async(settings)
     if settings.capture is not None:
-        document["DataCaptureConfig"] = _capture(settings)
+        document["DataCaptureConfig"] = _capture(settings, target.captured)
     if settings.kms.volume and settings.serverless is None:
         document["KmsKeyId"] = settings.kms.volume
     return document | metrics.config(settings)
@@ -192,7 +192,7 @@ def _async(settings: Settings) -> Document:
     return document
 
 
-def _capture(settings: Settings) -> Document:
+def _capture(settings: Settings, types: tuple[str, ...]) -> Document:
     wanted = settings.capture
     assert wanted is not None
     return given(
@@ -201,10 +201,9 @@ def _capture(settings: Settings) -> Document:
         DestinationS3Uri=wanted.destination,
         KmsKeyId=settings.kms.output,
         CaptureOptions=[{"CaptureMode": mode.capitalize()} for mode in wanted.what],
-        # Types not listed here are captured as base64. Both texts of each: with the charset, as
-        # the container answers it, and without, as most callers send it.
+        # Types not listed here are captured as base64. AWS compares without parameters.
         CaptureContentTypeHeader={
-            "CsvContentTypes": ["text/csv", "text/csv; charset=utf-8"],
+            "CsvContentTypes": list(types),
             "JsonContentTypes": ["application/json", "application/jsonlines"],
         },
     )

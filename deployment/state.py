@@ -42,6 +42,7 @@ class Target:
     shadow_image: str = ""
     shadow_source: Source | None = None
     others: tuple[tuple[str, Source], ...] = ()  # image and source of each of settings.variants
+    captured: tuple[str, ...] = ("text/csv",)  # content types that are captured as CSV
     defaults: str = ""  # which defaults were taken, kept as a tag of the config
 
     @property

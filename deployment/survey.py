@@ -43,6 +43,9 @@ def look(cloud: Cloud | None, settings: Settings, workspace: Path) -> tuple[Targ
 def with_defaults(wanted: Target, found: State) -> Target:
     """Fill what the settings leave open, for an endpoint that is new or was made with defaults."""
     settings, endpoint = wanted.settings, found.endpoint
+    before = found.current.document.get("DataCaptureConfig") or {} if found.current else {}
+    if types := (before.get("CaptureContentTypeHeader") or {}).get("CsvContentTypes"):
+        wanted = replace(wanted, captured=tuple(types))
     new = endpoint is None or endpoint.status == "Failed"
     kept = found.current.tags.get(DEFAULTS_TAG) if found.current else None
     if settings.serverless is not None or not (new or kept):
