@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from local_test.cloud.filters import Filter, parse, write
 from local_test.cloud.launcher import memory_mb
 from tests.deployment.conftest import ROOT
-from tests.deployment.local_cloud import LocalCloud, archive, running, until
+from tests.deployment.local_cloud import LocalCloud, archive, until
 from tests.test_image import engine, required
 
 needs_docker = pytest.mark.skipif(not required() and not engine(), reason="no Docker engine")
@@ -23,25 +23,13 @@ SETTINGS = 'name = "iris"\nmodel = "model.joblib"\nimage = "{image}"\nrole = "sk
 SMOKE = '[smoke]\nbody = "5.1,3.5,1.4,0.2"\n'
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with running(tmp_path_factory.mktemp("cloud")) as started:
-        started.account()
-        yield started
-
-
-@pytest.fixture(scope="module")
-def pushed(cloud: LocalCloud, image: str) -> str:
-    return cloud.push(image)
-
-
 @pytest.mark.docker
 @needs_docker
 def test_a_model_becomes_an_endpoint_survives_a_kill_and_leaves_nothing(
-    cloud: LocalCloud, pushed: str, models: Callable[[str], Path], tmp_path: Path
+    cloud: LocalCloud, on_cloud: str, models: Callable[[str], Path], tmp_path: Path
 ) -> None:
     shutil.copy(models("iris") / "model.joblib", tmp_path / "model.joblib")
-    (tmp_path / "endpoint.toml").write_text(SETTINGS.format(image=pushed) + SMOKE)
+    (tmp_path / "endpoint.toml").write_text(SETTINGS.format(image=on_cloud) + SMOKE)
 
     done = cloud.deploy(tmp_path, "--poll", "0.1")
     assert "answered 0" in done.stderr
@@ -65,8 +53,8 @@ def test_a_model_becomes_an_endpoint_survives_a_kill_and_leaves_nothing(
 
 @pytest.mark.docker
 @needs_docker
-def test_an_endpoint_fails_for_the_true_reason(cloud: LocalCloud, pushed: str) -> None:
-    cloud.model("broken", pushed, archive(model__joblib=b"rubbish"))
+def test_an_endpoint_fails_for_the_true_reason(cloud: LocalCloud, on_cloud: str) -> None:
+    cloud.model("broken", on_cloud, archive(model__joblib=b"rubbish"))
     cloud.config("broken", "broken")
 
     found = cloud.endpoint("broken", "broken")
@@ -86,7 +74,7 @@ def test_an_endpoint_fails_for_the_true_reason(cloud: LocalCloud, pushed: str) -
         ("nothing", b"no archive", "Failed to extract model data archive"),
         ("links", b"", "Failed to extract model data archive"),
     ):
-        cloud.model(name, pushed, content)
+        cloud.model(name, on_cloud, content)
         cloud.config(name, name)
         assert sentence in cloud.endpoint(name, name)["FailureReason"]
     cloud.client("s3").delete_object(Bucket="cloud-models", Key="nothing.tar.gz")
@@ -128,7 +116,7 @@ def test_a_refusal_says_why(
 
 @pytest.mark.docker
 @needs_docker
-def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, pushed: str) -> None:
+def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, on_cloud: str) -> None:
     kind = "application/vnd.oci.image.index.v1+json"
     cloud.client("ecr").put_image(
         repositoryName="skserve", imageManifest='{"schemaVersion": 2, "manifests": []}',
@@ -138,7 +126,7 @@ def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, pushed: s
     with pytest.raises(
         ClientError, match=f"Unsupported manifest media type {kind}".replace("+", ".")
     ):
-        cloud.model("oci", f"{pushed.split('@')[0]}:oci", b"")
+        cloud.model("oci", f"{on_cloud.split('@')[0]}:oci", b"")
 
 
 @pytest.mark.docker
