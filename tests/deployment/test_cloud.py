@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from local_test.cloud.filters import Filter, parse, write
 from local_test.cloud.launcher import memory_mb
-from tests.deployment.conftest import ROOT
+from tests.deployment.conftest import ROOT, Moto
 from tests.deployment.local_cloud import LocalCloud, archive, until
 from tests.test_image import engine, required
 
@@ -112,6 +113,35 @@ def test_a_refusal_says_why(
 
     assert told.value.response["Error"]["Code"] == code
     assert sentence in told.value.response["Error"]["Message"]
+
+
+ALARM = {"AlarmName": "a", "EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}
+REFUSED: list[tuple[str, str, dict[str, Any]]] = [
+    ("cloudwatch", "put_metric_alarm", {**ALARM, "Metrics": [{"Id": "a", "Expression": "b"}]}),
+    ("cloudwatch", "put_metric_alarm", {
+        "AlarmName": "a", "EvaluationCriteria": {"PromQLCriteria": {"Query": "up"}}}),
+    ("cloudwatch", "put_metric_alarm", {**ALARM, "ExtendedStatistic": "p99", "Threshold": 1,
+                                        "MetricName": "b", "Namespace": "c", "Period": 60}),
+    ("cloudwatch", "put_composite_alarm", {"AlarmName": "a", "AlarmRule": "TRUE"}),
+    ("service-quotas", "list_services", {}),
+    ("sagemaker", "create_endpoint_config", {
+        "EndpointConfigName": "a", "ProductionVariants": [{"VariantName": "b"}]}),
+    ("sagemaker", "create_endpoint_config", {
+        "EndpointConfigName": "a", "ExplainerConfig": {"ClarifyExplainerConfig": {
+            "ShapConfig": {"ShapBaselineConfig": {"MimeType": "text/csv"}}}},
+        "ProductionVariants": [{"VariantName": "b"}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("service", "operation", "given"), REFUSED)
+def test_what_is_not_modelled_is_refused_in_plain_words(
+    service: str, operation: str, given: dict[str, Any], moto: Moto
+) -> None:
+    with pytest.raises(ClientError) as told:
+        getattr(moto.client(service), operation)(**given)
+
+    assert told.value.response["Error"]["Code"] == "NotModelledByLocalCloud"
+    assert "is not modelled here; docs/35-cloud.md" in told.value.response["Error"]["Message"]
 
 
 @pytest.mark.docker
