@@ -5,6 +5,7 @@ Pure: an answer is the mapping that botocore parses a response into.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,14 +79,30 @@ def of_bucket(response: Mapping[str, Any], what: str, bucket: str) -> DeployErro
             f"bucket of your own with --bucket instead of {bucket}",
             code,
         )
+    if code == "NoSuchBucket":
+        return ApiError(f"there is no bucket {bucket} ({what}: {code})", code, _word(what))
     if code in _ELSEWHERE:
         return ApiError(
             f"the bucket {bucket} is in another region ({what}: {code}); SageMaker reads and "
             "writes buckets of the endpoint's own region",
             code,
-            what.rsplit(" ", 1)[-1],
+            _word(what),
         )
     return None
+
+
+def _word(what: str) -> str:
+    """Return the operation of `s3 head_bucket`."""
+    return what.rsplit(" ", 1)[-1]
+
+
+def _of_container(text: str) -> tuple[str, str]:
+    """Return sentence and hint of an error of ours; of any other container the text as it is."""
+    try:
+        error = json.loads(text)["error"]
+        return f"{error['message']} (request {error['request_id']})", str(error.get("hint") or "")
+    except (ValueError, TypeError, KeyError):
+        return text, ""
 
 
 def answered(response: Mapping[str, Any], what: str, operation: str) -> DeployError:
@@ -97,8 +114,8 @@ def answered(response: Mapping[str, Any], what: str, operation: str) -> DeployEr
         return Unauthorised(f"{what} is not permitted: {message}", "ask for this permission", code)
     if code == "ModelError":
         status = response.get("OriginalStatusCode")
-        message = f"the container answered {status}: {response.get('OriginalMessage', message)}"
-        return ApiError(message, code, operation)
+        said, hint = _of_container(str(response.get("OriginalMessage", message)))
+        return ApiError(f"the container answered {status}: {said}", code, operation, hint=hint)
     if operation == "invoke_endpoint_async" and code in ("InternalFailure", "ServiceUnavailable"):
         return ApiError(f"{what}: {code}: {message}{_ASYNC_CAUSE}", code, operation)
     if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500:

@@ -7,6 +7,7 @@ mode. Credentials come from botocore's own chain and are never read or shown.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -64,6 +65,26 @@ class Cloud:
         self.region: str = found
         self._core = core
         self._clients: dict[tuple[str, str], Any] = {}
+        self._doubt = self._doubted()
+
+    def _doubted(self) -> str:
+        """Return what to say of a region that this boto3 does not know. Raises `Usage`.
+
+        It may be newer than boto3, so only a name of another form is refused at once.
+        """
+        session = self._session
+        known = {region for partition in session.get_available_partitions()
+                 for region in session.get_available_regions("sagemaker", partition)}  # fmt: skip
+        if self.region in known:
+            return ""
+        near = ", ".join(difflib.get_close_matches(self.region, sorted(known), 3)) or "none is near"
+        doubt = f"this boto3 does not know the region {self.region}; near it are: {near}"
+        try:
+            _ = self.partition
+        except Usage as error:
+            error.hint = doubt
+            raise
+        return doubt
 
     @cached_property
     def identity(self) -> Answer:
@@ -102,7 +123,10 @@ class Cloud:
                 answer["Body"] = answer["Body"].read()
             return answer
         except _FAULTS as error:
-            raise told(error, service, operation, arguments) from error
+            failed = told(error, service, operation, arguments)
+            if isinstance(failed, Unreachable) and self._doubt:
+                failed.hint = self._doubt
+            raise failed from error
 
     def once(self, service: str, operation: str) -> Answer:
         """Make one call without arguments in one attempt: for what may be missing in a region."""
@@ -208,6 +232,7 @@ def told(
             "kept in ~/.aws/boto/cache; or export temporary credentials",
             "MfaRequired",
         )
-    if isinstance(error, exceptions.HTTPClientError):
+    # Where no connection is made, it is one of the first kind; where one breaks, of the second.
+    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         return Unreachable(f"{what} got no answer: {error}")
     return Failed(f"{what}: {error}")

@@ -7,12 +7,15 @@ ends the run with exit code 3 unless `--force` turns it into a warning.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 
 from deployment import grants, iam, image_checks, policies, price, quota
 from deployment.console import Talk
 from deployment.errors import ApiError, DeployError, Refused, Unauthorised, Unreachable
 from deployment.findings import Check, Finding, Look
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def run(look: Look, talk: Talk, force: bool) -> None:
@@ -85,7 +88,7 @@ def _role(look: Look) -> Iterator[Finding]:
 def _bucket(look: Look) -> Iterator[Finding]:
     target, settings = look.target, look.target.settings
     if target.source.package is not None and not look.state.bucket_exists:
-        yield Finding("ok", "bucket", f"{target.bucket} will be made")
+        yield from _new_bucket(target.bucket, settings.bucket is not None)
     elif target.source.kind != "package":
         bucket = target.bucket if target.source.package else target.source.uri.split("/")[2]
         yield from _region(look, "bucket", bucket)
@@ -97,6 +100,18 @@ def _bucket(look: Look) -> Iterator[Finding]:
     for subject, uri in beside.items():
         if uri and uri.split("/")[2] != target.bucket:
             yield from _region(look, subject, uri.split("/")[2])
+
+
+def _new_bucket(name: str, named: bool) -> Iterator[Finding]:
+    """Judge a bucket that is to be made; one that the settings name may be a slip."""
+    if not _BUCKET.fullmatch(name):
+        yield Finding("refuse", "bucket", f"{name} is no name that S3 takes",
+                      "3 to 63 lower-case letters, digits, hyphens and dots")  # fmt: skip
+    elif named:
+        yield Finding("warn", "bucket", f"there is no {name}, and it will be made", "is it the "
+                      "name that you meant?")  # fmt: skip
+    else:
+        yield Finding("ok", "bucket", f"{name} will be made")
 
 
 def _region(look: Look, subject: str, bucket: str) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from deployment.errors import Usage
 from deployment.tables import (
+    FORMS,
     Access,
     Async,
     Capture,
@@ -121,7 +122,8 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise Usage(f"{path} cannot be read: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise Usage(f"{path} cannot be read: {reason}") from error
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -171,7 +173,8 @@ def _told(
         elif fault["type"] == "missing":
             told = "is missing"
         elif fault["type"] == "string_pattern_mismatch":
-            told = f"{fault['input']!r} does not fit {fault['ctx']['pattern']}"
+            pattern = fault["ctx"]["pattern"]
+            told = f"{fault['input']!r} is not {FORMS.get(pattern, f'of the form {pattern}')}"
         else:
             told += f", not {fault['input']!r}"
         lines.append(f"{origin}: {'.'.join(keys)}: {told}")

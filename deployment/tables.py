@@ -7,11 +7,26 @@ from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-# Names share one rule: letters, digits and hyphens, at most 63, and no hyphen at either end.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
-S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+(/.*)?$", max_length=512)]
-S3Prefix = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+/(.+/)?$", max_length=512)]
-InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
+_NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+_URI, _PREFIX = r"^s3://[^/]+(/.*)?$", r"^s3://[^/]+/(.+/)?$"
+_INSTANCE = r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$"
+_WHEN = (
+    r"^(cron\((\S+ ){5}\S+\)|rate\(\d+ (minute|hour|day)s?\)"
+    r"|at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\))$"
+)
+# What each pattern asks for, in words.
+FORMS = {
+    _NAME: "a name of at most 63 letters, digits and hyphens, with no hyphen at either end",
+    _URI: "of the form s3://BUCKET/KEY",
+    _PREFIX: "of the form s3://BUCKET/FOLDER/",
+    _INSTANCE: "an instance type, such as ml.m5.large",
+    _WHEN: "a schedule: cron(MINUTES HOURS DAY MONTH WEEKDAY YEAR), rate(N days) or "
+    "at(YYYY-MM-DDTHH:MM:SS)",
+}
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+S3Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=512)]
+S3Prefix = Annotated[str, StringConstraints(pattern=_PREFIX, max_length=512)]
+InstanceType = Annotated[str, StringConstraints(pattern=_INSTANCE)]
 Seconds = Annotated[int, Field(ge=0, le=3600)]
 EnvironmentKey = Annotated[
     str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=1024)
@@ -79,8 +94,7 @@ class Capture(Table):
 class Schedule(Table):
     """Bounds that scaling has from a time on, until another schedule changes them."""
 
-    when: str = Field(pattern=r"^(cron\((\S+ ){5}\S+\)|rate\(\d+ (minute|hour|day)s?\)"
-                      r"|at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\))$")  # fmt: skip
+    when: str = Field(pattern=_WHEN)
     timezone: str = "UTC"
     min: int | None = Field(default=None, ge=0)
     max: int | None = Field(default=None, ge=1)

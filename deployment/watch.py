@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from deployment import survey
-from deployment.answers import THROTTLED
+from deployment.answers import THROTTLED, absent
 from deployment.aws import Answer, Cloud
 from deployment.console import Progress, Talk
 from deployment.errors import ApiError, Failed, Unreachable
@@ -167,6 +167,8 @@ def job(
             try:
                 found = cloud.call("sagemaker", call, **{f"{noun}Name": name})
             except (Unreachable, ApiError) as error:
+                if isinstance(error, ApiError) and absent(error):
+                    raise Failed(f"there is no {kind} job {name} in {cloud.region}") from error
                 lost_at = _lost(error, lost_at or passed or 0.001, passed, progress)
             else:
                 lost_at = 0.0

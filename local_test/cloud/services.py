@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 
@@ -109,17 +108,6 @@ class Services:
             backend.ensure_log_group(group)
             backend.ensure_log_stream(group, stream)
             backend.put_log_events(group, stream, events)
-
-    def count(self, values: Mapping[str, tuple[float, str]], dimensions: Mapping[str, str]) -> None:
-        """Put data into the namespace AWS/SageMaker: value and unit by metric name."""
-        named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-        now = datetime.now(UTC)
-        data = [
-            {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named,
-             "Timestamp": now}
-            for name, (value, unit) in values.items()
-        ]  # fmt: skip
-        cloudwatch_backends[ACCOUNT][self.region].put_metric_data("AWS/SageMaker", data)
 
     def alarms(self) -> list[Any]:
         """Return moto's alarms."""
