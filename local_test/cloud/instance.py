@@ -67,7 +67,7 @@ class Instance:
 
     def ping(self) -> bool:
         """Ask as SageMaker does: 200 within two seconds."""
-        with suppress(CallError):
+        with suppress(CallError, TimeoutError):
             answer = self.call("GET", "/ping", timeout=_PING_SECONDS)
             return bool(answer.status == 200)
         return False

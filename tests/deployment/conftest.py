@@ -286,7 +286,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     """`make cloud` as a process, with a role and a bucket."""
     from tests.deployment import local_cloud
 
-    with local_cloud.running(tmp_path_factory.mktemp("cloud")) as started:
+    # A busy machine gives a start more than a minute; SageMaker gives it eight.
+    with local_cloud.running(
+        tmp_path_factory.mktemp("cloud"), "--startup-seconds", "240"
+    ) as started:
         started.account()
         yield started
 

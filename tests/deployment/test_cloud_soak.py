@@ -154,7 +154,7 @@ def test_an_asynchronous_endpoint_answers_into_s3_and_wakes_from_zero(
         return until(lambda: _object(s3, found), 120)
 
     assert later(FLOWER, "OutputLocation") == b"[0]"
-    assert b"Line 1 has 2 values" in later(b"1,2", "FailureLocation")
+    assert b"Row 1 has 2 values" in later(b"1,2", "FailureLocation")
     cloud.settled("later")
     _deleted(cloud, "later")
 
@@ -204,7 +204,7 @@ def test_a_serverless_endpoint_sleeps_and_wakes_and_keeps_its_limits(
     with pytest.raises(ClientError) as told:
         cloud.invoke("sleeper", b"1,2")
     assert told.value.response["OriginalStatusCode"] == 400
-    assert "Line 1 has 2 values" in told.value.response["OriginalMessage"]
+    assert "Row 1 has 2 values" in told.value.response["OriginalMessage"]
     with pytest.raises(ClientError, match="length less than or equal to 4194304"):
         cloud.invoke("sleeper", b"1" * (5 << 20))
     until(lambda: not cloud.containers(), 120)
