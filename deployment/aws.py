@@ -8,6 +8,7 @@ mode. Credentials come from botocore's own chain and are never read or shown.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -37,6 +38,7 @@ _CONNECT, _READ = 10, 70
 # Six attempts back off over about half a minute: an account's API rate recovers within that.
 _ATTEMPTS = 6
 
+_REGION = re.compile(r"[a-z]{2,8}(-[a-z]+)+-\d+")
 # EOFError is what getpass raises where botocore asks for an MFA code without a terminal.
 _FAULTS = (exceptions.BotoCoreError, exceptions.ClientError, EOFError)
 _NO_LOGIN = (
@@ -65,26 +67,18 @@ class Cloud:
         self.region: str = found
         self._core = core
         self._clients: dict[tuple[str, str], Any] = {}
-        self._doubt = self._doubted()
+        if not _REGION.fullmatch(found):
+            raise Usage(f"there is no region {found!r}", self._doubt())
 
-    def _doubted(self) -> str:
-        """Return what to say of a region that this boto3 does not know. Raises `Usage`.
-
-        It may be newer than boto3, so only a name of another form is refused at once.
-        """
+    def _doubt(self) -> str:
+        """Say that this boto3 does not know the region, if so: it may be newer, or a slip."""
         session = self._session
         known = {region for partition in session.get_available_partitions()
                  for region in session.get_available_regions("sagemaker", partition)}  # fmt: skip
         if self.region in known:
             return ""
         near = ", ".join(difflib.get_close_matches(self.region, sorted(known), 3)) or "none is near"
-        doubt = f"this boto3 does not know the region {self.region}; near it are: {near}"
-        try:
-            _ = self.partition
-        except Usage as error:
-            error.hint = doubt
-            raise
-        return doubt
+        return f"this boto3 does not know the region {self.region}; near it are: {near}"
 
     @cached_property
     def identity(self) -> Answer:
@@ -124,8 +118,8 @@ class Cloud:
             return answer
         except _FAULTS as error:
             failed = told(error, service, operation, arguments)
-            if isinstance(failed, Unreachable) and self._doubt:
-                failed.hint = self._doubt
+            if isinstance(failed, Unreachable):
+                failed.hint = self._doubt()
             raise failed from error
 
     def once(self, service: str, operation: str) -> Answer:
