@@ -8,6 +8,9 @@
 #   --registry HOST[:PORT]               any other registry, instead of ECR
 #   --keep N                             a new ECR repository keeps the newest N images, and all
 #                                        that models of this account and region are pinned to
+#   --kms-key KEY                        encrypts a new ECR repository
+#   --repository-tag KEY=VALUE           a tag of the ECR repository; may be given again
+#   --share ACCOUNT                      another account that may pull from ECR; may be given again
 #   --tag TAG                            instead of VERSION-COMMIT
 #   --dry-run                            say what would be done
 # Example: build_and_push.sh --region eu-west-1 -- --build-arg SKLEARN=1.5
@@ -37,10 +40,11 @@ fail() {
 }
 
 platform=linux/amd64 repository=skserve registry='' tag='' dry_run='' account=''
-aws=() keep=() build=()
+aws=() with=() build=()
 while (($#)); do
   case $1 in
-    --platform | --repository | --registry | --tag | --account | --region | --profile | --keep)
+    --platform | --repository | --registry | --tag | --account | --region | --profile | \
+      --keep | --kms-key | --repository-tag | --share)
       (($# > 1)) || usage
       case $1 in
         --platform) platform=$2 ;;
@@ -49,7 +53,7 @@ while (($#)); do
         --tag) tag=$2 ;;
         --account) account=$2 aws+=("$1" "$2") ;;
         --region | --profile) aws+=("$1" "$2") ;;
-        --keep) keep+=("$1" "$2") ;;
+        --keep | --kms-key | --repository-tag | --share) with+=("$1" "$2") ;;
       esac
       shift 2
       ;;
@@ -60,6 +64,8 @@ while (($#)); do
 done
 [[ $platform == linux/amd64 || $platform == linux/arm64 ]] || usage
 [[ -z $account || $account =~ ^[0-9]{12}$ ]] || fail 2 "--account $account is not twelve digits"
+[[ -z $registry || ${#with[@]} == 0 ]] ||
+  fail 2 "${with[0]} is for a repository in ECR, and --registry names another registry"
 architecture=${platform#linux/}
 python=${PYTHON:-python3}
 "$python" -c 'import boto3, click' 2>/dev/null ||
@@ -100,7 +106,7 @@ if [[ -z $registry ]]; then
   if [[ -n $dry_run ]]; then
     registry=$(registry_words host)
   else
-    opened=$(registry_words open "$repository" "$tag" --architecture "$architecture" "${keep[@]}") || exit $?
+    opened=$(registry_words open "$repository" "$tag" --architecture "$architecture" "${with[@]}") || exit $?
     { read -r registry && read -r held; } <<<"$opened" || true
   fi
 fi

@@ -5,6 +5,7 @@ Pure: an answer is the mapping that botocore parses a response into.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ _ABSENT = frozenset(
         "ObjectNotFoundException",
         "RepositoryNotFoundException",
         "LifecyclePolicyNotFoundException",
+        "RepositoryPolicyNotFoundException",
         "ImageNotFoundException",
     }
 )
@@ -47,6 +49,7 @@ _ELSEWHERE = frozenset(
         "IllegalLocationConstraintException",
     }
 )
+_NOWHERE = ("could not find", "not found", "does not exist")
 _ASYNC_CAUSE = (
     "; known causes: the bucket of [async] output is in another region than the endpoint, or the "
     "role may not write there (`python deploy.py role` prints what it needs)"
@@ -57,12 +60,12 @@ _RENEW = "renew them (aws sso login, or new keys), then run the same command aga
 def absent(error: ApiError) -> bool:
     """Say whether this error only means that there is no such thing.
 
-    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5), or
-    for jobs "Requested resource not found".
+    SageMaker says so by a ValidationException with the words "Could not find" (contract 7.5), for
+    jobs "Requested resource not found", and for groups of model packages "does not exist".
     """
     return error.code in _ABSENT or (
         error.code == "ValidationException"
-        and any(words in error.message.lower() for words in ("could not find", "not found"))
+        and any(words in error.message.lower() for words in _NOWHERE)
     )
 
 
@@ -76,14 +79,30 @@ def of_bucket(response: Mapping[str, Any], what: str, bucket: str) -> DeployErro
             f"bucket of your own with --bucket instead of {bucket}",
             code,
         )
+    if code == "NoSuchBucket":
+        return ApiError(f"there is no bucket {bucket} ({what}: {code})", code, _word(what))
     if code in _ELSEWHERE:
         return ApiError(
             f"the bucket {bucket} is in another region ({what}: {code}); SageMaker reads and "
             "writes buckets of the endpoint's own region",
             code,
-            what.rsplit(" ", 1)[-1],
+            _word(what),
         )
     return None
+
+
+def _word(what: str) -> str:
+    """Return the operation of `s3 head_bucket`."""
+    return what.rsplit(" ", 1)[-1]
+
+
+def _of_container(text: str) -> tuple[str, str]:
+    """Return sentence and hint of an error of ours; of any other container the text as it is."""
+    try:
+        error = json.loads(text)["error"]
+        return f"{error['message']} (request {error['request_id']})", str(error.get("hint") or "")
+    except (ValueError, TypeError, KeyError):
+        return text, ""
 
 
 def answered(response: Mapping[str, Any], what: str, operation: str) -> DeployError:
@@ -95,8 +114,8 @@ def answered(response: Mapping[str, Any], what: str, operation: str) -> DeployEr
         return Unauthorised(f"{what} is not permitted: {message}", "ask for this permission", code)
     if code == "ModelError":
         status = response.get("OriginalStatusCode")
-        message = f"the container answered {status}: {response.get('OriginalMessage', message)}"
-        return ApiError(message, code, operation)
+        said, hint = _of_container(str(response.get("OriginalMessage", message)))
+        return ApiError(f"the container answered {status}: {said}", code, operation, hint=hint)
     if operation == "invoke_endpoint_async" and code in ("InternalFailure", "ServiceUnavailable"):
         return ApiError(f"{what}: {code}: {message}{_ASYNC_CAUSE}", code, operation)
     if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500:

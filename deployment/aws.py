@@ -7,6 +7,8 @@ mode. Credentials come from botocore's own chain and are never read or shown.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -36,6 +38,7 @@ _CONNECT, _READ = 10, 70
 # Six attempts back off over about half a minute: an account's API rate recovers within that.
 _ATTEMPTS = 6
 
+_REGION = re.compile(r"[a-z]{2,8}(-[a-z]+)+-\d+")
 # EOFError is what getpass raises where botocore asks for an MFA code without a terminal.
 _FAULTS = (exceptions.BotoCoreError, exceptions.ClientError, EOFError)
 _NO_LOGIN = (
@@ -64,6 +67,18 @@ class Cloud:
         self.region: str = found
         self._core = core
         self._clients: dict[tuple[str, str], Any] = {}
+        if not _REGION.fullmatch(found):
+            raise Usage(f"there is no region {found!r}", self._doubt())
+
+    def _doubt(self) -> str:
+        """Say that this boto3 does not know the region, if so: it may be newer, or a slip."""
+        session = self._session
+        known = {region for partition in session.get_available_partitions()
+                 for region in session.get_available_regions("sagemaker", partition)}  # fmt: skip
+        if self.region in known:
+            return ""
+        near = ", ".join(difflib.get_close_matches(self.region, sorted(known), 3)) or "none is near"
+        return f"this boto3 does not know the region {self.region}; near it are: {near}"
 
     @cached_property
     def identity(self) -> Answer:
@@ -102,7 +117,10 @@ class Cloud:
                 answer["Body"] = answer["Body"].read()
             return answer
         except _FAULTS as error:
-            raise told(error, service, operation, arguments) from error
+            failed = told(error, service, operation, arguments)
+            if isinstance(failed, Unreachable):
+                failed.hint = self._doubt()
+            raise failed from error
 
     def once(self, service: str, operation: str) -> Answer:
         """Make one call without arguments in one attempt: for what may be missing in a region."""
@@ -208,6 +226,7 @@ def told(
             "kept in ~/.aws/boto/cache; or export temporary credentials",
             "MfaRequired",
         )
-    if isinstance(error, exceptions.HTTPClientError):
+    # Where no connection is made, it is one of the first kind; where one breaks, of the second.
+    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         return Unreachable(f"{what} got no answer: {error}")
     return Failed(f"{what}: {error}")

@@ -121,7 +121,8 @@ def check(job: Job, target: Target, content_type: str, accept: str, instance: st
     payload = (job.payload_mb or 6) * (job.concurrent or 1)
     rules = (
         (not content_type, "the type of the input is not known; give --content-type"),
-        (target.source.kind != "archive", "batch transform takes models as .tar.gz only"),
+        (target.source.kind not in ("archive", "package"),
+         "batch transform takes models as .tar.gz only"),
         (
             family(instance) not in TRANSFORM,
             f"batch transform has no {instance}; no t2 and no Graviton; take ml.m5.large, or "

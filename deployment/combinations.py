@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from deployment.errors import Refused
 from deployment.settings import Settings
+from deployment.tables import Schedule
 
 # Families with Arm CPUs (contract 7.1); every other one runs linux/amd64 images.
 GRAVITON = frozenset({
@@ -54,11 +55,15 @@ def architecture(instance_type: str | None) -> str:
 def smallest_fleet(settings: Settings) -> int:
     """Return the smallest number of instances that an update can meet."""
     fleet = settings.machines.count
-    return max(fleet, settings.scaling.min) if settings.scaling else fleet
+    return max(fleet, settings.scaling.least) if settings.scaling else fleet
 
 
 def _serverless(other: Callable[[Settings], object]) -> Callable[[Settings], bool]:
     return lambda s: s.serverless is not None and bool(other(s))
+
+
+def _schedules(other: Callable[[Schedule], bool]) -> Callable[[Settings], bool]:
+    return lambda s: s.scaling is not None and any(map(other, s.scaling.schedules.values()))
 
 
 def _policy(*names: str) -> Callable[[Settings], bool]:
@@ -124,10 +129,14 @@ RULES = (
          _serverless(lambda s: s.scaling and s.serverless and not s.serverless.provisioned)),
     Rule("scaling.target", "for provisioned concurrency it is a share of use, between 0 and 1",
          _serverless(lambda s: s.scaling and s.scaling.target > 1)),
-    Rule("scaling.min", "it is more than scaling.max",
-         lambda s: s.scaling is not None and s.scaling.min > s.scaling.max),
+    Rule("scaling.min", "it is more than the max, here or in a schedule",
+         lambda s: s.scaling is not None and s.scaling.crossed),
     Rule("scaling.min", "only an asynchronous endpoint scales to zero; others need at least 1",
-         lambda s: s.scaling is not None and s.scaling.min < 1 and s.mode != "async"),
+         lambda s: s.scaling is not None and s.scaling.least < 1 and s.mode != "async"),
+    Rule("scaling.schedules", "a schedule changes min, max or both",
+         _schedules(lambda one: one.min is None and one.max is None)),
+    Rule("scaling.schedules", "a time zone is named as in Europe/Zurich",
+         _schedules(lambda one: not one.placed)),
     Rule("scaling.metric", "instances scale by 'invocations' or 'concurrency', serverless by "
          "'provisioned', asynchronous by 'backlog'", _metric_misfits),
     Rule("instance.volume_gb", "this family has local NVMe disks, whose size is fixed",
@@ -140,6 +149,8 @@ RULES = (
          lambda s: bool(s.kms.volume) and s.shadow is not None and family(s.shadow.type) in NVME),
     Rule("instance.type", "there is no ml.t3 for hosting; the smallest are ml.t2.medium, "
          "ml.m5.large and ml.c5.large", lambda s: family(s.instance_type) == "t3"),
+    Rule("instance.fallbacks", "the image runs on one kind of CPU, and these types have two",
+         lambda s: len(set(map(architecture, (s.machines.type, *s.machines.fallbacks)))) > 1),
     Rule("variants", "serverless endpoints have one variant only",
          _serverless(lambda s: s.variants)),
     Rule("variants", "an endpoint has a shadow or several variants, not both",
@@ -184,6 +195,8 @@ RULES = (
     Rule("models", "an endpoint has one model or many; leave out model, code and choose here, and "
          "give them to add-model",
          lambda s: s.models is not None and bool(s.model or s.code or s.choose)),
+    Rule("model_package", "it is the model and its code; leave out model, code, choose, [models]",
+         lambda s: bool(s.model_package) and bool(s.model or s.code or s.choose or s.models)),
     Rule("models", "serverless endpoints have one model", _serverless(lambda s: s.models)),
     Rule("models", "asynchronous endpoints have one model",
          lambda s: s.models is not None and s.async_ is not None),

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from deployment import console, difference, execution, package, plan, preflight, survey, watch
 from deployment.aws import Cloud
 from deployment.errors import Failed, Refused, Usage
+from deployment.findings import Look
 from deployment.session import Words, carried_out, confirm, confirm_cost, connect, connect_or_assume
 from deployment.settings import Settings
 from deployment.state import State, Target
@@ -39,7 +40,7 @@ def deploy(words: Words) -> int:
         for note in planned.notes:
             talk.warn(note)
         if planned.changes:
-            preflight.run(preflight.Look(cloud, target, state, planned), talk, words.force)
+            preflight.run(Look(cloud, target, state, planned), talk, words.force)
             for line in console.reasons(planned):
                 talk.say(line)
             confirm_cost(words, planned)
@@ -53,7 +54,7 @@ def _print(planned: Plan, words: Words, cloud: Cloud | None, target: Target, sta
     talk = words.talk
     refused: list[str] = []
     if cloud is not None and planned.changes:
-        findings = preflight.findings_of(preflight.Look(cloud, target, state, planned), talk)
+        findings = preflight.findings_of(Look(cloud, target, state, planned), talk)
         refused = [] if words.force else preflight.refusals(findings)
     value = {
         "endpoint": planned.endpoint,

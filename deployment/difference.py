@@ -16,6 +16,7 @@ _CONFIG = (
 )
 # Defaults that AWS adds to what it answers; their absence in a request is no change.
 _ADDED = ("Mode", "VariantStatus", "CurrentWeight", "DesiredWeight", "AcceleratorType")
+_OF_PACKAGE = ("Image", "ModelDataUrl")  # a container of a model package may be told with these
 _ABSENT = "(not set)"
 
 
@@ -26,6 +27,10 @@ def lines(
     found_config: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Return `field: old -> new` for each field that differs. Models' names are left to `model`."""
+    container = dict(found_model.get("PrimaryContainer") or {})
+    if (model.get("PrimaryContainer") or {}).get("ModelPackageName"):
+        container = {key: container[key] for key in container if key not in _OF_PACKAGE}
+    found_model = {**found_model, "PrimaryContainer": container}
     return (
         *_compared(_chosen(found_model, _MODEL), _chosen(model, _MODEL)),
         *_compared(_chosen(found_config, _CONFIG), _chosen(config, _CONFIG)),

@@ -58,7 +58,9 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
         environment.setdefault("SAGEMAKER_MODEL_SERVER_TIMEOUT", str(LONGEST_CALL))
         environment.setdefault("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1024")
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}
-    if ecr_parts(image) is None and settings.vpc is not None:
+    if source.kind == "package":
+        del container["Image"]  # the package names it
+    elif ecr_parts(image) is None and settings.vpc is not None:
         # Without this, SageMaker takes any image to be in ECR (contract 7.1).
         container["ImageConfig"] = given(
             RepositoryAccessMode="Vpc",
@@ -95,6 +97,7 @@ def _plain(kind: str) -> Callable[[str], Document]:
 _SOURCES: Mapping[str, Callable[[str], Document]] = {
     "archive": lambda uri: {"ModelDataUrl": uri},
     "many": lambda uri: {"ModelDataUrl": uri},
+    "package": lambda arn: {"ModelPackageName": arn},
     "object": _plain("S3Object"),
     "prefix": _plain("S3Prefix"),
 }
@@ -103,7 +106,7 @@ _SOURCES: Mapping[str, Callable[[str], Document]] = {
 def endpoint_config(target: Target, model_name: str, *others: str) -> Document:
     """Return CreateEndpointConfig; `others` are the shadow's model or those of other variants."""
     settings = target.settings
-    document: Document = {"ProductionVariants": [_variant(settings, model_name)]}
+    document: Document = {"ProductionVariants": [variant(settings, model_name)]}
     if settings.shadow is not None:
         # With a weight of 1 in production, the shadow's weight is the share of copied traffic.
         document["ShadowProductionVariants"] = [
@@ -121,11 +124,11 @@ def endpoint_config(target: Target, model_name: str, *others: str) -> Document:
             update={"type": other.type or machines.type, "count": other.count}
         )
         alike = settings.model_copy(update={"instance": machine, "weight": other.weight})
-        document["ProductionVariants"].append(_variant(alike, model) | {"VariantName": name})
+        document["ProductionVariants"].append(variant(alike, model) | {"VariantName": name})
     if settings.async_ is not None:
         document["AsyncInferenceConfig"] = _async(settings)
     if settings.capture is not None:
-        document["DataCaptureConfig"] = _capture(settings)
+        document["DataCaptureConfig"] = _capture(settings, target.captured)
     if settings.kms.volume and settings.serverless is None:
         document["KmsKeyId"] = settings.kms.volume
     return document | metrics.config(settings)
@@ -137,28 +140,39 @@ _ROUTING: Mapping[str, Document] = {
 }
 
 
-def _variant(settings: Settings, model_name: str) -> Document:
-    variant: Document = {
+def variant(settings: Settings, model_name: str) -> Document:
+    document: Document = {
         "VariantName": VARIANT,
         "ModelName": model_name,
         "InitialVariantWeight": settings.weight,
     }
     if settings.serverless is not None:
         wanted = settings.serverless
-        variant["ServerlessConfig"] = given(
+        document["ServerlessConfig"] = given(
             MemorySizeInMB=wanted.memory_mb,
             MaxConcurrency=wanted.concurrency,
             ProvisionedConcurrency=wanted.provisioned,
         )
-        return variant
-    return variant | given(
-        InstanceType=settings.machines.type,
-        InitialInstanceCount=settings.machines.count,
-        VolumeSizeInGB=settings.machines.volume_gb,
-        RoutingConfig=_ROUTING.get(settings.machines.routing or ""),
+        return document
+    machines = settings.machines
+    pools = [{"InstanceType": kind, "Priority": priority}
+             for priority, kind in enumerate((machines.type, *machines.fallbacks), 1)]  # fmt: skip
+    return document | given(
+        InstanceType=None if machines.fallbacks else machines.type,
+        InstancePools=pools if machines.fallbacks else None,
+        VariantInstanceProvisionTimeoutInSeconds=machines.provision_seconds,
+        InitialInstanceCount=machines.count,
+        VolumeSizeInGB=machines.volume_gb,
+        RoutingConfig=_ROUTING.get(machines.routing or ""),
         ModelDataDownloadTimeoutInSeconds=settings.startup.download_seconds,
         ContainerStartupHealthCheckTimeoutInSeconds=settings.startup.health_seconds,
     )
+
+
+def kind(variant: Mapping[str, Any]) -> str:
+    """Return what a variant runs on: its instance type, or all of its pools', or serverless."""
+    pools = ", ".join(pool["InstanceType"] for pool in variant.get("InstancePools") or ())
+    return str(variant.get("InstanceType") or pools or "serverless")
 
 
 def _async(settings: Settings) -> Document:
@@ -178,7 +192,7 @@ def _async(settings: Settings) -> Document:
     return document
 
 
-def _capture(settings: Settings) -> Document:
+def _capture(settings: Settings, types: tuple[str, ...]) -> Document:
     wanted = settings.capture
     assert wanted is not None
     return given(
@@ -187,10 +201,9 @@ def _capture(settings: Settings) -> Document:
         DestinationS3Uri=wanted.destination,
         KmsKeyId=settings.kms.output,
         CaptureOptions=[{"CaptureMode": mode.capitalize()} for mode in wanted.what],
-        # Types not listed here are captured as base64. Both texts of each: with the charset, as
-        # the container answers it, and without, as most callers send it.
+        # Types not listed here are captured as base64. AWS compares without parameters.
         CaptureContentTypeHeader={
-            "CsvContentTypes": ["text/csv", "text/csv; charset=utf-8"],
+            "CsvContentTypes": list(types),
             "JsonContentTypes": ["application/json", "application/jsonlines"],
         },
     )

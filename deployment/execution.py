@@ -2,8 +2,7 @@
 
 Three rules. What this run made and nothing serves is removed again. What serves is never touched.
 What goes on by itself (an endpoint still being made or changed) is left alone and named, with the
-command that picks it up again. AWS is eventually consistent, so some refusals only mean "not yet":
-`_LATE` is the table of those.
+command that picks it up again. Refusals that only mean "not yet" are waited out in `patience`.
 """
 
 from __future__ import annotations
@@ -18,20 +17,11 @@ from deployment.aws import Answer, Cloud
 from deployment.console import Talk
 from deployment.errors import ApiError, DeployError, Failed, Refused, Unreachable
 from deployment.logs import tail
-from deployment.role_errors import late_role
+from deployment.patience import patiently
 from deployment.state import Endpoint
 from deployment.step import Call, Plan, Wait
 from deployment.watch import EndpointFailed, Pace
 
-# (operations, words in the message, seconds of patience, what it means)
-_LATE = (
-    (
-        ("create_endpoint", "update_endpoint", "create_endpoint_config"),
-        ("could not find",),
-        60.0,
-        "AWS does not see yet what was just made",
-    ),
-)
 _SERVING = ("create_endpoint", "update_endpoint")  # from here on, something may serve
 _ASYNC_SECONDS = 900.0  # an asynchronous call's own default limit
 _GONE_SECONDS = 1800  # how long the removal of a failed endpoint is waited for
@@ -89,7 +79,7 @@ def _step(run: Run, step: Call | Wait) -> None:
     if step.undo is not None:
         run.made.append(step)  # before the call: if its answer is lost, it may be made all the same
     try:
-        run.answers.append(_patiently(run, step))
+        run.answers.append(patiently(run.cloud, step, run.talk, run.pace))
     except ApiError as error:
         if not _happened(run, step, error):
             _refused(run, step)
@@ -121,30 +111,6 @@ def _note_failure(run: Run) -> None:
     for call in run.plan.on_failure:
         with suppress(DeployError):
             run.cloud.apply(call)
-
-
-def _patiently(run: Run, call: Call) -> Answer:
-    """Make the call, again and again while its refusal only means "not yet"."""
-    start, pause = run.pace.clock(), min(1.0, run.pace.poll)
-    while True:
-        try:
-            return run.cloud.apply(call)
-        except ApiError as error:
-            passed = run.pace.clock() - start
-            meaning = _late(call, error, passed) or late_role(run.cloud, call, error, passed)
-            if not meaning:
-                raise
-            run.talk.say(f"  {meaning}; trying again")
-            run.pace.sleep(pause)
-            pause = min(pause * 2, 15.0)
-
-
-def _late(call: Call, error: ApiError, passed: float) -> str:
-    for operations, words, patience, meaning in _LATE:
-        text = error.message.lower()
-        if call.operation in operations and all(word in text for word in words):
-            return meaning if passed < patience else ""
-    return ""
 
 
 def _happened(run: Run, call: Call, error: ApiError) -> bool:

@@ -79,7 +79,7 @@ def shared(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--yes", is_flag=True, help="do not ask before what bills, or deletes"),
         click.option("--no-wait", is_flag=True, help="leave once AWS has taken up the change"),
         click.option("--poll", default=15.0, show_default=True, type=click.FloatRange(min=0.01),
-                     help="seconds between looks while waiting"),
+                     help="seconds between looks while waiting, but for the first few"),
     )  # fmt: skip
     for option in reversed(extra):
         function = option(function)

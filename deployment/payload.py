@@ -24,13 +24,16 @@ def payload(source: str | None, data: str | None, content_type: str) -> tuple[by
     if data is not None:
         return data.encode(), content_type or "text/csv"
     if source is None or source == "-":
+        if source is None and sys.stdin.isatty():
+            raise Usage("nothing is given to send", "name a file, --data TEXT, or - for what you "
+                        "type, ended by Ctrl-D")  # fmt: skip
         return sys.stdin.buffer.read(), content_type or "text/csv"
     path = Path(source)
     kind = content_type or type_of(source)
     try:
         body = path.read_bytes()
     except OSError as error:
-        raise Usage(f"{path} cannot be read: {error}") from error
+        raise Usage(f"{path} cannot be read: {error.strerror}") from error
     return body, kind
 
 

@@ -76,9 +76,13 @@ def notes(settings: Settings, state: State, changes: bool) -> Iterator[str]:
         yield from scaling.kept(state)
     older = state.current is not None and DEFAULTS_TAG not in state.current.tags
     if older and settings.mode != "serverless" and settings.metrics is None:
-        yield (f"{settings.name} was made before metrics of the container and routing by "
-               "outstanding requests were the default; to have them here, write [metrics] and "
-               'instance.routing = "least-outstanding"')  # fmt: skip
+        if settings.mode == "instance" and settings.models is None:
+            yield (f"{settings.name} was made before metrics of the container and routing by "
+                   "outstanding requests were the default; to have them here, write [metrics] and "
+                   'instance.routing = "least-outstanding"')  # fmt: skip
+        else:
+            yield (f"{settings.name} was made before metrics of the container were the default; "
+                   "to have them here, write [metrics]")  # fmt: skip
     endpoint, count = state.endpoint, settings.count
     if settings.mode == "serverless" or endpoint is None or endpoint.status not in SETTLED:
         return

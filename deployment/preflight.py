@@ -7,42 +7,15 @@ ends the run with exit code 3 unless `--force` turns it into a warning.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Iterator
 
-from deployment import grants, iam, policies, price, quota
-from deployment import image as images
-from deployment.aws import Cloud
-from deployment.combinations import architecture
+from deployment import grants, iam, image_checks, policies, price, quota
 from deployment.console import Talk
 from deployment.errors import ApiError, DeployError, Refused, Unauthorised, Unreachable
-from deployment.image_uri import ecr_parts
-from deployment.state import State, Target
-from deployment.step import Plan
+from deployment.findings import Check, Finding, Look
 
-Level = Literal["ok", "unknown", "warn", "refuse"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    level: Level
-    subject: str
-    text: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a check looks at."""
-
-    cloud: Cloud
-    target: Target
-    state: State
-    planned: Plan
-
-
-Check = Callable[[Look], Iterator[Finding]]
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def run(look: Look, talk: Talk, force: bool) -> None:
@@ -115,8 +88,8 @@ def _role(look: Look) -> Iterator[Finding]:
 def _bucket(look: Look) -> Iterator[Finding]:
     target, settings = look.target, look.target.settings
     if target.source.package is not None and not look.state.bucket_exists:
-        yield Finding("ok", "bucket", f"{target.bucket} will be made")
-    else:
+        yield from _new_bucket(target.bucket, settings.bucket is not None)
+    elif target.source.kind != "package":
         bucket = target.bucket if target.source.package else target.source.uri.split("/")[2]
         yield from _region(look, "bucket", bucket)
     beside = {
@@ -127,6 +100,18 @@ def _bucket(look: Look) -> Iterator[Finding]:
     for subject, uri in beside.items():
         if uri and uri.split("/")[2] != target.bucket:
             yield from _region(look, subject, uri.split("/")[2])
+
+
+def _new_bucket(name: str, named: bool) -> Iterator[Finding]:
+    """Judge a bucket that is to be made; one that the settings name may be a slip."""
+    if not _BUCKET.fullmatch(name):
+        yield Finding("refuse", "bucket", f"{name} is no name that S3 takes",
+                      "3 to 63 lower-case letters, digits, hyphens and dots")  # fmt: skip
+    elif named:
+        yield Finding("warn", "bucket", f"there is no {name}, and it will be made", "is it the "
+                      "name that you meant?")  # fmt: skip
+    else:
+        yield Finding("ok", "bucket", f"{name} will be made")
 
 
 def _region(look: Look, subject: str, bucket: str) -> Iterator[Finding]:
@@ -141,58 +126,6 @@ def _region(look: Look, subject: str, bucket: str) -> Iterator[Finding]:
     else:
         text = f"{bucket} is in {region}, the endpoint in {look.cloud.region}"
         yield Finding("refuse", subject, text, "use a bucket in the endpoint's region")
-
-
-def _image(look: Look) -> Iterator[Finding]:
-    uri = look.target.image
-    parts = ecr_parts(uri)
-    if parts is None and look.target.settings.vpc is None:
-        yield Finding("refuse", "image", f"{uri} is not in ECR, and SageMaker pulls from other "
-                      "registries through a VPC only",
-                      "push it with ./build_and_push.sh, or set [vpc]")  # fmt: skip
-        return
-    if parts is None:
-        yield Finding("warn", "image", f"{uri} is not in ECR and was not looked at; it is pulled "
-                      "through the VPC")  # fmt: skip
-        return
-    if look.target.settings.serverless is not None and parts["account"] != look.target.account:
-        yield Finding("refuse", "image", f"it is in account {parts['account']}, and a serverless "
-                      f"endpoint takes images of its own account, {look.target.account}, only",
-                      "push it to this account with ./build_and_push.sh")  # fmt: skip
-        return
-    if parts["region"] != look.cloud.region:
-        yield Finding("refuse", "image", f"it is in {parts['region']}, the endpoint in "
-                      f"{look.cloud.region}", "push it to the endpoint's region")  # fmt: skip
-        return
-    found = images.in_ecr(look.cloud, look.target.image)
-    needed = architecture(look.target.settings.instance_type)
-    faults = list(images.faults(found, needed))
-    for text, hint in faults:
-        yield Finding("refuse", "image", text, hint)
-    if not found.architecture:
-        yield Finding("unknown", "image", "its architecture could not be read")
-    elif not faults:
-        yield Finding("ok", "image", f"linux/{found.architecture}, {found.digest[:19]}")
-    yield from _versions(found, look.target)
-
-
-def _versions(found: images.Image, target: Target) -> Iterator[Finding]:
-    """Compare the scikit-learn of the image with the one that pickled the model."""
-    there = found.labels.get(images.LABEL, "")
-    saved = target.source.package.sklearn if target.source.package else None
-    if not there or not saved:
-        missing = "the image" if not there else "the model"
-        yield Finding("unknown", "scikit-learn", f"{missing} does not say its version")
-    elif _minor(there) == _minor(saved):
-        yield Finding("ok", "scikit-learn", f"{there} in the image, {saved} in the model")
-    else:
-        yield Finding("refuse", "scikit-learn", f"the model was saved by {saved} and the image has "
-                      f"{there}", "build the image with ./build_and_push.sh -- --build-arg "
-                      f"SKLEARN={_minor(saved)}, or save the model again")  # fmt: skip
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
 
 
 def _instances(look: Look) -> Iterator[Finding]:
@@ -230,9 +163,9 @@ def _quota(look: Look, kind: str) -> Iterator[Finding]:
         return
     yield Finding("ok", "quota", f"{allowed:g} of {kind}, {used} in use, {more} more needed now")
     if settings.scaling is not None and kind == settings.instance_type:
-        most = used + settings.scaling.max - (wanted if look.state.endpoint else 0)
+        most = used + settings.scaling.most - (wanted if look.state.endpoint else 0)
         if most > allowed:
-            text = f"scaling.max is {settings.scaling.max}, and only {allowed:g} are allowed"
+            text = f"scaling goes up to {settings.scaling.most}, and only {allowed:g} are allowed"
             yield Finding("warn", "quota", text, hint)
 
 
@@ -263,4 +196,7 @@ def _telemetry(look: Look) -> Iterator[Finding]:
     yield Finding("ok", "telemetry", "enrichment is on: metrics are kept, and answer PromQL")
 
 
-CHECKS: tuple[Check, ...] = (_credentials, _role, _bucket, _image, _instances, _price, _telemetry)
+CHECKS: tuple[Check, ...] = (
+    *(_credentials, _role, _bucket, image_checks.package, image_checks.image),
+    *(_instances, _price, _telemetry),
+)

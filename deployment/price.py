@@ -55,10 +55,10 @@ def told(cloud: Cloud, settings: Settings) -> tuple[bool, str]:
     amounts = {kind: float(one.split()[0]) for kind, one in prices.items()}
     month = _HOURS * sum(amounts[kind] * count for _, kind, count in fleets)
     text += f"; {month:,.2f} {unit} a month"
-    if settings.scaling is not None and settings.scaling.max > machines.count:
-        more = settings.scaling.max - machines.count
+    if settings.scaling is not None and settings.scaling.most > machines.count:
+        more = settings.scaling.most - machines.count
         most = month + _HOURS * amounts[machines.type] * more
-        text += f", up to {most:,.2f} {unit} at scaling.max = {settings.scaling.max}"
+        text += f", up to {most:,.2f} {unit} at scaling.max = {settings.scaling.most}"
     return True, text
 
 

@@ -66,8 +66,10 @@ def in_use(cloud: Cloud, kind: str) -> int:
         kinds = {variant["VariantName"]: variant.get("InstanceType")
                  for key in ("ProductionVariants", "ShadowProductionVariants")
                  for variant in (config or {}).get(key) or ()}  # fmt: skip
-        used += sum(variant.get("CurrentInstanceCount") or 0
-                    for key in ("ProductionVariants", "ShadowProductionVariants")
-                    for variant in endpoint.get(key) or ()
-                    if kinds.get(variant["VariantName"]) == kind)  # fmt: skip
+        for variant in (one for key in ("ProductionVariants", "ShadowProductionVariants")
+                        for one in endpoint.get(key) or ()):  # fmt: skip
+            whole = {"InstanceType": kinds.get(variant["VariantName"]), **variant}
+            used += sum(pool.get("CurrentInstanceCount") or 0
+                        for pool in variant.get("InstancePools") or [whole]
+                        if pool["InstanceType"] == kind)  # fmt: skip
     return used

@@ -19,10 +19,11 @@ from typing import Any, NoReturn
 import click
 
 from deployment import image as images
-from deployment import retention
+from deployment import repositories, retention
 from deployment.aws import Cloud
 from deployment.errors import ApiError, DeployError, Failed, Refused, Usage
 from deployment.image_uri import ecr_parts
+from deployment.repositories import NOTHING, Wanted
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # Docker, too, talks plain HTTP to these only
 _SECONDS = 30
@@ -33,10 +34,14 @@ def host(cloud: Cloud, account: str) -> str:
     return f"{account or cloud.account}.dkr.ecr.{cloud.region}.{cloud.dns_suffix}"
 
 
-def ensure(cloud: Cloud, repository: str, account: str, keep: int | None) -> bool:
+def ensure(
+    cloud: Cloud, repository: str, account: str, keep: int | None, wanted: Wanted = NOTHING
+) -> bool:
     """Make the repository if it is missing, and say whether that was so."""
     where = {"registryId": account} if account else {}
-    if cloud.find("ecr", "describe_repositories", repositoryNames=[repository], **where):
+    found = cloud.find("ecr", "describe_repositories", repositoryNames=[repository], **where)
+    if found:
+        repositories.complete(cloud, found["repositories"][0], wanted, where)
         if used := retention.protect(cloud, repository, where):
             click.echo(f"{len(used)} images in use are kept, whatever their age", err=True)
         return False
@@ -47,6 +52,7 @@ def ensure(cloud: Cloud, repository: str, account: str, keep: int | None) -> boo
             repositoryName=repository,
             imageTagMutability="IMMUTABLE",
             imageScanningConfiguration={"scanOnPush": True},
+            **repositories.made_with(wanted),
             **where,
         )
     except ApiError as error:
@@ -56,6 +62,7 @@ def ensure(cloud: Cloud, repository: str, account: str, keep: int | None) -> boo
         rules = json.dumps(retention.policy(keep))
         cloud.call("ecr", "put_lifecycle_policy", repositoryName=repository,
                    lifecyclePolicyText=rules, **where)  # fmt: skip
+    repositories.share(cloud, repository, wanted, where)
     return True
 
 
@@ -139,15 +146,19 @@ def _host(given: Any) -> None:
 @click.argument("tag")
 @click.option("--architecture", default="amd64")
 @click.option("--keep", type=click.IntRange(min=1), help="images to keep: sets a lifecycle rule")
+@click.option("--kms-key", default="", help="of a new repository")
+@click.option("--repository-tag", "tags", multiple=True, metavar="KEY=VALUE")
+@click.option("--share", multiple=True, metavar="ACCOUNT", help="may pull")
 @click.pass_obj
-def _open(given: Any, repository: str, tag: str, architecture: str, keep: int | None) -> None:
+def _open(given: Any, repository: str, tag: str, architecture: str, keep: int | None,
+          kms_key: str, tags: tuple[str, ...], share: tuple[str, ...]) -> None:  # fmt: skip
     """Print the host, and below it the digest under TAG if there is one; else log Docker in.
 
     The repository is made if it is missing: scan on push, immutable tags.
     """
     cloud, account = given[0](), given[1]
     name = host(cloud, account)
-    made = ensure(cloud, repository, account, keep)
+    made = ensure(cloud, repository, account, keep, repositories.asked(kms_key, tags, share))
     click.echo(f"repository {repository} {'made' if made else 'exists'}", err=True)
     found = verify(f"{name}/{repository}:{tag}", architecture, cloud)
     if not found:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from deployment import package
+from deployment import model_packages, package
 from deployment.aws import Cloud
 from deployment.combinations import isolated
 from deployment.errors import Refused, Unauthorised
@@ -27,9 +27,12 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
     account = cloud.account if cloud else _NOBODY
     region = cloud.region if cloud else settings.region or "REGION"
     bucket = settings.bucket_in(region, account)
+    image = settings.image
     if settings.models is not None:
         where = models_prefix(settings, bucket)
         source = Source(where, "many", where)
+    elif settings.model_package:
+        source, image = _package(cloud, settings.model_package)
     else:
         source = _source(cloud, settings, bucket, settings.model, settings.code, settings.choose,
                          workspace / "model.tar.gz")  # fmt: skip
@@ -53,7 +56,7 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
         region=region,
         role=role_arn(cloud, settings.role),
         bucket=bucket,
-        image=by_digest(cloud, settings.image),
+        image=by_digest(cloud, image),
         source=source,
         isolated=isolated(settings, needs),
         shadow_image=shadow_image,
@@ -63,11 +66,22 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
 
 
 def _needed(settings: Settings) -> None:
-    needed = ("image", "role") if settings.models is not None else ("model", "image", "role")
+    needed = ["role"] if settings.model_package else ["image", "role"]
+    if settings.models is None and not settings.model_package:
+        needed.insert(0, "model")
     for key in needed:
         if not getattr(settings, key):
             hint = {"role": "make one: python deploy.py role --create"}.get(key, "")
             raise Refused(f"no {key} is given", hint or f"set {key} in endpoint.toml, or --{key}")
+
+
+def _package(cloud: Cloud | None, named: str) -> tuple[Source, str]:
+    """Return a version of a registered model as a source, and its image."""
+    if cloud is None:
+        return Source(named, "package", named), ""
+    found = model_packages.describe(cloud, named)
+    arn = str(found["ModelPackageArn"])
+    return Source(arn, "package", arn), model_packages.image(found)
 
 
 def models_prefix(settings: Settings, bucket: str) -> str:

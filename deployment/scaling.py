@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from deployment import schedules
 from deployment.documents import Document
 from deployment.settings import Settings
 from deployment.state import VARIANT, Scaling, State
@@ -15,10 +16,10 @@ from deployment.step import Call
 from deployment.tables import Scaling as Wanted
 
 # What describes a target and a policy; the rest of what AWS answers is its own bookkeeping.
-_NAMED = ("ServiceNamespace", "ResourceId", "ScalableDimension")
-TARGET_FIELDS = (*_NAMED, "MinCapacity", "MaxCapacity")
+NAMED = ("ServiceNamespace", "ResourceId", "ScalableDimension")
+TARGET_FIELDS = (*NAMED, "MinCapacity", "MaxCapacity")
 POLICY_FIELDS = (
-    *_NAMED,
+    *NAMED,
     "PolicyName",
     "PolicyType",
     "TargetTrackingScalingPolicyConfiguration",
@@ -88,7 +89,8 @@ def unscale(scalings: tuple[Scaling, ...]) -> Iterator[Call]:
     """Return the calls that remove scaling: first the policies, then the target."""
     for scaling in scalings:
         target = dict(scaling.target)
-        named = {key: target[key] for key in _NAMED}
+        named = {key: target[key] for key in NAMED}
+        yield from map(schedules.remove, scaling.schedules)
         for policy in scaling.policies:
             gone = {**named, "PolicyName": policy["PolicyName"]}
             yield Call("application-autoscaling", "delete_scaling_policy", gone,
@@ -123,14 +125,22 @@ def changes(settings: Settings, state: State, removed: bool = False) -> Iterator
         if removed:
             yield from put_back(state.scaling)
         return
-    target = scalable_target(settings.name, settings.mode, settings.scaling)
-    policy = scaling_policy(settings.name, settings.mode, settings.scaling)
-    for found in existing:
-        same = (one for one in found.policies
-                if holds(policy, one) and _grows_only(policy) == _grows_only(one))  # fmt: skip
-        if holds(target, found.target) and any(same):
-            return
-    yield from scale(target, (policy,), "set", bool(existing))
+    name, mode, wanted = settings.name, settings.mode, settings.scaling
+    target, policy = scalable_target(name, mode, wanted), scaling_policy(name, mode, wanted)
+    if not any(_as_wanted(wanted, target, policy, found) for found in existing):
+        yield from scale(target, (policy,), "set", bool(existing))
+    resource = scaled_resource(name, _DIMENSIONS[mode])
+    yield from schedules.changes(name, schedules.actions(name, resource, wanted), existing)
+
+
+def _as_wanted(
+    wanted: Wanted, target: Mapping[str, Any], policy: Mapping[str, Any], found: Scaling
+) -> bool:
+    """Say whether what is registered is what the settings say, at any time of day."""
+    same = (one for one in found.policies
+            if holds(policy, one) and _grows_only(policy) == _grows_only(one))  # fmt: skip
+    dimension = target["ScalableDimension"] == found.target["ScalableDimension"]
+    return dimension and schedules.reached(wanted, found.target) and any(same)
 
 
 def _grows_only(policy: Mapping[str, Any]) -> bool:
@@ -143,7 +153,9 @@ def kept(state: State) -> Iterator[str]:
     """Say what scales the endpoint although the settings do not name it."""
     for one in state.scaling:
         between = f"{one.target['MinCapacity']} to {one.target['MaxCapacity']}"
-        by = ", ".join(policy["PolicyName"] for policy in one.policies) or "no policy"
+        named = [*(policy["PolicyName"] for policy in one.policies),
+                 *(action["ScheduledActionName"] for action in one.schedules)]  # fmt: skip
+        by = ", ".join(named) or "no policy"
         yield (f"scaling {between} ({by}) is not in endpoint.toml and stays as it is; write it as "
                "[scaling], or take it off with `python deploy.py autoscale --off`")  # fmt: skip
 
@@ -158,5 +170,10 @@ def holds(wanted: Any, found: Any) -> bool:
 def put_back(scalings: tuple[Scaling, ...]) -> tuple[Call, ...]:
     """Return the calls that register what was there before."""
     return tuple(
-        call for scaling in scalings for call in scale(scaling.target, scaling.policies, "put back")
+        call
+        for scaling in scalings
+        for call in (
+            *scale(scaling.target, scaling.policies, "put back"),
+            *(schedules.put(action, "put back") for action in scaling.schedules),
+        )
     )

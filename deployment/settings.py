@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from deployment.errors import Usage
 from deployment.tables import (
+    FORMS,
     Access,
     Async,
     Capture,
@@ -48,6 +49,7 @@ class Settings(Table):
 
     name: Name
     model: str = ""
+    model_package: str = ""  # a version of a registered model, or its group
     models: Models | None = None
     code: str | None = None
     choose: str = ""
@@ -120,7 +122,8 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise Usage(f"{path} cannot be read: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise Usage(f"{path} cannot be read: {reason}") from error
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -133,8 +136,14 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         raise Usage(_told(error, text, path, overrides)) from error
 
 
-# A flag that names one way to run the endpoint drops the other that the file may name.
-_EXCLUDES = {"serverless": ("instance", "async"), "instance": ("serverless",)}
+# A flag that names one way to run the endpoint drops the other that the file may name, and so does
+# one that names a model.
+_EXCLUDES = {
+    "serverless": ("instance", "async"),
+    "instance": ("serverless",),
+    "model": ("model_package",),
+    "model_package": ("model", "code", "choose", "models"),
+}
 
 
 def _overlay(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +173,8 @@ def _told(
         elif fault["type"] == "missing":
             told = "is missing"
         elif fault["type"] == "string_pattern_mismatch":
-            told = f"{fault['input']!r} does not fit {fault['ctx']['pattern']}"
+            pattern = fault["ctx"]["pattern"]
+            told = f"{fault['input']!r} is not {FORMS.get(pattern, f'of the form {pattern}')}"
         else:
             told += f", not {fault['input']!r}"
         lines.append(f"{origin}: {'.'.join(keys)}: {told}")

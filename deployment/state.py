@@ -22,7 +22,7 @@ class Source:
     """Where a variant's model lies, or will lie once `package` is uploaded."""
 
     uri: str
-    kind: Literal["archive", "object", "prefix", "many"]
+    kind: Literal["archive", "object", "prefix", "many", "package"]
     identity: str  # changes when the content does: a digest of ours, or S3's ETag
     package: Package | None = field(default=None, compare=False)
 
@@ -42,6 +42,7 @@ class Target:
     shadow_image: str = ""
     shadow_source: Source | None = None
     others: tuple[tuple[str, Source], ...] = ()  # image and source of each of settings.variants
+    captured: tuple[str, ...] = ("text/csv",)  # content types that are captured as CSV
     defaults: str = ""  # which defaults were taken, kept as a tag of the config
 
     @property
@@ -89,10 +90,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The scalable target of the endpoint's variant, and its policies, as their requests."""
+    """The scalable target of the endpoint's variant, its policies and schedules, as requests."""
 
     target: Mapping[str, Any]
     policies: tuple[Mapping[str, Any], ...] = ()
+    schedules: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deployment import metrics, resolve, scaling
+from deployment import metrics, resolve, scaling, schedules
 from deployment.aws import Cloud
 from deployment.combinations import made_alarms
-from deployment.documents import alarms, name_stem, named_by_us
+from deployment.documents import alarms, kind, name_stem, named_by_us
 from deployment.errors import Unauthorised
 from deployment.settings import Settings
 from deployment.state import (
@@ -43,6 +43,9 @@ def look(cloud: Cloud | None, settings: Settings, workspace: Path) -> tuple[Targ
 def with_defaults(wanted: Target, found: State) -> Target:
     """Fill what the settings leave open, for an endpoint that is new or was made with defaults."""
     settings, endpoint = wanted.settings, found.endpoint
+    before = found.current.document.get("DataCaptureConfig") or {} if found.current else {}
+    if types := (before.get("CaptureContentTypeHeader") or {}).get("CsvContentTypes"):
+        wanted = replace(wanted, captured=tuple(types))
     new = endpoint is None or endpoint.status == "Failed"
     kept = found.current.tags.get(DEFAULTS_TAG) if found.current else None
     if settings.serverless is not None or not (new or kept):
@@ -60,10 +63,11 @@ def state(cloud: Cloud | None, settings: Settings, target: Target | None = None)
     name = settings.name
     configs = tuple(_configs(cloud, name))
     endpoint = find_endpoint(cloud, name)
-    uris = {source.uri for source in target.sources} if target else set()
+    uris = {source.uri for source in target.sources if source.package} if target else set()
     current = next((one for one in configs if endpoint and one.name == endpoint.config), None)
     if current is None and endpoint and endpoint.config:
         current = _config(cloud, endpoint.config)
+    scheduled = bool(settings.scaling and settings.scaling.schedules)
     needs_alarms = made_alarms(settings) > 0 or bool(metrics.alarms(settings))
     return State(
         bucket_exists=target is None or bucket_exists(cloud, settings, target.bucket),
@@ -73,7 +77,7 @@ def state(cloud: Cloud | None, settings: Settings, target: Target | None = None)
         model=_model(cloud, current) if target else {},
         configs=tuple(sorted(configs, key=lambda config: config.created, reverse=True)),
         models=tuple(_models(cloud, name)),
-        scaling=tuple(_readable(_scalings(cloud, name), settings.scaling is not None)),
+        scaling=tuple(_readable(_scalings(cloud, name, scheduled), settings.scaling is not None)),
         alarms=dict(_readable(_alarms(cloud, settings), needs_alarms)),
     )
 
@@ -152,10 +156,7 @@ def _config(cloud: Cloud, name: str, tagged: Mapping[str, str] | None = None) ->
         name=name,
         created=found["CreationTime"],
         models=tuple(variant["ModelName"] for variant in variants if variant.get("ModelName")),
-        variants={
-            variant["VariantName"]: variant.get("InstanceType") or "serverless"
-            for variant in variants
-        },
+        variants={variant["VariantName"]: kind(variant) for variant in variants},
         document=found,
         tags=tagged or {},
     )
@@ -182,7 +183,7 @@ def _models(cloud: Cloud, name: str) -> Iterator[str]:
             yield summary["ModelName"]
 
 
-def _scalings(cloud: Cloud, name: str) -> Iterator[Scaling]:
+def _scalings(cloud: Cloud, name: str, needs_schedules: bool) -> Iterator[Scaling]:
     asked = {"ServiceNamespace": "sagemaker"}
     resource = f"endpoint/{name}/variant/{VARIANT}"
     policies = [
@@ -193,7 +194,15 @@ def _scalings(cloud: Cloud, name: str) -> Iterator[Scaling]:
     for found in cloud.pages("application-autoscaling", "describe_scalable_targets",
                              "ScalableTargets", **asked, ResourceIds=[resource]):  # fmt: skip
         mine = [p for p in policies if p["ScalableDimension"] == found["ScalableDimension"]]
-        yield Scaling(_only(found, scaling.TARGET_FIELDS), tuple(mine))
+        scheduled = _readable(_schedules(cloud, found), needs_schedules)
+        yield Scaling(_only(found, scaling.TARGET_FIELDS), tuple(mine), tuple(scheduled))
+
+
+def _schedules(cloud: Cloud, target: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    named = {key: target[key] for key in scaling.NAMED}
+    for found in cloud.pages("application-autoscaling", "describe_scheduled_actions",
+                             "ScheduledActions", **named):  # fmt: skip
+        yield _only(found, (*scaling.NAMED, *schedules.FIELDS))
 
 
 def _alarms(cloud: Cloud, settings: Settings) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-# Names share one rule: letters, digits and hyphens, at most 63, and no hyphen at either end.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
-S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+(/.*)?$", max_length=512)]
-S3Prefix = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+/(.+/)?$", max_length=512)]
-InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
+_NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+_URI, _PREFIX = r"^s3://[^/]+(/.*)?$", r"^s3://[^/]+/(.+/)?$"
+_INSTANCE = r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$"
+_WHEN = (
+    r"^(cron\((\S+ ){5}\S+\)|rate\(\d+ (minute|hour|day)s?\)"
+    r"|at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\))$"
+)
+# What each pattern asks for, in words.
+FORMS = {
+    _NAME: "a name of at most 63 letters, digits and hyphens, with no hyphen at either end",
+    _URI: "of the form s3://BUCKET/KEY",
+    _PREFIX: "of the form s3://BUCKET/FOLDER/",
+    _INSTANCE: "an instance type, such as ml.m5.large",
+    _WHEN: "a schedule: cron(MINUTES HOURS DAY MONTH WEEKDAY YEAR), rate(N days) or "
+    "at(YYYY-MM-DDTHH:MM:SS)",
+}
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+S3Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=512)]
+S3Prefix = Annotated[str, StringConstraints(pattern=_PREFIX, max_length=512)]
+InstanceType = Annotated[str, StringConstraints(pattern=_INSTANCE)]
 Seconds = Annotated[int, Field(ge=0, le=3600)]
 EnvironmentKey = Annotated[
     str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=1024)
@@ -33,6 +49,8 @@ class Instance(Table):
     count: int = Field(default=1, ge=1)
     volume_gb: int | None = Field(default=None, ge=1, le=512)
     routing: Literal["least-outstanding", "random"] | None = None
+    fallbacks: tuple[InstanceType, ...] = Field(default=(), max_length=4)  # where `type` runs out
+    provision_seconds: int | None = Field(default=None, ge=300, le=3600)
 
 
 class Serverless(Table):
@@ -73,6 +91,21 @@ class Capture(Table):
     what: tuple[Literal["input", "output"], ...] = ("input", "output")
 
 
+class Schedule(Table):
+    """Bounds that scaling has from a time on, until another schedule changes them."""
+
+    when: str = Field(pattern=_WHEN)
+    timezone: str = "UTC"
+    min: int | None = Field(default=None, ge=0)
+    max: int | None = Field(default=None, ge=1)
+
+    @property
+    def placed(self) -> bool:
+        """Whether there is such a time zone, as far as this machine knows any."""
+        known = available_timezones()
+        return not known or self.timezone in known
+
+
 class Scaling(Table):
     min: int = Field(default=1, ge=0)
     max: int = Field(ge=1)
@@ -81,6 +114,24 @@ class Scaling(Table):
     scale_in_seconds: Seconds = 300
     scale_out_seconds: Seconds = 60
     disable_scale_in: bool = False
+    schedules: dict[Name, Schedule] = Field(default_factory=dict, max_length=20)
+
+    @property
+    def least(self) -> int:
+        """The smallest count at any time."""
+        return min([self.min, *(s.min for s in self.schedules.values() if s.min is not None)])
+
+    @property
+    def most(self) -> int:
+        """The largest count at any time."""
+        return max([self.max, *(s.max for s in self.schedules.values() if s.max is not None)])
+
+    @property
+    def crossed(self) -> bool:
+        """Whether some bounds, those of a schedule included, are the wrong way round."""
+        bounds = [(one.min, one.max) for one in self.schedules.values()]
+        return any((self.min if low is None else low) > (self.max if high is None else high)
+                   for low, high in [(None, None), *bounds])  # fmt: skip
 
 
 class Update(Table):
@@ -169,6 +220,8 @@ class Train(Table):
     output: S3Uri | None = None
     environment: dict[EnvironmentKey, TrainValue] = Field(default_factory=dict, max_length=100)
     encrypt_traffic: bool = False
+    register_: Name | None = Field(default=None, alias="register")  # the group of its versions
+    approved: bool = False  # whether a version may be deployed without anyone's look
 
 
 class Startup(Table):

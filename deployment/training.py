@@ -15,9 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import commands, resolve, supplies, survey, watch
-from deployment.aws import Cloud
-from deployment.combinations import NVME, family
+from deployment import commands, execution, model_packages, resolve, supplies, survey, watch
+from deployment.aws import Answer, Cloud
 from deployment.errors import Failed, Refused
 from deployment.logs import Followed
 from deployment.session import Words, carried_out, connect
@@ -25,28 +24,10 @@ from deployment.settings import Settings
 from deployment.settings_file import keep_model
 from deployment.step import Call, Plan
 from deployment.tables import Train
-from deployment.training_inputs import (
-    CODE,
-    SOURCES,
-    channel_of,
-    check,
-    isolated,
-    puts,
-    text,
-    uploads,
-)
+from deployment.training_inputs import check, puts, uploads
+from deployment.training_request import Place, request
 
 GROUP = "/aws/sagemaker/TrainingJobs"
-
-# What no-code training prints as `name=value;`, and so what SageMaker can show without being told.
-METRICS = (
-    *("validation_accuracy", "validation_balanced_accuracy", "validation_f1"),
-    *("validation_roc_auc", "validation_log_loss"),
-    *("validation_rmse", "validation_mae", "validation_r2"),
-    *("train_nearest_distance", "train_nearest_distance_median"),
-    *("train_clusters", "train_silhouette", "train_outliers", "train_explained_variance"),
-)
-_NUMBER = "([0-9.eE+-]+)"
 
 
 @dataclass(frozen=True)
@@ -62,19 +43,6 @@ class Asked:
     save: bool = False  # write the model into the settings file afterwards
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the job runs and writes: every name resolved."""
-
-    region: str
-    account: str
-    role: str
-    image: str
-    bucket: str
-    bucket_exists: bool
-    home: str  # s3:// prefix of everything that is ours
-
-
 def train(words: Words, asked: Asked) -> None:
     """Make the job, or take up one that runs; watch it; hand its model over if told to."""
     settings, talk = words.settings(), words.talk
@@ -87,7 +55,9 @@ def train(words: Words, asked: Asked) -> None:
     if asked.stop:
         cloud.call("sagemaker", "stop_training_job", TrainingJobName=name)
         talk.say(f"stop_training_job: {name} has two minutes to save its model")
-    model = _watched(cloud, words, name)
+    ended = _watched(cloud, words, name)
+    model = str(ended["ModelArtifacts"]["S3ModelArtifacts"])
+    package = _registered(cloud, words, settings, ended)
     if asked.then_deploy:
         # The archive holds its code already, so the settings' folder must not be packed again.
         overrides = {**words.overrides, "model": model, "code": None}
@@ -95,7 +65,26 @@ def train(words: Words, asked: Asked) -> None:
         _keep(words, asked, model)
         return
     talk.say(f"deploy it: python deploy.py --model {model}")
-    talk.result({"job": name, "model": model}, model)
+    value = {"job": name, "model": model}
+    talk.result(value | ({"model_package": package} if package else {}), model)
+
+
+def _registered(cloud: Cloud, words: Words, settings: Settings, ended: Answer) -> str:
+    """Register the job's model where [train] register asks for it; return the version's ARN."""
+    train, talk = settings.train, words.talk
+    if train is None or train.register_ is None:
+        return ""
+    if known := model_packages.made_of(cloud, train.register_, ended["TrainingJobName"]):
+        return known  # a job that was watched before
+    trained = ended["AlgorithmSpecification"]["TrainingImage"]
+    image = resolve.by_digest(cloud, settings.image or trained)
+    calls = tuple(model_packages.register(settings, cloud, ended, image))
+    run = execution.apply(cloud, Plan(settings.name, calls), talk, words.pace)
+    arn = str(run.answers[-1]["ModelPackageArn"])
+    if not train.approved:
+        talk.say(model_packages.approval(arn))
+    talk.say(f'registered {arn}; once approved, model_package = "{train.register_}" deploys it')
+    return arn
 
 
 def _keep(words: Words, asked: Asked, model: str) -> None:
@@ -169,65 +158,8 @@ def _place(cloud: Cloud, settings: Settings, job: Train) -> Place:
     )
 
 
-def request(settings: Settings, job: Train, place: Place, name: str) -> dict[str, Any]:
-    """Return CreateTrainingJob."""
-    home = f"{place.home}/{name}"
-    channels = {channel: where if where.startswith("s3://") else f"{home}/input/{channel}/"
-                for channel, where in job.channels.items()}  # fmt: skip
-    given = dict(job.hyperparameters)
-    if job.program:
-        channels[CODE] = f"{home}/input/{CODE}/"
-        given["sagemaker_program"] = job.program
-        given["sagemaker_submit_directory"] = f"/opt/ml/input/data/{CODE}/{SOURCES}"
-    metrics = job.metrics or ({} if job.program else {one: f"{one}={_NUMBER};" for one in METRICS})
-    document: dict[str, Any] = {
-        "TrainingJobName": name,
-        "AlgorithmSpecification": {
-            "TrainingImage": place.image,
-            "TrainingInputMode": "File",
-            "MetricDefinitions": [{"Name": n, "Regex": r} for n, r in sorted(metrics.items())],
-        },
-        "HyperParameters": {key: text(value) for key, value in sorted(given.items())},
-        "RoleArn": place.role,
-        "InputDataConfig": [channel_of(job, *one) for one in sorted(channels.items())],
-        "OutputDataConfig": {"S3OutputPath": job.output or f"{place.home}/"},
-        "ResourceConfig": {
-            "InstanceType": job.type,
-            "InstanceCount": job.count,
-            "VolumeSizeInGB": job.volume_gb,
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": job.max_seconds},
-        "EnableNetworkIsolation": isolated(settings, job),
-        "EnableInterContainerTrafficEncryption": job.encrypt_traffic,
-        "EnableManagedSpotTraining": job.spot,
-        "Tags": supplies.tags(settings),
-    }
-    _add_optional(document, settings, job, f"{home}/checkpoints")
-    return document
-
-
-def _add_optional(
-    document: dict[str, Any], settings: Settings, job: Train, checkpoints: str
-) -> None:
-    """Add what only some settings ask for."""
-    if job.environment:
-        document["Environment"] = dict(job.environment)
-    if job.spot:
-        wait = job.wait_seconds or job.max_seconds + 3600
-        document["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
-    if job.spot or job.checkpoints:
-        document["CheckpointConfig"] = {"S3Uri": job.checkpoints or checkpoints}
-    if settings.vpc is not None:
-        document["VpcConfig"] = {"SecurityGroupIds": list(settings.vpc.security_groups),
-                                 "Subnets": list(settings.vpc.subnets)}  # fmt: skip
-    if settings.kms.output:
-        document["OutputDataConfig"]["KmsKeyId"] = settings.kms.output
-    if settings.kms.volume and family(job.type) not in NVME:
-        document["ResourceConfig"]["VolumeKmsKeyId"] = settings.kms.volume
-
-
-def _watched(cloud: Cloud, words: Words, name: str) -> str:
-    """Wait for the job, showing its log, and return its model's URI."""
+def _watched(cloud: Cloud, words: Words, name: str) -> Answer:
+    """Wait for the job, showing its log, and return how it is described once it has a model."""
     talk = words.talk
     follow = Followed(cloud, GROUP, f"{name}/")
 
@@ -254,4 +186,4 @@ def _watched(cloud: Cloud, words: Words, name: str) -> str:
         talk.warn(
             f"{name} was stopped ({ended.get('SecondaryStatus', '')}); its model may be early"
         )
-    return model
+    return ended

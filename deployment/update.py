@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployment import guardrails, history, scaling
+from deployment import documents, guardrails, history, scaling
 from deployment.combinations import shortest_update_seconds
 from deployment.documents import Document
 from deployment.errors import Refused
@@ -77,7 +77,7 @@ def bring(settings: Settings, state: State, config: str) -> tuple[list[Step], tu
         return [failed, Wait(name, "gone", START_SECONDS), create, wait], ()
     if endpoint.config == config and endpoint.status != "UpdateRollbackFailed":
         return [], ()
-    kind = settings.instance_type or "serverless"
+    kind = documents.kind(documents.variant(settings, ""))
     return update(settings, state, config, kind, guardrails.deployment_config(settings))
 
 

@@ -22,7 +22,8 @@ def status(words: Words) -> None:
     state = survey.state(cloud, settings)
     endpoint = state.endpoint
     if endpoint is None:
-        raise Failed(f"there is no endpoint {settings.name} in {cloud.region}")
+        raise Failed(f"there is no endpoint {settings.name} in {cloud.region}",
+                     "python deploy.py list --all shows what there is")  # fmt: skip
     value = {
         "endpoint": endpoint.name,
         "status": endpoint.status,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 from deployment import survey
-from deployment.answers import THROTTLED
+from deployment.answers import THROTTLED, absent
 from deployment.aws import Answer, Cloud
 from deployment.console import Progress, Talk
 from deployment.errors import ApiError, Failed, Unreachable
@@ -20,7 +21,7 @@ from deployment.state import TRANSITIONAL, Endpoint
 from deployment.step import Wait
 
 # Right after UpdateEndpoint the status may still read InService with the old config (contract 7.5).
-_GRACE_POLLS = 8
+_GRACE_POLLS = 15  # two minutes
 _LOST_SECONDS = 300.0  # how long the API may be away before a wait gives up
 
 
@@ -48,13 +49,17 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
+    def pause(self, turn: int) -> None:
+        """Wait after look number `turn`, from 0: one second, two, three and so on up to `poll`."""
+        self.sleep(min(self.poll, turn + 1.0))
+
 
 def endpoint(cloud: Cloud, wait: Wait, talk: Talk, pace: Pace) -> Endpoint | None:
     """Wait as told and return the endpoint, None once it is gone.
 
     Raises `EndpointFailed` where it ended otherwise, `Unfinished` when time is up.
     """
-    start, lost_at, polls, moved = pace.clock(), 0.0, 0, False
+    start, lost_at, polls, moved, turns = pace.clock(), 0.0, 0, False, count()
     seen: Endpoint | None = None
     with talk.progress() as progress:
         while True:
@@ -72,7 +77,7 @@ def endpoint(cloud: Cloud, wait: Wait, talk: Talk, pace: Pace) -> Endpoint | Non
                 polls += 1
             if passed > wait.limit_seconds:
                 raise Unfinished(f"{wait.endpoint} is not {wait.until} after {int(passed)} s", seen)
-            pace.sleep(pace.poll)
+            pace.pause(next(turns))
 
 
 def _lost(error: Unreachable | ApiError, since: float, passed: float, progress: Progress) -> float:
@@ -155,13 +160,15 @@ def job(
     `kind` is "transform" or "training". Raises what the API raises; the job goes on by itself.
     """
     call, noun = f"describe_{kind}_job", f"{kind.title()}Job"
-    start, lost_at = pace.clock(), 0.0
+    start, lost_at, turns = pace.clock(), 0.0, count()
     with talk.progress() as progress:
         while True:
             passed = pace.clock() - start
             try:
                 found = cloud.call("sagemaker", call, **{f"{noun}Name": name})
             except (Unreachable, ApiError) as error:
+                if isinstance(error, ApiError) and absent(error):
+                    raise Failed(f"there is no {kind} job {name} in {cloud.region}") from error
                 lost_at = _lost(error, lost_at or passed or 0.001, passed, progress)
             else:
                 lost_at = 0.0
@@ -170,12 +177,12 @@ def job(
                 progress.show(f"{name}: {found.get('SecondaryStatus', status)}", passed)
                 if status in ("Completed", "Failed", "Stopped"):
                     return found
-            pace.sleep(pace.poll)
+            pace.pause(next(turns))
 
 
 def outcome(cloud: Cloud, answer: Answer, pace: Pace, wait: float) -> bytes:
     """Wait for the object that an asynchronous call leaves. Raises `Failed` if it is a failure."""
-    start = pace.clock()
+    start, turns = pace.clock(), count()
     while True:
         for key in ("OutputLocation", "FailureLocation"):
             if uri := answer.get(key):
@@ -188,4 +195,4 @@ def outcome(cloud: Cloud, answer: Answer, pace: Pace, wait: float) -> bytes:
                     return content
         if pace.clock() - start > wait:
             raise Failed(f"no answer after {wait:g} s; it will be {answer['OutputLocation']}")
-        pace.sleep(pace.poll)
+        pace.pause(next(turns))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compile the .in files beside this script, and those of the peers of the benchmarks, into locks: exact
-# versions, with the hashes of every wheel.
+# Compile the .in files beside this script, those of AWS's clients in clients/ and those of the peers of
+# the benchmarks, into locks: exact versions, with the hashes of every wheel.
 #
 # usage: compile.sh [--upgrade]
 #
@@ -31,6 +31,8 @@ declare -A pythons=(
 # benchmarks/peers/requirements. They run on one Python, and some of what they need comes as source
 # only, so their wheels are not checked.
 peers=(aws mms mlserver mlflow bentoml litserve kserve fastapi)
+# AWS's clients that the soak of `make cloud` tries, each in an environment of its own, too.
+clients=(sdk-2 sdk-3 cli)
 platforms=(x86_64-manylinux_2_28 aarch64-manylinux_2_28)
 
 usage() {
@@ -79,6 +81,14 @@ for name in serve-1.{3..9} parquet dev deploy bench; do
   compile "$name" "${upgrade[@]}"
   check_wheels "$name"
 done
+
+cd clients
+for name in "${clients[@]}"; do
+  echo "$name" >&2
+  pythons[$name]=3.11
+  compile "$name" --no-annotate "${upgrade[@]}"
+done
+cd ..
 
 # Each peer loads the model that ours loads, so what a model is made of has our versions.
 grep -E '^(scikit-learn|numpy|scipy|joblib|threadpoolctl)==' serve-1.9.txt | sed 's| [\]$||' \

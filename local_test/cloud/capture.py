@@ -35,6 +35,7 @@ def capture(
     now = time.gmtime()
     event = {
         "eventId": str(uuid.uuid4()),
+        **({"inferenceId": sent} if (sent := call.headers.get("Inference-Id")) else {}),
         "inferenceTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
     }
     line = {"captureData": data, "eventMetadata": event, "eventVersion": "0"}
@@ -44,9 +45,12 @@ def capture(
 
 
 def _part(mode: str, body: bytes, kind: str, types: Mapping[str, Any]) -> dict[str, str]:
-    """Return one side of a call: text of the listed types as it is, everything else as base64."""
+    """Return one side of a call: text of the listed types as it is, everything else as base64.
+
+    A type is compared without its parameters, as AWS does with `text/csv; charset=utf-8`.
+    """
     for encoding, key in (("CSV", "CsvContentTypes"), ("JSON", "JsonContentTypes")):
-        if kind in types.get(key, ()):
+        if kind.partition(";")[0].strip() in types.get(key, ()):
             return {"observedContentType": kind, "mode": mode, "encoding": encoding,
                     "data": body.decode("utf-8", "replace")}  # fmt: skip
     return {"observedContentType": kind, "mode": mode, "encoding": "BASE64",

@@ -78,9 +78,11 @@ class Catalogue:
         if len(containers) > 1:
             raise not_modelled("an inference pipeline of several containers")
         container = dict(containers[0])
-        for field in ("ModelPackageName", "AdditionalModelDataSources", "ImageConfig"):
+        for field in ("AdditionalModelDataSources", "ImageConfig"):
             if container.get(field):
                 raise not_modelled(f"CreateModel with {field}")
+        if container.get("ModelPackageName"):
+            container = self._of_package(container)
         if not container.get("Image"):
             raise invalid("Image or ModelPackageName must be specified for a container.")
         self._check_data(container)
@@ -93,6 +95,23 @@ class Catalogue:
         record.setdefault("EnableNetworkIsolation", False)
         self.keep("models", arn, name, record, given)
         return {"ModelArn": arn}
+
+    def _of_package(self, container: Given) -> dict[str, Any]:
+        """Return a container with the image, data and variables of its model package."""
+        arn = container["ModelPackageName"]
+        found = self._services.model_package(arn)
+        if found is None:
+            raise invalid(f"ModelPackage {arn} does not exist.")
+        if found.model_approval_status not in ("Approved", None):
+            raise invalid(f"ModelPackage {arn} is not approved: {found.model_approval_status}.")
+        held = (found.inference_specification or {}).get("Containers", [])
+        if len(held) != 1:
+            raise not_modelled("a model package of several containers")
+        if "ModelDataSource" in held[0]:
+            raise not_modelled("a model package with ModelDataSource")
+        given = {key: held[0][key] for key in ("Image", "ModelDataUrl") if held[0].get(key)}
+        variables = {**held[0].get("Environment", {}), **container.get("Environment", {})}
+        return {**container, **given, **({"Environment": variables} if variables else {})}
 
     def _check_data(self, container: Mapping[str, Any]) -> None:
         source = container.get("ModelDataSource", {}).get("S3DataSource")
@@ -132,9 +151,16 @@ class Catalogue:
         if "ModelName" not in variant:
             raise not_modelled("a variant without ModelName (inference components)")
         model = self.get("models", variant["ModelName"], "model")
-        for field in ("ManagedInstanceScaling", "InstancePools", "CoreDumpConfig"):
+        for field in ("ManagedInstanceScaling", "CoreDumpConfig"):
             if variant.get(field):
                 raise not_modelled(f"a variant with {field}")
+        pools = variant.get("InstancePools", ())
+        if any(pool.get("ModelNameOverride") for pool in pools):
+            raise not_modelled("an instance pool with a model of its own")
+        if pools and (variant.get("InstanceType") or "ServerlessConfig" in variant):
+            raise invalid(
+                "InstancePools cannot be specified with InstanceType or ServerlessConfig."
+            )
         if "ServerlessConfig" in variant:
             if "InstanceType" in variant:
                 raise invalid("ServerlessConfig and InstanceType cannot be specified together.")
@@ -142,7 +168,7 @@ class Catalogue:
                 raise invalid("Serverless inference does not support multi-model endpoints.")
             if model["EnableNetworkIsolation"] or model.get("VpcConfig"):
                 raise invalid("Serverless inference does not support network isolation or a VPC.")
-        elif not variant.get("InstanceType") or not variant.get("InitialInstanceCount"):
+        elif not (variant.get("InstanceType") or pools) or not variant.get("InitialInstanceCount"):
             raise invalid("InstanceType and InitialInstanceCount are required for a variant.")
 
     def _tags(self, arn: str) -> dict[str, str]:

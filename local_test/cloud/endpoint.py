@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -126,4 +127,11 @@ def _told(variant: Variant, resolve: Callable[[str], str]) -> dict[str, Any]:
     else:
         told["CurrentInstanceCount"] = len(variant.serving)
         told["DesiredInstanceCount"] = variant.desired
+    if pools := variant.spec.get("InstancePools"):
+        counts = Counter(one.kind for one in variant.serving)
+        told["InstancePools"] = [
+            {"InstanceType": pool["InstanceType"],
+             "CurrentInstanceCount": counts[pool["InstanceType"]]}
+            for pool in pools
+        ]  # fmt: skip
     return told

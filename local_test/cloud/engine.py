@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -90,6 +91,7 @@ class Engine:
     def __init__(self, identity: str, address: str = "") -> None:
         self.identity = identity
         self.address = address or engine_address()
+        self._networks = threading.Lock()
 
     def connection(self, timeout: float | None = 120) -> http.client.HTTPConnection:
         """Return a connection to the engine that is not open yet."""
@@ -176,13 +178,14 @@ class Engine:
         Without masquerade nothing outside this machine can answer a container.
         """
         name = f"skserve-cloud-{self.identity}{'-isolated' if isolated else ''}"
-        with suppress(EngineError):
-            self.ask("POST", "/networks/create", {
-                "Name": name, "CheckDuplicate": True, "Labels": {LABEL: self.identity},
-                "Options": {
-                    "com.docker.network.bridge.enable_ip_masquerade": str(not isolated).lower()
-                },
-            })  # fmt: skip
+        with self._networks:  # the engine takes two networks of one name, and then starts nothing
+            known = self.ask("GET", "/networks", filters=json.dumps({"name": [name]}))
+            if all(one["Name"] != name for one in known):
+                self.ask("POST", "/networks/create", {
+                    "Name": name, "Labels": {LABEL: self.identity}, "Options": {
+                        "com.docker.network.bridge.enable_ip_masquerade": str(not isolated).lower()
+                    },
+                })  # fmt: skip
         return name
 
     def gateway(self) -> str:

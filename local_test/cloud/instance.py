@@ -36,6 +36,7 @@ class Instance:
 
     def __init__(self, name: str, container: Container) -> None:
         self.name, self.container = name, container
+        self.kind = container.labels.get("skserve.cloud.kind", "")  # the instance type
         self.outstanding = 0
         self.alive = True
         self.called = time.monotonic()  # when a call was handed to it last
@@ -66,7 +67,7 @@ class Instance:
 
     def ping(self) -> bool:
         """Ask as SageMaker does: 200 within two seconds."""
-        with suppress(CallError):
+        with suppress(CallError, TimeoutError):
             answer = self.call("GET", "/ping", timeout=_PING_SECONDS)
             return bool(answer.status == 200)
         return False

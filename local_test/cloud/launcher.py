@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _PING_FAILED = (
 _STARTUP_SECONDS = 480  # SageMaker's own limit
 _SERVERLESS_USER = "10001:10001"  # serverless containers run as any user
 _GIB_OF_CPU = {"c": 2, "m": 4, "t": 4, "r": 8}  # by the family's first letter
+_UNKNOWN = "ml.unknown.unknown"
 _CPUS = {"medium": 1, "large": 2, "xlarge": 4}
 
 
@@ -32,13 +34,19 @@ def memory_mb(spec: Mapping[str, Any]) -> int | None:
     """Return what a variant's container may use: of serverless as configured, else by its type."""
     if "ServerlessConfig" in spec:
         return int(spec["ServerlessConfig"]["MemorySizeInMB"])
-    _, family, size = spec.get("InstanceType", "ml.unknown.unknown").split(".")
+    _, family, size = kinds(spec)[0].split(".")
     if size == "medium" and family.startswith("t"):
         return 4096
     number = size.removesuffix("xlarge")
     cpus = 4 * int(number) if number.isdigit() else _CPUS.get(size)
     gib = _GIB_OF_CPU.get(family[0])
     return cpus * gib * 1024 if cpus and gib else None
+
+
+def kinds(spec: Mapping[str, Any]) -> list[str]:
+    """Return the instance types that a variant may run on, in the order of its pools."""
+    pools = sorted(spec.get("InstancePools", ()), key=lambda pool: int(pool["Priority"]))
+    return [pool["InstanceType"] for pool in pools] or [spec.get("InstanceType", _UNKNOWN)]
 
 
 class Launcher:
@@ -60,17 +68,27 @@ class Launcher:
 
     def launch(self, variant: Variant) -> Instance:
         """Start an instance and return it once it is healthy. Raises `StartError`."""
-        self._faults.before_start(variant.endpoint)
+        kind = self._provisioned(variant)
         if self._engine is None:
             raise StartError("This local cloud was started with --no-containers.")
         name = instance_id()
         try:
-            container = self._engine.start(self._spec(variant, name))
+            container = self._engine.start(self._spec(variant, name, kind))
             instance = self._made(variant, name, container)
         except EngineError as error:
             raise StartError(f"The container for {variant.name} cannot start: {error}") from error
         self._until_healthy(variant, instance)
         return instance
+
+    def _provisioned(self, variant: Variant) -> str:
+        """Return the first type with capacity, of the variant's pools. Raises `StartError`."""
+        *before, last = kinds(variant.spec)
+        for kind in before:
+            with suppress(StartError):
+                self._faults.before_start(variant.endpoint)
+                return kind
+        self._faults.before_start(variant.endpoint)
+        return last
 
     def adopt(self, variant: Variant, container: Container) -> Instance | None:
         """Return a container of an earlier process as an instance, None if it does not serve."""
@@ -107,7 +125,8 @@ class Launcher:
         instance.stop()
         raise StartError(_PING_FAILED.format(variant=variant.name))
 
-    def _spec(self, variant: Variant, name: str) -> Spec:
+    def _spec(self, variant: Variant, name: str, kind: str) -> Spec:
+        serverless = {"ServerlessConfig": variant.serverless} if variant.serverless else {}
         container, isolated = variant.container, variant.model.get("EnableNetworkIsolation", False)
         return Spec(
             image=self._images.on_engine(container["Image"]),
@@ -119,9 +138,10 @@ class Launcher:
                 "skserve.cloud.config": variant.config,
                 "skserve.cloud.variant": variant.name,
                 "skserve.cloud.instance": name,
+                "skserve.cloud.kind": kind,
             },
             user=_SERVERLESS_USER if variant.serverless else "",
-            memory_mb=memory_mb(variant.spec),
+            memory_mb=memory_mb({"InstanceType": kind, **serverless}),
             isolated=isolated,
         )
 

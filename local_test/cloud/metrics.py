@@ -96,7 +96,7 @@ class Metrics:
                 "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions],
                 "StatisticValues": {"SampleCount": sums.count, "Sum": sums.total,
                                     "Minimum": sums.low, "Maximum": sums.high},
-                "Timestamp": datetime.now(UTC),
+                "Timestamp": datetime.now(UTC).replace(tzinfo=None),  # moto compares naive times
             }
             for (name, unit, dimensions), sums in held.items()
         ]  # fmt: skip
@@ -111,7 +111,7 @@ class Metrics:
         wanted = set(dimensions.items())
         data = cloudwatch_backends[ACCOUNT][self._services.region].metric_data
         for datum in reversed(data[:]):
-            at = datum.timestamp.timestamp()
+            at = datum.timestamp.replace(tzinfo=UTC).timestamp()
             if at < start - 60:
                 break  # data come in the order of their time, but for what callers date themselves
             if not start <= at < end or (datum.namespace, datum.name) != (namespace, name):

@@ -17,6 +17,7 @@ from .deployment import Deployer
 from .endpoint import Endpoint
 from .fleet import Variant
 from .metrics import NAMESPACE, Metrics
+from .schedules import Schedules
 from .services import Services
 from .speed import Speed
 
@@ -36,6 +37,7 @@ class Scaler:
     ) -> None:
         self._services, self._metrics, self._queues = services, metrics, queues
         self._deployer, self._speed = deployer, speed
+        self._schedules = Schedules(services, speed)
         self._changed: dict[tuple[str, bool], float] = {}  # when a resource was scaled out, or in
         self._measured: Mapping[str, Callable[[Endpoint, Variant], float]] = {
             "SageMakerVariantInvocationsPerInstance": self._per_minute,
@@ -50,6 +52,7 @@ class Scaler:
             for endpoint in endpoints():
                 self._count_backlog(endpoint)
                 self._let_sleep(endpoint)
+            self._schedules.look()
             for target in self._services.targets():
                 _, name, _, variant_name = target.resource_id.split("/")
                 scaled = find(name)

@@ -19,6 +19,7 @@ from werkzeug.wsgi import LimitedStream
 from . import shapes
 from .errors import ApiError, invalid, not_modelled
 from .faults import Faults
+from .refused import CHECKS
 from .store import Store
 from .web import Answer, Web, failed
 
@@ -124,6 +125,10 @@ class Front:
     ) -> Iterable[bytes]:  # fmt: skip
         if service and service not in MOTO_SERVICES | {"sagemaker"}:
             raise not_modelled(f"the service {service}")
+        if check := CHECKS.get(operation):
+            body = _read(environ)
+            environ["wsgi.input"] = io.BytesIO(body)
+            check(_given(environ, body))
         answer = self._moto(environ, (lambda *_: None) if lost else start)
         if not operation.startswith(_READS):
             self._store.changed(_BACKENDS.get(service, service or "s3"))
@@ -158,6 +163,15 @@ def _operation(environ: dict[str, Any]) -> str:
         if action := parse_qs(body.decode("latin-1")).get("Action"):
             return action[0]
     return f"{method.capitalize()} {path}"
+
+
+def _given(environ: Mapping[str, Any], body: bytes) -> dict[str, Any]:
+    """Return the fields of a request: of a form, only what stands at the top."""
+    if "HTTP_X_AMZ_TARGET" in environ:
+        found: dict[str, Any] = json.loads(body or b"{}")
+        return found
+    form = parse_qs(body.decode("latin-1"))
+    return {key.partition(".")[0]: values[0] for key, values in form.items()}
 
 
 _RUNTIME = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 
@@ -16,6 +15,7 @@ from moto.ecr.models import ecr_backends
 from moto.iam.models import iam_backends
 from moto.logs.models import logs_backends
 from moto.s3.models import s3_backends
+from moto.sagemaker.models import sagemaker_backends
 from moto.sns.models import sns_backends
 
 ACCOUNT = DEFAULT_ACCOUNT_ID
@@ -89,6 +89,12 @@ class Services:
         """Return moto's repository of that name, or None."""
         return ecr_backends[ACCOUNT][self.region].repositories.get(name)
 
+    # ---- model packages
+
+    def model_package(self, arn: str) -> Any:
+        """Return moto's model package of that ARN, or None."""
+        return sagemaker_backends[ACCOUNT][self.region].model_packages.get(arn)
+
     # ---- CloudWatch and its logs
 
     def log(self, group: str, stream: str, lines: Iterable[str]) -> None:
@@ -102,17 +108,6 @@ class Services:
             backend.ensure_log_group(group)
             backend.ensure_log_stream(group, stream)
             backend.put_log_events(group, stream, events)
-
-    def count(self, values: Mapping[str, tuple[float, str]], dimensions: Mapping[str, str]) -> None:
-        """Put data into the namespace AWS/SageMaker: value and unit by metric name."""
-        named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-        now = datetime.now(UTC)
-        data = [
-            {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named,
-             "Timestamp": now}
-            for name, (value, unit) in values.items()
-        ]  # fmt: skip
-        cloudwatch_backends[ACCOUNT][self.region].put_metric_data("AWS/SageMaker", data)
 
     def alarms(self) -> list[Any]:
         """Return moto's alarms."""
@@ -152,11 +147,32 @@ class Services:
             if (policy.resource_id, policy.scalable_dimension) == (resource, dimension)
         ]  # fmt: skip
 
+    def scheduled(self) -> list[Any]:
+        """Return the scheduled actions of SageMaker whose target is registered."""
+        known = applicationautoscaling_backends[ACCOUNT][self.region].scheduled_actions
+        there = {(one.resource_id, one.scalable_dimension) for one in self.targets()}
+        return [one for one in list(known) if (one.resource_id, one.scalable_dimension) in there]
+
+    def bound(self, action: Any) -> None:
+        """Give a target the bounds of a scheduled action."""
+        given = action.scalable_target_action or {}
+        for target in self.targets():
+            if (target.resource_id, target.scalable_dimension) == (
+                action.resource_id, action.scalable_dimension
+            ):  # fmt: skip
+                target.min_capacity = given.get("MinCapacity", target.min_capacity)
+                target.max_capacity = given.get("MaxCapacity", target.max_capacity)
+        self.changed("applicationautoscaling")
+
     def forget_targets(self, endpoint: str) -> None:
         """Deregister what scales an endpoint, as its deletion does."""
         backend = applicationautoscaling_backends[ACCOUNT][self.region]
+        here = f"endpoint/{endpoint}/"
+        backend.scheduled_actions = [
+            one for one in backend.scheduled_actions if not one.resource_id.startswith(here)
+        ]
         for target in list(self.targets()):
-            if target.resource_id.startswith(f"endpoint/{endpoint}/"):
+            if target.resource_id.startswith(here):
                 where = (target.service_namespace, target.resource_id, target.scalable_dimension)
                 for policy in self.policies(target.resource_id, target.scalable_dimension):
                     backend.delete_scaling_policy(policy.policy_name, *where)

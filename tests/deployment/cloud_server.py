@@ -30,6 +30,7 @@ from local_test.cloud.errors import ApiError, StartError
 from local_test.cloud.fleet import Variant
 from local_test.cloud.instance import Instance, instance_id
 from local_test.cloud.jobs import Jobs, Stopped
+from local_test.cloud.launcher import kinds
 from local_test.cloud.server import Handler, Operation
 from local_test.cloud.services import ACCOUNT, split_uri
 from local_test.cloud.speed import Speed
@@ -95,7 +96,8 @@ class Looks:
 class ScriptedInstance(Instance):
     """Answers what the test said."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.name, self.outstanding, self.alive, self.missed = instance_id(), 0, True, 0
         self.called, self.loaded, self.lock = time.monotonic(), {}, threading.Lock()
 
@@ -195,7 +197,7 @@ class ScriptedCloud(Cloud):
             raise StartError("No capacity")
         self.looks.wait(variant.endpoint, NEXT["looks"])
         if outcome in ("ok", "") or self.looks.ended:
-            return ScriptedInstance()
+            return ScriptedInstance(kinds(variant.spec)[0])
         endpoint = self.endpoints.find(variant.endpoint)
         assert endpoint is not None
         if outcome == "rolled-back":

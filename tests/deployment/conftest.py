@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -23,6 +23,9 @@ from click.testing import CliRunner
 
 import deploy
 from deployment.aws import Cloud
+
+if TYPE_CHECKING:
+    from tests.deployment.local_cloud import LocalCloud
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-west-1"
@@ -276,6 +279,25 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with engine.registry(tmp_path_factory.mktemp("registry")) as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """`make cloud` as a process, with a role and a bucket."""
+    from tests.deployment import local_cloud
+
+    # A busy machine gives a start more than a minute; SageMaker gives it eight.
+    with local_cloud.running(
+        tmp_path_factory.mktemp("cloud"), "--startup-seconds", "240"
+    ) as started:
+        started.account()
+        yield started
+
+
+@pytest.fixture(scope="session")
+def on_cloud(cloud: LocalCloud, image: str) -> str:
+    """The real image, pushed to the local cloud; its URI by digest."""
+    return cloud.push(image)
 
 
 @pytest.fixture(scope="session")

@@ -182,6 +182,12 @@ class LocalCloud:
         )
         return bytes(answer["Body"].read())
 
+    def logged(self, name: str) -> str:
+        """Return all that the containers of an endpoint have printed."""
+        group, logs = f"/aws/sagemaker/Endpoints/{name}", self.client("logs")
+        found = logs.filter_log_events(logGroupName=group, limit=10_000)["events"]
+        return "\n".join(event["message"] for event in found)
+
     def containers(self) -> list[str]:
         """Return the ids of this cloud's containers, as the engine knows them."""
         import hashlib

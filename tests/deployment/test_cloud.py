@@ -6,16 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from local_test.cloud.filters import Filter, parse, write
 from local_test.cloud.launcher import memory_mb
-from tests.deployment.conftest import ROOT
-from tests.deployment.local_cloud import LocalCloud, archive, running, until
+from tests.deployment.conftest import ROOT, Moto
+from tests.deployment.local_cloud import LocalCloud, archive, until
 from tests.test_image import engine, required
 
 needs_docker = pytest.mark.skipif(not required() and not engine(), reason="no Docker engine")
@@ -23,25 +24,13 @@ SETTINGS = 'name = "iris"\nmodel = "model.joblib"\nimage = "{image}"\nrole = "sk
 SMOKE = '[smoke]\nbody = "5.1,3.5,1.4,0.2"\n'
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with running(tmp_path_factory.mktemp("cloud")) as started:
-        started.account()
-        yield started
-
-
-@pytest.fixture(scope="module")
-def pushed(cloud: LocalCloud, image: str) -> str:
-    return cloud.push(image)
-
-
 @pytest.mark.docker
 @needs_docker
 def test_a_model_becomes_an_endpoint_survives_a_kill_and_leaves_nothing(
-    cloud: LocalCloud, pushed: str, models: Callable[[str], Path], tmp_path: Path
+    cloud: LocalCloud, on_cloud: str, models: Callable[[str], Path], tmp_path: Path
 ) -> None:
     shutil.copy(models("iris") / "model.joblib", tmp_path / "model.joblib")
-    (tmp_path / "endpoint.toml").write_text(SETTINGS.format(image=pushed) + SMOKE)
+    (tmp_path / "endpoint.toml").write_text(SETTINGS.format(image=on_cloud) + SMOKE)
 
     done = cloud.deploy(tmp_path, "--poll", "0.1")
     assert "answered 0" in done.stderr
@@ -65,8 +54,8 @@ def test_a_model_becomes_an_endpoint_survives_a_kill_and_leaves_nothing(
 
 @pytest.mark.docker
 @needs_docker
-def test_an_endpoint_fails_for_the_true_reason(cloud: LocalCloud, pushed: str) -> None:
-    cloud.model("broken", pushed, archive(model__joblib=b"rubbish"))
+def test_an_endpoint_fails_for_the_true_reason(cloud: LocalCloud, on_cloud: str) -> None:
+    cloud.model("broken", on_cloud, archive(model__joblib=b"rubbish"))
     cloud.config("broken", "broken")
 
     found = cloud.endpoint("broken", "broken")
@@ -86,7 +75,7 @@ def test_an_endpoint_fails_for_the_true_reason(cloud: LocalCloud, pushed: str) -
         ("nothing", b"no archive", "Failed to extract model data archive"),
         ("links", b"", "Failed to extract model data archive"),
     ):
-        cloud.model(name, pushed, content)
+        cloud.model(name, on_cloud, content)
         cloud.config(name, name)
         assert sentence in cloud.endpoint(name, name)["FailureReason"]
     cloud.client("s3").delete_object(Bucket="cloud-models", Key="nothing.tar.gz")
@@ -126,9 +115,38 @@ def test_a_refusal_says_why(
     assert sentence in told.value.response["Error"]["Message"]
 
 
+ALARM = {"AlarmName": "a", "EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}
+REFUSED: list[tuple[str, str, dict[str, Any]]] = [
+    ("cloudwatch", "put_metric_alarm", {**ALARM, "Metrics": [{"Id": "a", "Expression": "b"}]}),
+    ("cloudwatch", "put_metric_alarm", {
+        "AlarmName": "a", "EvaluationCriteria": {"PromQLCriteria": {"Query": "up"}}}),
+    ("cloudwatch", "put_metric_alarm", {**ALARM, "ExtendedStatistic": "p99", "Threshold": 1,
+                                        "MetricName": "b", "Namespace": "c", "Period": 60}),
+    ("cloudwatch", "put_composite_alarm", {"AlarmName": "a", "AlarmRule": "TRUE"}),
+    ("service-quotas", "list_services", {}),
+    ("sagemaker", "create_endpoint_config", {
+        "EndpointConfigName": "a", "ProductionVariants": [{"VariantName": "b"}]}),
+    ("sagemaker", "create_endpoint_config", {
+        "EndpointConfigName": "a", "ExplainerConfig": {"ClarifyExplainerConfig": {
+            "ShapConfig": {"ShapBaselineConfig": {"MimeType": "text/csv"}}}},
+        "ProductionVariants": [{"VariantName": "b"}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("service", "operation", "given"), REFUSED)
+def test_what_is_not_modelled_is_refused_in_plain_words(
+    service: str, operation: str, given: dict[str, Any], moto: Moto
+) -> None:
+    with pytest.raises(ClientError) as told:
+        getattr(moto.client(service), operation)(**given)
+
+    assert told.value.response["Error"]["Code"] == "NotModelledByLocalCloud"
+    assert "is not modelled here; docs/35-cloud.md" in told.value.response["Error"]["Message"]
+
+
 @pytest.mark.docker
 @needs_docker
-def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, pushed: str) -> None:
+def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, on_cloud: str) -> None:
     kind = "application/vnd.oci.image.index.v1+json"
     cloud.client("ecr").put_image(
         repositoryName="skserve", imageManifest='{"schemaVersion": 2, "manifests": []}',
@@ -138,7 +156,7 @@ def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, pushed: s
     with pytest.raises(
         ClientError, match=f"Unsupported manifest media type {kind}".replace("+", ".")
     ):
-        cloud.model("oci", f"{pushed.split('@')[0]}:oci", b"")
+        cloud.model("oci", f"{on_cloud.split('@')[0]}:oci", b"")
 
 
 @pytest.mark.docker

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from tests.deployment.local_cloud import (
     Caller,
     LocalCloud,
     archive,
-    running,
     until,
 )
 from tests.test_image import engine, required
@@ -52,34 +51,22 @@ CANARY = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with running(tmp_path_factory.mktemp("cloud")) as started:
-        started.account()
-        yield started
-
-
-@pytest.fixture(scope="module")
-def pushed(cloud: LocalCloud, image: str) -> str:
-    return cloud.push(image)
-
-
-@pytest.fixture(scope="module")
 def iris(models: Callable[[str], Path]) -> bytes:
     return archive(model__joblib=models("iris") / "model.joblib")
 
 
 @pytest.fixture(scope="module")
-def good(cloud: LocalCloud, pushed: str, iris: bytes) -> str:
-    cloud.model("good", pushed, iris)
+def good(cloud: LocalCloud, on_cloud: str, iris: bytes) -> str:
+    cloud.model("good", on_cloud, iris)
     return "good"
 
 
 def test_a_caller_sees_nothing_of_changes_but_a_killed_containers_own_calls(
-    cloud: LocalCloud, pushed: str, good: str, models: Callable[[str], Path]
+    cloud: LocalCloud, on_cloud: str, good: str, models: Callable[[str], Path]
 ) -> None:
     joblib = models("iris") / "model.joblib"
-    cloud.model("bad", pushed, archive(model__joblib=joblib, code___inference__py=FAILS))
-    cloud.model("broken", pushed, archive(model__joblib=b"rubbish"))
+    cloud.model("bad", on_cloud, archive(model__joblib=joblib, code___inference__py=FAILS))
+    cloud.model("broken", on_cloud, archive(model__joblib=b"rubbish"))
     for name, model in (("one", good), ("two", good), ("fails", "bad"), ("no-load", "broken")):
         cloud.config(name, model, 2)
     assert cloud.endpoint("busy", "one")["EndpointStatus"] == "InService"
@@ -167,17 +154,19 @@ def test_an_asynchronous_endpoint_answers_into_s3_and_wakes_from_zero(
         return until(lambda: _object(s3, found), 120)
 
     assert later(FLOWER, "OutputLocation") == b"[0]"
-    assert b"Line 1 has 2 values" in later(b"1,2", "FailureLocation")
+    assert b"Row 1 has 2 values" in later(b"1,2", "FailureLocation")
     cloud.settled("later")
     _deleted(cloud, "later")
 
 
-def test_many_models_come_and_go_by_their_name(cloud: LocalCloud, pushed: str, iris: bytes) -> None:
+def test_many_models_come_and_go_by_their_name(
+    cloud: LocalCloud, on_cloud: str, iris: bytes
+) -> None:
     for key in ("many/a.tar.gz", "many/x/b.tar.gz"):
         cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=iris)
     cloud.client("sagemaker").create_model(
         ModelName="many", ExecutionRoleArn=ROLE,
-        PrimaryContainer={"Image": pushed, "ModelDataUrl": f"s3://{BUCKET}/many/",
+        PrimaryContainer={"Image": on_cloud, "ModelDataUrl": f"s3://{BUCKET}/many/",
                           "Mode": "MultiModel"},
     )  # fmt: skip
     cloud.config("many", "many")
@@ -193,13 +182,13 @@ def test_many_models_come_and_go_by_their_name(cloud: LocalCloud, pushed: str, i
 
 
 def test_a_serverless_endpoint_sleeps_and_wakes_and_keeps_its_limits(
-    cloud: LocalCloud, pushed: str, iris: bytes
+    cloud: LocalCloud, on_cloud: str, iris: bytes
 ) -> None:
     cloud.client("s3").put_object(Bucket=BUCKET, Key="sleeper.tar.gz", Body=iris)
     sagemaker = cloud.client("sagemaker")
     sagemaker.create_model(
         ModelName="sleeper", ExecutionRoleArn=ROLE,
-        PrimaryContainer={"Image": pushed, "ModelDataUrl": f"s3://{BUCKET}/sleeper.tar.gz"},
+        PrimaryContainer={"Image": on_cloud, "ModelDataUrl": f"s3://{BUCKET}/sleeper.tar.gz"},
     )  # fmt: skip
     sagemaker.create_endpoint_config(EndpointConfigName="sleeper", ProductionVariants=[
         {"VariantName": "AllTraffic", "ModelName": "sleeper",
@@ -215,7 +204,7 @@ def test_a_serverless_endpoint_sleeps_and_wakes_and_keeps_its_limits(
     with pytest.raises(ClientError) as told:
         cloud.invoke("sleeper", b"1,2")
     assert told.value.response["OriginalStatusCode"] == 400
-    assert "Line 1 has 2 values" in told.value.response["OriginalMessage"]
+    assert "Row 1 has 2 values" in told.value.response["OriginalMessage"]
     with pytest.raises(ClientError, match="length less than or equal to 4194304"):
         cloud.invoke("sleeper", b"1" * (5 << 20))
     until(lambda: not cloud.containers(), 120)
@@ -223,7 +212,7 @@ def test_a_serverless_endpoint_sleeps_and_wakes_and_keeps_its_limits(
     _deleted(cloud, "sleeper")
 
 
-def test_jobs_transform_and_train(cloud: LocalCloud, pushed: str, good: str) -> None:
+def test_jobs_transform_and_train(cloud: LocalCloud, on_cloud: str, good: str) -> None:
     sagemaker, s3 = cloud.client("sagemaker"), cloud.client("s3")
     s3.put_object(Bucket=BUCKET, Key="in/a.csv", Body=b"5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n" * 50)
     s3.put_object(Bucket=BUCKET, Key="in/b.csv", Body=b"1,2,3\n")
@@ -256,7 +245,7 @@ def test_jobs_transform_and_train(cloud: LocalCloud, pushed: str, good: str) -> 
         sagemaker.create_training_job(
             TrainingJobName=name, RoleArn=ROLE, EnableNetworkIsolation=True,
             AlgorithmSpecification={
-                "TrainingImage": pushed, "TrainingInputMode": "File", "MetricDefinitions": [
+                "TrainingImage": on_cloud, "TrainingInputMode": "File", "MetricDefinitions": [
                     {"Name": "accuracy", "Regex": "validation_accuracy=([0-9.eE+-]+)"}]},
             HyperParameters=hyperparameters,
             InputDataConfig=[{"ChannelName": "train", "ContentType": "text/csv", "DataSource": {
@@ -332,24 +321,21 @@ aws sagemaker delete-endpoint --endpoint-name cli
 
 
 @pytest.mark.parametrize(
-    ("package", "command", "script"),
-    [
-        ("sagemaker==2.257.7", "python", V2),
-        ("sagemaker==3.27.0", "python", V3),
-        ("awscli==1.46.3", "bash", CLI),
-    ],
+    ("lock", "command", "script"),
+    [("sdk-2", "python", V2), ("sdk-3", "python", V3), ("cli", "bash", CLI)],
 )
 def test_other_clients_create_call_and_delete(
-    package: str, command: str, script: str, cloud: LocalCloud, pushed: str, good: str,
+    lock: str, command: str, script: str, cloud: LocalCloud, on_cloud: str, good: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    subprocess.run([str(venv / "bin" / "pip"), "install", "--quiet", package], check=True,
-                   capture_output=True, timeout=900)  # fmt: skip
+    listed = ROOT / "requirements" / "clients" / f"{lock}.txt"
+    install = [str(venv / "bin" / "pip"), "install", "--quiet", "--require-hashes", "-r", listed]
+    subprocess.run(install, check=True, capture_output=True, timeout=900)
     cloud.client("s3").put_object(Bucket=BUCKET, Key="sdk-in/rows.csv", Body=FLOWER + b"\n")
     path = tmp_path / "script"
-    path.write_text(textwrap.dedent(script).format(bucket=BUCKET, image=pushed, role=ROLE))
+    path.write_text(textwrap.dedent(script).format(bucket=BUCKET, image=on_cloud, role=ROLE))
     environ = cloud.environ | {"HOME": str(tmp_path)}
     environ["PATH"] = f"{venv / 'bin'}:{environ['PATH']}"
     program = shutil.which(command, path=environ["PATH"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ NAMES = {
 def test_settings_that_nothing_changed_keep_their_names(case: str) -> None:
     mode, extra = case.split("-")
     wanted = target(**MODES[mode] | EXTRAS[extra] | {"scaling": SCALING[mode]})
+    # An endpoint keeps the types that it was made with; those of 0.1.0 had one with a parameter.
+    wanted = replace(wanted, captured=("text/csv", "text/csv; charset=utf-8"))
 
     assert planned_names(plan.deploy(wanted, State())) == NAMES[case]
 

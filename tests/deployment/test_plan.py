@@ -22,6 +22,8 @@ from deployment.package import Package
 from deployment.settings import Settings
 from deployment.state import OWNER_TAG, VARIANT, Config, Endpoint, Scaling, Source, State, Target
 from deployment.step import Call, Plan, Wait
+from local_test.cloud import shapes
+from local_test.cloud.errors import ApiError
 from tests.deployment.conftest import REGION, ROLE, ROOT
 
 IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/skserve@sha256:{'a' * 64}"
@@ -118,21 +120,20 @@ def fits(call: Call) -> None:
     body = {"Body": b"x"} if call.file else {}
     report = ParamValidator().validate({**call.arguments, **body}, shape)
     assert not report.has_errors(), f"{call.operation}: {report.generate_report()}"
-    _patterns(call.arguments, shape, call.operation)
+    _check(call)
     if call.undo:
         fits(call.undo)
 
 
-def _patterns(value: Any, shape: Any, path: str) -> None:
-    """Check what botocore leaves to the service: the values of enumerations."""
-    if shape.type_name == "structure":
-        for key, below in value.items():
-            _patterns(below, shape.members[key], f"{path}.{key}")
-    elif shape.type_name == "list":
-        for below in value:
-            _patterns(below, shape.member, path)
-    elif shape.type_name == "string" and shape.enum:
-        assert value in shape.enum, f"{path}: {value} is none of {shape.enum}"
+def _check(call: Call) -> None:
+    """Check what botocore leaves to the service: enumerations, patterns and sizes of texts."""
+    model = shapes.service_model(call.service)
+    (name,) = [name for name in model.operation_names if xform_name(name) == call.operation]
+    body = {"Body": b"x"} if call.file else {}
+    try:
+        shapes.check(call.service, name, {**call.arguments, **body})
+    except ApiError as error:
+        raise AssertionError(f"{call.operation}: {error}") from error
 
 
 ALL = [

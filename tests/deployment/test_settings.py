@@ -90,11 +90,15 @@ REFUSED = (
     "[serverless]\nprovisioned = 1\n[scaling]\nmax = 3\ntarget = 70",
     "[scaling]\nmin = 4\nmax = 3\ntarget = 70",
     "[scaling]\nmin = 0\nmax = 3\ntarget = 70",
+    '[scaling]\nmax = 3\ntarget = 70\n[scaling.schedules.a]\nwhen = "rate(1 day)"',
+    '[scaling]\nmax = 3\ntarget = 70\n[scaling.schedules.a]\nwhen = "rate(1 day)"\nmax = 2\n'
+    'timezone = "Europe/Nowhere"',
     '[scaling]\nmax = 3\ntarget = 70\nmetric = "backlog"',
     '[instance]\ntype = "ml.m5d.large"\nvolume_gb = 10',
     '[instance]\ntype = "ml.m5d.large"\n[kms]\nvolume = "k"',
     '[shadow]\nmodel = "x"\ntype = "ml.g5.xlarge"\n[kms]\nvolume = "k"',
     '[instance]\ntype = "ml.t3.medium"',
+    '[instance]\nfallbacks = ["ml.c7g.large"]',
     '[serverless]\n[variants.b]\nmodel = "x"\nweight = 1',
     '[shadow]\nmodel = "x"\n[variants.b]\nmodel = "x"\nweight = 1',
     '[models]\n[variants.b]\nmodel = "x"\nweight = 1',
@@ -115,6 +119,7 @@ REFUSED = (
     "[environment]\n" + "\n".join(f'K{n} = "{"x" * 1000}"' for n in range(40)),
     '[tags]\n"aws:x" = "1"',
     'model = "m.joblib"\n[models]',
+    'model = "m.joblib"\nmodel_package = "wine"',
     "[serverless]\n[models]",
     '[models]\n[async]\noutput = "s3://b/o"',
     '[models]\n[shadow]\nmodel = "x"',
@@ -202,7 +207,8 @@ def tables(settings: Any) -> list[tuple[str, set[str]]]:
     for name, field in top.items():
         for kind in getattr(field.annotation, "__args__", (field.annotation,)):
             if isinstance(kind, type) and issubclass(kind, Table):
-                found.append((name, set(kind.model_fields)))
+                keys = {field.alias or key for key, field in kind.model_fields.items()}
+                found.append((name, keys))
     return found
 
 

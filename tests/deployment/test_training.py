@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployment import training
+from deployment import training, training_request
 from deployment.settings import Settings
 from deployment.step import Call
 from skserve.training import metrics
@@ -241,9 +241,11 @@ LEAST = {"name": "wine", "train": {"hyperparameters": {"estimator": "sklearn.svm
 def test_every_job_is_valid_under_botocores_model(given: dict[str, Any]) -> None:
     settings = Settings.model_validate(given)
     assert settings.train is not None
-    place = training.Place("eu-west-1", "1" * 12, ROLE, "image", "bucket", True, "s3://bucket/x")
+    place = training_request.Place(
+        "eu-west-1", "1" * 12, ROLE, "image", "bucket", True, "s3://bucket/x"
+    )
 
-    document = training.request(settings, settings.train, place, "wine-1")
+    document = training_request.request(settings, settings.train, place, "wine-1")
 
     fits(Call("sagemaker", "create_training_job", document, "x"))
     if given is FULL:
@@ -257,4 +259,4 @@ def test_every_job_is_valid_under_botocores_model(given: dict[str, Any]) -> None
 def test_every_metric_of_training_without_code_is_defined() -> None:
     printed = {f"validation_{name}" for names in metrics.METRICS.values() for name in names}
 
-    assert printed == {name for name in training.METRICS if name.startswith("validation_")}
+    assert printed == {name for name in training_request.METRICS if name.startswith("validation_")}
