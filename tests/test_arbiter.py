@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -14,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.conftest import ROOT, free_port, serving, wait_until_ready
+from tests.conftest import ROOT, Server, free_port, serving, wait_until_ready
 from tests.servers import (
+    HEAD,
     ONE,
     ROW,
     SLEEPY,
@@ -73,6 +75,42 @@ def test_a_server_that_stops_answers_queued_connections_and_the_kernel_drops_new
         with early:
             assert b" 200 " in early.recv(4096)
         assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("stops", [1, pytest.param(40, marks=pytest.mark.soak)])
+def test_no_caller_is_reset_while_the_server_stops(models, tmp_path, stops):
+    """Sixteen callers make a connection for each call until they are let in no more."""
+    for turn in range(stops):
+        log = tmp_path / str(turn)
+        with (
+            serving(models("iris"), log, SAGEMAKER_MODEL_SERVER_WORKERS="2") as server,
+            ThreadPoolExecutor(16) as callers,
+        ):
+            answers = [callers.submit(calls_until_refused, server) for _ in range(16)]
+            time.sleep(0.2 + turn / 100)  # not always at the same moment of a call
+            assert server.stop() == 0
+            assert sum(answer.result() for answer in answers) > 0, "no call before the stop"
+
+
+def calls_until_refused(server: Server) -> int:
+    """Call again and again; return how many calls were answered. Raises what breaks one off."""
+    for answered in itertools.count():
+        try:
+            client = connect(server)
+        except (ConnectionRefusedError, TimeoutError):
+            return answered
+        with client:
+            client.settimeout(30)
+            client.sendall(CALL)
+            said = b""
+            while part := client.recv(4096):
+                said += part
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert said.endswith(b"[0]")
+    raise AssertionError("it counts without end")
+
+
+CALL = HEAD + b"Connection: close\r\nContent-Length: 15\r\n\r\n5.1,3.5,1.4,0.2"
 
 
 def test_an_idle_server_stops_quickly(models, tmp_path):
