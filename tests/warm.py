@@ -107,7 +107,11 @@ class Host:
 
     def close(self) -> None:
         self._socket.close()
-        self._process.wait()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:  # a process that a test forked has the socket as well
+            self._process.kill()
+            self._process.wait()
 
 
 def serve(descriptor: int, more: str) -> None:
