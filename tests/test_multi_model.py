@@ -612,7 +612,7 @@ def test_a_model_that_keeps_dying_is_reported_and_not_looped(hostile):
     assert hostile.invoke("hostile").json() == [0]
 
 
-def test_a_load_delays_nobody(shared, add):
+def test_a_load_delays_no_call(shared, add):
     add(shared.root, "slow", "import time\ntime.sleep(1.5)")
     shared.load("quick", shared.root / "iris")
     with ThreadPoolExecutor(4) as callers:
@@ -756,7 +756,7 @@ def test_nothing_is_forgotten_when_the_zygote_dies(three):
     assert "it is started again, and they with it" in three.log
 
 
-def test_a_zygote_that_somebody_stops_goes_on(shared):
+def test_a_zygote_that_is_stopped_goes_on(shared):
     os.kill(shared.zygote, signal.SIGSTOP)
     assert shared.load("iris").status_code == 200
 
