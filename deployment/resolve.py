@@ -18,13 +18,13 @@ from deployment.image_uri import ecr_parts
 from deployment.settings import Settings
 from deployment.state import Source, Target
 
-_NOBODY = "000000000000"  # the account of a plan made without credentials
+_NO_ACCOUNT = "000000000000"  # the account of a plan made without credentials
 
 
 def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
     """Resolve names and pack the models, into files of `workspace`."""
     _needed(settings)
-    account = cloud.account if cloud else _NOBODY
+    account = cloud.account if cloud else _NO_ACCOUNT
     region = cloud.region if cloud else settings.region or "REGION"
     bucket = settings.bucket_in(region, account)
     image = settings.image
@@ -132,7 +132,7 @@ def role_arn(cloud: Cloud | None, role: str) -> str:
     if role.startswith("arn:"):
         return role
     if cloud is None:
-        return f"arn:aws:iam::{_NOBODY}:role/{role}"
+        return f"arn:aws:iam::{_NO_ACCOUNT}:role/{role}"
     try:
         found = cloud.find("iam", "get_role", RoleName=role.rsplit("/", 1)[-1])
     except Unauthorised as error:
