@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -179,14 +181,16 @@ def servers(
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Build the image, once in each process: the second time from the cache."""
-    done = subprocess.run(
-        ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Build the image, once in each process: from the cache where another one has built it."""
+    with (Path(tempfile.gettempdir()) / f"{IMAGE.replace(':', '-')}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would both build every layer
+        done = subprocess.run(
+            ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
+            env={**os.environ, "DOCKER_BUILDKIT": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     return IMAGE
 
