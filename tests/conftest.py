@@ -76,7 +76,9 @@ def pytest_sessionfinish() -> None:
         host.close()
 
 
-def start(model_dir: Path, log: Path, cold: bool = False, **environ: str) -> Server:
+def start(
+    model_dir: Path, log: Path, cold: bool = False, module: str = "skserve", **environ: str
+) -> Server:
     """Start a server without waiting for it; a `cold` one imports what it needs by itself."""
     port = free_port()
     words = ["serve", "--model-dir", str(model_dir), "--port", str(port)]
@@ -84,14 +86,14 @@ def start(model_dir: Path, log: Path, cold: bool = False, **environ: str) -> Ser
     process: subprocess.Popen[bytes] | warm.Process
     with log.open("wb") as sink:
         if cold:
-            command = [sys.executable, "-m", "skserve", *words]
+            command = [sys.executable, "-m", module, *words]
             process = subprocess.Popen(command, env=full, stdout=sink, stderr=sink)
         else:
             script = (model_dir / "code").is_dir() or (model_dir / "inference.py").is_file()
             pandas = script or "SAGEMAKER_MULTI_MODEL" in environ
             if pandas not in hosts:
                 hosts[pandas] = warm.Host(pandas)
-            process = hosts[pandas].start(words, full, sink)
+            process = hosts[pandas].start(words, full, sink, module)
     return Server(process, f"http://127.0.0.1:{port}", log)
 
 

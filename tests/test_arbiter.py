@@ -7,15 +7,13 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
-from tests.conftest import ROOT, Server, free_port, serving, wait_until_ready
+from tests.conftest import ROOT, Server, serving, start, wait_until_ready
 from tests.servers import (
     HEAD,
     ONE,
@@ -132,14 +130,13 @@ def test_a_server_stops_though_a_script_left_a_thread(model_with_script, tmp_pat
 
 def test_a_worker_that_is_told_to_stop_before_it_listens_stops(models, tmp_path):
     """Each worker is told in the middle of its start."""
-    script = tmp_path / "early.py"
-    script.write_text(EARLY)
-    command = [sys.executable, str(script), str(models("iris")), str(free_port())]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT / "container"), "SKSERVE_USER": "root"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=45)
+    (tmp_path / "early.py").write_text(EARLY)
+    path = f"{ROOT / 'container'}:{tmp_path}"
+    server = start(models("iris"), tmp_path / "log", module="early", PYTHONPATH=path)
 
-    assert done.returncode == 0, done.stderr
-    assert "Worker exiting" in done.stderr
+    said = server.log.read_text
+    assert server.process.wait(45) == 0, said()
+    assert "Worker exiting" in said()
 
 
 EARLY = """
@@ -159,7 +156,7 @@ class Early(SingleModelApplication):
         self.cfg.set("child_exit", lambda arbiter, worker: os.kill(os.getpid(), signal.SIGTERM))
 
 
-config = Config(model_dir=Path(sys.argv[1]), port=int(sys.argv[2]))
+config = Config(model_dir=Path(sys.argv[3]), port=int(sys.argv[5]))
 telemetry.configure(config.log_level, config.log_format)
 Early(config, Plan(1, 1, 1), preloaded(config, None), None).run()
 """

@@ -1002,8 +1002,8 @@ def test_output_that_never_ends_is_not_waited_for(capfdbinary):
 
 
 def test_models_that_hang_share_the_places_with_those_that_do_not():
-    models = skserve.multi_model.client.ModelClient(socket.socket(), Config(queue=1000), 60)
-    with ExitStack() as held:
+    with socket.socket() as control, ExitStack() as held:
+        models = skserve.multi_model.client.ModelClient(control, Config(queue=1000), 60)
         for name, places in (("hangs", 30), ("hangs too", 15), ("another", 8)):
             for _ in range(places):
                 held.enter_context(models.place(name))
