@@ -7,6 +7,7 @@ stand for what only AWS knows.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from deployment import model_packages, package
@@ -47,9 +48,7 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
                  workspace / f"variant-{name}.tar.gz"))
         for name, one in settings.variants.items()
     )  # fmt: skip
-    sources = [source, shadow, *(one for _, one in others)]
-    needs = "; ".join(s.package.needs_network for s in sources
-                      if s and s.package and s.package.needs_network)  # fmt: skip
+    needs = _network([source, shadow, *(one for _, one in others)])
     return Target(
         settings=settings,
         account=account if cloud else "",
@@ -63,6 +62,12 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
         shadow_source=shadow,
         others=others,
     )
+
+
+def _network(sources: Iterable[Source | None]) -> str:
+    """Say what of the packed models needs a network, or nothing."""
+    packed = (source.package for source in sources if source and source.package)
+    return "; ".join(package.needs_network for package in packed if package.needs_network)
 
 
 def _needed(settings: Settings) -> None:

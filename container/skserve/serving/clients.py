@@ -102,9 +102,9 @@ class Clients:
             self._epoll.unregister(client.socket)
             client.group, client.pipelined = None, False
 
-    def silent(self, now: float) -> list[Client]:
+    def silent(self) -> list[Client]:
         """Return those whose time is up and that are in the middle of nothing."""
-        groups = (self.fresh, self.kept, self.leaving)
+        groups, now = (self.fresh, self.kept, self.leaving), time.monotonic()
         return [client for group in groups for client in group.late(now)]
 
     def hurry(self) -> None:

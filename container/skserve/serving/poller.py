@@ -146,10 +146,9 @@ class Poller:
             self._clients.enter(client, self._clients.leaving)
 
     def _expire(self) -> None:
-        now = time.monotonic()
-        for client in self._clients.silent(now):
+        for client in self._clients.silent():
             self._drop(client)
-        for client in self._clients.reading.late(now):
+        for client in self._clients.reading.late(time.monotonic()):
             self._refuse(client, _LATE)
 
     # ------------------------------------------------------------------------------ what they say
