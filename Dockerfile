@@ -56,7 +56,7 @@ RUN cd /opt/venv/lib/python3*/site-packages \
 # the base's own folder with a second numpy.
 RUN printf '#!/bin/sh\nexec /opt/venv/bin/python -m pip "$@"\n' > /opt/venv/bin/pip \
  && chmod 755 /opt/venv/bin/pip
-# A path file finds our program. PYTHONPATH would too, until somebody sets it to something else.
+# A path file finds our program. PYTHONPATH would too, until an environment sets it to something else.
 RUN echo /opt/skserve/app > "$(echo /opt/venv/lib/python3*/site-packages)/skserve.pth"
 # Bytecode cannot be written when the container runs, so what is missing here is compiled again at
 # every start. "unchecked" because no source changes in an image, and because times of files do
@@ -87,8 +87,8 @@ RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 # PYTHONUNBUFFERED: log lines leave at once, also those before a crash.
 # PYTHONDONTWRITEBYTECODE: the root filesystem may be read-only, and is never ours to write.
-# PIP_*: pip runs only where a model brings its requirements.txt, and then nobody is there to be
-# told of a newer pip, or that root should not do this.
+# PIP_*: pip runs only where a model brings its requirements.txt, and then no person reads
+# of a newer pip, or that root should not do this.
 ENV PATH=/opt/venv/bin:$PATH \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \

@@ -8,6 +8,9 @@ IMAGE ?= skserve
 VENV := .venv
 RUN := $(VENV)/bin/python
 
+# Processes of `make test`: one more than cores, as tests of servers wait as much as they work.
+JOBS ?= 3
+
 # For bench and bench-peers: where models and peers are kept, a smoke run, a choice of each.
 CACHE ?= build
 BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORKS),--works $(WORKS)) \
@@ -39,7 +42,7 @@ house: $(VENV)/dev  ## lengths of modules, classes and functions, comments, the 
 	@$(RUN) tests/house.py
 
 test: check  ## check, then every test that takes seconds; with Docker the image too
-	$(RUN) -m pytest -m "not soak" --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest -m "not soak" --numprocesses $(JOBS) --dist loadfile
 
 soak: $(VENV)/dev  ## the tests that take minutes
 	$(RUN) -m pytest -m soak

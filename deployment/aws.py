@@ -1,4 +1,4 @@
-"""The one door to AWS: sessions, clients, and errors told as ours.
+"""The only module that imports boto3: sessions, clients, and errors told as ours.
 
 Nothing here decides anything. `Cloud.call` makes one API call and raises only classes of
 `deployment.errors`; botocore retries throttling and lost connections by itself, in its standard

@@ -52,9 +52,7 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
     if not target.isolated:
         # The platform does not reliably say where it runs, and S3 clients need to know.
         environment.setdefault("SAGEMAKER_REGION", target.region)
-    if (
-        settings.mode == "async"
-    ):  # the container's own limits are those of calls that are waited for
+    if settings.mode == "async":  # the container's own limits are those of calls that wait
         environment.setdefault("SAGEMAKER_MODEL_SERVER_TIMEOUT", str(LONGEST_CALL))
         environment.setdefault("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1024")
     container: Document = {"Image": image, **_SOURCES[source.kind](source.uri)}

@@ -7,6 +7,7 @@ stand for what only AWS knows.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from deployment import model_packages, package
@@ -18,13 +19,13 @@ from deployment.image_uri import ecr_parts
 from deployment.settings import Settings
 from deployment.state import Source, Target
 
-_NOBODY = "000000000000"  # the account of a plan made without credentials
+_NO_ACCOUNT = "000000000000"  # the account of a plan made without credentials
 
 
 def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
     """Resolve names and pack the models, into files of `workspace`."""
     _needed(settings)
-    account = cloud.account if cloud else _NOBODY
+    account = cloud.account if cloud else _NO_ACCOUNT
     region = cloud.region if cloud else settings.region or "REGION"
     bucket = settings.bucket_in(region, account)
     image = settings.image
@@ -47,9 +48,7 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
                  workspace / f"variant-{name}.tar.gz"))
         for name, one in settings.variants.items()
     )  # fmt: skip
-    sources = [source, shadow, *(one for _, one in others)]
-    needs = "; ".join(s.package.needs_network for s in sources
-                      if s and s.package and s.package.needs_network)  # fmt: skip
+    needs = _network([source, shadow, *(one for _, one in others)])
     return Target(
         settings=settings,
         account=account if cloud else "",
@@ -63,6 +62,12 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
         shadow_source=shadow,
         others=others,
     )
+
+
+def _network(sources: Iterable[Source | None]) -> str:
+    """Say what of the packed models needs a network, or nothing."""
+    packed = (source.package for source in sources if source and source.package)
+    return "; ".join(package.needs_network for package in packed if package.needs_network)
 
 
 def _needed(settings: Settings) -> None:
@@ -132,7 +137,7 @@ def role_arn(cloud: Cloud | None, role: str) -> str:
     if role.startswith("arn:"):
         return role
     if cloud is None:
-        return f"arn:aws:iam::{_NOBODY}:role/{role}"
+        return f"arn:aws:iam::{_NO_ACCOUNT}:role/{role}"
     try:
         found = cloud.find("iam", "get_role", RoleName=role.rsplit("/", 1)[-1])
     except Unauthorised as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,7 +76,9 @@ def pytest_sessionfinish() -> None:
         host.close()
 
 
-def start(model_dir: Path, log: Path, cold: bool = False, **environ: str) -> Server:
+def start(
+    model_dir: Path, log: Path, cold: bool = False, module: str = "skserve", **environ: str
+) -> Server:
     """Start a server without waiting for it; a `cold` one imports what it needs by itself."""
     port = free_port()
     words = ["serve", "--model-dir", str(model_dir), "--port", str(port)]
@@ -82,14 +86,14 @@ def start(model_dir: Path, log: Path, cold: bool = False, **environ: str) -> Ser
     process: subprocess.Popen[bytes] | warm.Process
     with log.open("wb") as sink:
         if cold:
-            command = [sys.executable, "-m", "skserve", *words]
+            command = [sys.executable, "-m", module, *words]
             process = subprocess.Popen(command, env=full, stdout=sink, stderr=sink)
         else:
             script = (model_dir / "code").is_dir() or (model_dir / "inference.py").is_file()
             pandas = script or "SAGEMAKER_MULTI_MODEL" in environ
             if pandas not in hosts:
                 hosts[pandas] = warm.Host(pandas)
-            process = hosts[pandas].start(words, full, sink)
+            process = hosts[pandas].start(words, full, sink, module)
     return Server(process, f"http://127.0.0.1:{port}", log)
 
 
@@ -179,14 +183,16 @@ def servers(
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Build the image, once in each process: the second time from the cache."""
-    done = subprocess.run(
-        ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Build the image, once in each process: from the cache where another one has built it."""
+    with (Path(tempfile.gettempdir()) / f"{IMAGE.replace(':', '-')}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would both build every layer
+        done = subprocess.run(
+            ["docker", "build", "--quiet", "--tag", IMAGE, str(ROOT)],
+            env={**os.environ, "DOCKER_BUILDKIT": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     return IMAGE
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
-from tests.conftest import ROOT, free_port, serving, wait_until_ready
+from tests.conftest import ROOT, Server, serving, start, wait_until_ready
 from tests.servers import (
+    HEAD,
     ONE,
     ROW,
     SLEEPY,
@@ -75,6 +75,42 @@ def test_a_server_that_stops_answers_queued_connections_and_the_kernel_drops_new
         assert server.process.wait(20) == 0
 
 
+@pytest.mark.parametrize("stops", [1, pytest.param(40, marks=pytest.mark.soak)])
+def test_no_caller_is_reset_while_the_server_stops(models, tmp_path, stops):
+    """Sixteen callers make a connection for each call until they are let in no more."""
+    for turn in range(stops):
+        log = tmp_path / str(turn)
+        with (
+            serving(models("iris"), log, SAGEMAKER_MODEL_SERVER_WORKERS="2") as server,
+            ThreadPoolExecutor(16) as callers,
+        ):
+            answers = [callers.submit(calls_until_refused, server) for _ in range(16)]
+            time.sleep(0.2 + turn / 100)  # not always at the same moment of a call
+            assert server.stop() == 0
+            assert sum(answer.result() for answer in answers) > 0, "no call before the stop"
+
+
+def calls_until_refused(server: Server) -> int:
+    """Call again and again; return how many calls were answered. Raises what breaks one off."""
+    for answered in itertools.count():
+        try:
+            client = connect(server)
+        except (ConnectionRefusedError, TimeoutError):
+            return answered
+        with client:
+            client.settimeout(30)
+            client.sendall(CALL)
+            said = b""
+            while part := client.recv(4096):
+                said += part
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert said.endswith(b"[0]")
+    raise AssertionError("it counts without end")
+
+
+CALL = HEAD + b"Connection: close\r\nContent-Length: 15\r\n\r\n5.1,3.5,1.4,0.2"
+
+
 def test_an_idle_server_stops_quickly(models, tmp_path):
     with serving(models("iris"), tmp_path / "log") as server:
         silent = connect(server)
@@ -94,14 +130,13 @@ def test_a_server_stops_though_a_script_left_a_thread(model_with_script, tmp_pat
 
 def test_a_worker_that_is_told_to_stop_before_it_listens_stops(models, tmp_path):
     """Each worker is told in the middle of its start."""
-    script = tmp_path / "early.py"
-    script.write_text(EARLY)
-    command = [sys.executable, str(script), str(models("iris")), str(free_port())]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT / "container"), "SKSERVE_USER": "root"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=45)
+    (tmp_path / "early.py").write_text(EARLY)
+    path = f"{ROOT / 'container'}:{tmp_path}"
+    server = start(models("iris"), tmp_path / "log", module="early", PYTHONPATH=path)
 
-    assert done.returncode == 0, done.stderr
-    assert "Worker exiting" in done.stderr
+    said = server.log.read_text
+    assert server.process.wait(45) == 0, said()
+    assert "Worker exiting" in said()
 
 
 EARLY = """
@@ -121,7 +156,7 @@ class Early(SingleModelApplication):
         self.cfg.set("child_exit", lambda arbiter, worker: os.kill(os.getpid(), signal.SIGTERM))
 
 
-config = Config(model_dir=Path(sys.argv[1]), port=int(sys.argv[2]))
+config = Config(model_dir=Path(sys.argv[3]), port=int(sys.argv[5]))
 telemetry.configure(config.log_level, config.log_format)
 Early(config, Plan(1, 1, 1), preloaded(config, None), None).run()
 """

@@ -228,7 +228,7 @@ def zigzag(value: int) -> bytes:
 def test_a_footer_that_claims_a_petabyte_is_refused_at_once():
     table = pa.table({name: np.arange(12_345.0) for name in "abc"})
     body = written(table, PARQUET)
-    decoded(body, PARQUET)  # the helper is there now
+    decoded(body, PARQUET)  # the child is there now
     began = time.monotonic()
     for claim in (10**15, 2**62):
         with pytest.raises(ServeError) as raised:
@@ -261,7 +261,7 @@ def test_a_bomb_of_zeros_is_refused():
 def test_a_crash_of_the_reader_costs_one_request(wound):
     body = written(NUMBERS, PARQUET)
     decoded(body, PARQUET)
-    child = arrow._helper.pid
+    child = arrow._sandbox.pid
     os.kill(child, signal.SIGSTOP)  # in the middle of the job
 
     def crash() -> None:
@@ -274,15 +274,15 @@ def test_a_crash_of_the_reader_costs_one_request(wound):
         decoded(body, PARQUET)
 
     assert np.array_equal(decoded(body, PARQUET), EXPECTED, equal_nan=True)
-    assert arrow._helper.pid != child
+    assert arrow._sandbox.pid != child
 
 
 def test_a_reader_that_hangs_is_ended(monkeypatch):
     body = written(NUMBERS, PARQUET)
     decoded(body, PARQUET)
-    child = arrow._helper.pid
+    child = arrow._sandbox.pid
     os.kill(child, signal.SIGSTOP)
-    monkeypatch.setattr(arrow._helper, "_timeout", 0.3)
+    monkeypatch.setattr(arrow._sandbox, "_timeout", 0.3)
     with pytest.raises(BadRequest, match="breaks its reader"):
         decoded(body, PARQUET)
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from skserve.serving.application import Application, Log
 from skserve.serving.applications import MultiModelApplication, SingleModelApplication
 from skserve.serving.arbiter import Arbiter
 from skserve.serving.worker import Worker
+from tests.conftest import ROOT
 from tests.test_imports import MODULES, source
 
 # The names that are imported, and why.
@@ -105,3 +107,26 @@ def test_no_private_name_of_a_foreign_package_is_imported(module):
     parts = [part for name in imports(module) for part in name.split(".")]
 
     assert [part for part in parts if part.startswith("_")] == []
+
+
+# Names with an underscore that are read of something else than `self`, and why. The fast paths read
+# scikit-learn's as well: they are compared with the estimator's own answers at each load.
+PRIVATE = {
+    "os._exit": "is documented",
+    "atexit._run_exitfuncs": "Python itself calls it only after the threads that scripts left",
+    "_style._hides": "is the module's own",
+    "learned._with": "is the class's own",
+}
+
+
+def test_no_private_name_of_a_foreign_object_is_read():
+    found = set()
+    for path in (*(ROOT / "container").rglob("*.py"), *(ROOT / "deployment").rglob("*.py")):
+        if "accelerate" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr):
+                found.add(ast.unparse(node))
+    ours = re.compile(r"(self|cls)\._\w+|.*\._(replace|asdict|fields)")
+
+    assert {name for name in found if not ours.fullmatch(name)} == set(PRIVATE)

@@ -39,13 +39,14 @@ from sklearn.preprocessing import (
 
 from skserve import counters, telemetry
 from skserve.config import Config
-from skserve.counters import BUCKETS, CELLS, ENDS, FAMILIES, REJECTED, STATUSES, Counters
+from skserve.counters import Counters
 from skserve.estimators.drift import Learned
 from skserve.estimators.schema import Schema
 from skserve.inference.model import Model
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
+from skserve.series import BUCKETS, CELLS, ENDS, FAMILIES, OTHER_MODELS, REJECTED, STATUSES
 from skserve.serving import metrics
 from skserve.serving.app import create_app
 from tests.conftest import ROOT, Server, free_port, serving, start
@@ -419,10 +420,10 @@ def test_only_the_first_fifty_models_that_are_called_have_series_of_their_own():
     made = Counters()
     places = [made.model(f"m{number}") for number in range(60)]
 
-    assert places == [*range(50), *[counters.OTHER_MODELS] * 10]
+    assert places == [*range(50), *[OTHER_MODELS] * 10]
     assert made.model("m7") == 7
     assert made.models() == [f"m{number}" for number in range(50)]
-    assert made.model("other") == counters.OTHER_MODELS
+    assert made.model("other") == OTHER_MODELS
 
 
 def test_the_next_worker_goes_on_where_one_has_ended():

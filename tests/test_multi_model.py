@@ -612,7 +612,7 @@ def test_a_model_that_keeps_dying_is_reported_and_not_looped(hostile):
     assert hostile.invoke("hostile").json() == [0]
 
 
-def test_a_load_delays_nobody(shared, add):
+def test_a_load_delays_no_call(shared, add):
     add(shared.root, "slow", "import time\ntime.sleep(1.5)")
     shared.load("quick", shared.root / "iris")
     with ThreadPoolExecutor(4) as callers:
@@ -756,7 +756,7 @@ def test_nothing_is_forgotten_when_the_zygote_dies(three):
     assert "it is started again, and they with it" in three.log
 
 
-def test_a_zygote_that_somebody_stops_goes_on(shared):
+def test_a_zygote_that_is_stopped_goes_on(shared):
     os.kill(shared.zygote, signal.SIGSTOP)
     assert shared.load("iris").status_code == 200
 
@@ -1002,8 +1002,8 @@ def test_output_that_never_ends_is_not_waited_for(capfdbinary):
 
 
 def test_models_that_hang_share_the_places_with_those_that_do_not():
-    models = skserve.multi_model.client.ModelClient(socket.socket(), Config(queue=1000), 60)
-    with ExitStack() as held:
+    with socket.socket() as control, ExitStack() as held:
+        models = skserve.multi_model.client.ModelClient(control, Config(queue=1000), 60)
         for name, places in (("hangs", 30), ("hangs too", 15), ("another", 8)):
             for _ in range(places):
                 held.enter_context(models.place(name))

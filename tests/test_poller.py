@@ -258,14 +258,14 @@ def test_what_the_poller_saw_of_a_connection_that_has_left_it_since_counts_for_n
 
 
 def test_a_client_that_does_not_leave_does_not_keep_others_out(poller):
-    """A client that said goodbye after it was once counted as still here."""
+    """One that closed after the others was once counted as connected still."""
     pairs = [socket.socketpair() for _ in range(3)]
     clients = []
     for ours, _ in pairs:
         ours.setblocking(False)
         poller._take(ours, ("", 0), ("", 0))
         clients.append(poller._clients.get(ours.fileno()))
-        poller._farewell(clients[-1])
+        poller._linger(clients[-1])
     for client, (_, theirs) in zip(clients[1:], pairs[1:], strict=True):
         theirs.close()
         poller._readable(client)

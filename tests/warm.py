@@ -95,9 +95,12 @@ class Host:
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(self, argv: Sequence[str], environ: dict[str, str], log: Any) -> Process:
+    def start(
+        self, argv: Sequence[str], environ: dict[str, str], log: Any, module: str = "skserve"
+    ) -> Process:
         """Start `python -m skserve` with `argv`; what it says goes to the file `log`."""
-        return Process(self, self.ask({"argv": argv, "environ": environ}, [log.fileno()]))
+        asked = {"argv": argv, "environ": environ, "module": module}
+        return Process(self, self.ask(asked, [log.fileno()]))
 
     def ask(self, asked: dict[str, Any], files: Sequence[int] = ()) -> int:
         socket.send_fds(self._socket, [json.dumps(asked).encode()], files)
@@ -107,7 +110,11 @@ class Host:
 
     def close(self) -> None:
         self._socket.close()
-        self._process.wait()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:  # a process that a test forked has the socket as well
+            self._process.kill()
+            self._process.wait()
 
 
 def serve(descriptor: int, more: str) -> None:
@@ -131,7 +138,7 @@ def serve(descriptor: int, more: str) -> None:
             channel.send(str(answer).encode())
 
 
-def _become_server(log: int, argv: list[str], environ: dict[str, str]) -> NoReturn:
+def _become_server(log: int, argv: list[str], environ: dict[str, str], module: str) -> NoReturn:
     try:
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -140,7 +147,9 @@ def _become_server(log: int, argv: list[str], environ: dict[str, str]) -> NoRetu
         os.environ.update(environ)
         sys.argv[1:] = argv
         sys.path[1:1] = environ["PYTHONPATH"].split(os.pathsep)
-        runpy.run_module("skserve", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ending:
+        os._exit(int(ending.code or 0))
     except BaseException:
         traceback.print_exc()
     finally:

@@ -16,91 +16,26 @@ import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
-STATUSES = (
-    *("200", "400", "404", "406", "408", "413", "415", "500", "503", "504", "507", "other"),
+from skserve.series import (
+    BUCKETS,
+    BY_COLUMN,
+    BY_MODEL,
+    CELLS,
+    COLUMNS,
+    ENDING,
+    ENDS,
+    GAUGES,
+    MODEL_NUMBERS,
+    MODELS,
+    NAME,
+    OTHER_MODELS,
+    PLACE,
+    REGION,
+    STAGES,
+    STATUSES,
+    Family,
 )
-# A series costs, so ten statuses are shown at most. By whether many models are served: those that
-# are not answered there, or hardly ever, and stand as `other`.
-UNSHOWN = {False: ("404", "507"), True: ("406", "408")}
-STAGES = ("decode", "queue", "predict", "encode", "total")
-REJECTED = ("queue", "time", "late", "memory", "hang", "not_ready", "other")
-ENDS = ("crash", "hang", "out_of_memory", "recycled")
-PHASES = ("import", "code", "model", "check", "workers")
-CELLS = ("missing", "unseen", "out_of_range")
-
-# Upper bounds of the buckets, in seconds: from a linear model's 0.05 ms to a request's 60 s.
-# With the last one, which has no bound, there are twelve.
-BUCKETS = (0.00005, 0.0002, 0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 10.0, 60.0)
-
-# Columns, and models of the multi-model mode, that have series of their own.
-COLUMNS, MODELS = 50, 50
-OTHER_MODELS = MODELS  # the place of all the others together
-
-# Bytes for the name of a model, in UTF-8.
-NAME = 128
-
-
-@dataclass(frozen=True)
-class Family:
-    """One metric: `says` is its help, `values` those of its one label, if it has one.
-
-    Over the processes a `greatest` gauge is the largest, and everything else the sum.
-    """
-
-    name: str
-    kind: str  # counter, gauge or histogram
-    says: str
-    label: str = ""
-    values: Sequence[str] = ("",)
-    greatest: bool = False
-
-
-# The help is short, as a scrape is paid for by the byte: docs/90-slow-or-failing.md says more.
-FAMILIES = (
-    Family("skserve_requests", "counter", "Invocations.", "status", STATUSES),
-    Family("skserve_request_seconds", "histogram", "Time by stage.", "stage", STAGES),
-    Family("skserve_rows", "counter", "Rows predicted."),
-    Family("skserve_predictions", "counter", "Model calls."),
-    Family("skserve_body_bytes", "counter", "Body bytes.", "direction", ("in", "out")),
-    Family("skserve_requests_in_progress", "gauge", "Unanswered."),
-    Family("skserve_requests_waiting", "gauge", "Waiting."),
-    Family("skserve_rejected", "counter", "Refused.", "reason", REJECTED),
-    Family("skserve_workers", "gauge", "Processes."),
-    Family("skserve_worker_ends", "counter", "Ended workers.", "reason", ENDS),
-    Family("skserve_memory_bytes", "gauge", "Memory.", "kind", ("shared", "private")),
-    Family("skserve_ready", "gauge", "Can predict.", greatest=True),
-    Family("skserve_start_seconds", "gauge", "Start time.", "phase", PHASES, greatest=True),
-    Family("skserve_cells", "counter", "Not as learned.", "kind", CELLS),
-    Family("skserve_log_lines_dropped", "counter", "Lines lost."),
-)
-
-
-def _places() -> tuple[dict[tuple[str, str], int], int]:
-    """Return the cell of each series, and how many cells there are; a histogram's is its first."""
-    at, places = 0, {}
-    for family in FAMILIES:
-        for value in family.values:
-            places[family.name, value] = at
-            at += len(BUCKETS) + 2 if family.kind == "histogram" else 1
-    return places, at
-
-
-PLACE, _SERIES = _places()
-
-# After the series: what a worker says of its own end, the cells of columns, and those of models.
-_ENDING = _SERIES
-_BY_COLUMN = _ENDING + 1
-_BY_MODEL = _BY_COLUMN + COLUMNS * len(CELLS)
-MODEL_NUMBERS = 3  # requests, errors, seconds
-_REGION = _BY_MODEL + (MODELS + 1) * MODEL_NUMBERS
-_GAUGES = [
-    PLACE[family.name, value]
-    for family in FAMILIES
-    if family.kind == "gauge"
-    for value in family.values
-] + [_ENDING]
 
 MASTER, ZYGOTE, FIRST_WORKER = 0, 1, 2
 
@@ -118,11 +53,11 @@ class Counters:
     def share(self, workers: int) -> None:
         """Make the memory for a master, a zygote and as many workers. Called before any fork."""
         count = FIRST_WORKER + workers
-        size = 8 * _REGION * count
+        size = 8 * REGION * count
         self._memory = mmap.mmap(-1, size + (MODELS + 1) * NAME)
         whole = memoryview(self._memory)
         cells: memoryview[float] = whole[:size].cast("d")
-        self._regions = [cells[at * _REGION : (at + 1) * _REGION] for at in range(count)]
+        self._regions = [cells[at * REGION : (at + 1) * REGION] for at in range(count)]
         self._names = whole[size:]
         self._free = list(range(FIRST_WORKER, count))
         self.use(MASTER)
@@ -143,9 +78,9 @@ class Counters:
     def leave(self, region: int) -> str:
         """Clear the gauges of a worker that has ended, and return what it said of its end."""
         cells = self._regions[region]
-        said = int(cells[_ENDING])
+        said = int(cells[ENDING])
         if region != MASTER:
-            for place in _GAUGES:
+            for place in GAUGES:
                 cells[place] = 0.0
             self._free.insert(0, region)
         return ENDS[said - 1] if said else ""
@@ -180,7 +115,7 @@ class Counters:
 
     def end(self, reason: str) -> None:
         """Say why this process is about to end, for the one that finds it ended."""
-        self._cells[_ENDING] = 1.0 + ENDS.index(reason)
+        self._cells[ENDING] = 1.0 + ENDS.index(reason)
 
     def request(
         self,
@@ -208,7 +143,7 @@ class Counters:
             cells[_BYTES_OUT] += bytes_out
             cells[_IN_PROGRESS] -= 1.0
             if model is not None:
-                place = _BY_MODEL + model * MODEL_NUMBERS
+                place = BY_MODEL + model * MODEL_NUMBERS
                 cells[place] += 1.0
                 cells[place + 1] += status >= 400
                 cells[place + 2] += stages["total"]
@@ -226,7 +161,7 @@ class Counters:
                 if total := sum(columns):
                     cells[PLACE["skserve_cells", kind]] += total
                     for column, count in enumerate(columns[:COLUMNS]):
-                        cells[_BY_COLUMN + column * len(CELLS) + at] += count
+                        cells[BY_COLUMN + column * len(CELLS) + at] += count
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -286,10 +221,10 @@ class Totals:
 
     def column(self, column: int) -> list[float]:
         """Return how many cells of a column there were of each of `CELLS`."""
-        place = _BY_COLUMN + column * len(CELLS)
+        place = BY_COLUMN + column * len(CELLS)
         return self._sums[place : place + len(CELLS)]
 
     def model(self, place: int) -> list[float]:
         """Return the requests, errors and seconds of a model."""
-        place = _BY_MODEL + place * MODEL_NUMBERS
+        place = BY_MODEL + place * MODEL_NUMBERS
         return self._sums[place : place + MODEL_NUMBERS]

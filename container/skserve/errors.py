@@ -29,7 +29,7 @@ class ServeError(Exception):
 
     status = 500
     code = "internal_error"
-    reason = ""  # why the load of the server refused it, see `counters.REJECTED`
+    reason = ""  # why the load of the server refused it, see `series.REJECTED`
 
     def __init__(self, message: str, hint: str = "") -> None:
         self.marked = message

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from skserve import logs
-from skserve.counters import REJECTED, Counters
+from skserve.counters import Counters
 from skserve.log_sink import sink
+from skserve.series import REJECTED
 
 log = logging.getLogger("skserve")
 _requests = logging.getLogger("skserve.requests")
@@ -184,7 +185,7 @@ def rejected(reason: str) -> None:
 
 
 def ends(reason: str) -> None:
-    """Say why this process is about to end; see `counters.ENDS`."""
+    """Say why this process is about to end; see `series.ENDS`."""
     counters.end(reason)
 
 

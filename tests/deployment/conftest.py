@@ -96,6 +96,8 @@ def _server() -> Iterator[Moto]:
     )  # fmt: skip
     # Its log says one line a request: read away, or the pipe fills up and it stops.
     drain = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
+    assert server.stderr is not None
+    server.stderr.close()
     moto = Moto(f"http://127.0.0.1:{port}")
     try:
         for _ in range(300):

@@ -68,10 +68,11 @@ class LocalCloud:
 
     def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            self.log.append(line)
-            if "until Ctrl-C" in line:
-                ready.set()
+        with process.stderr as lines:
+            for line in lines:
+                self.log.append(line)
+                if "until Ctrl-C" in line:
+                    ready.set()
         ready.set()
 
     def kill(self) -> None:

@@ -292,7 +292,7 @@ def test_rollback_takes_the_newest_that_is_older() -> None:
         plan.rollback(target().settings, oldest)
 
 
-def test_an_endpoint_of_somebody_else_is_left_alone() -> None:
+def test_an_endpoint_of_another_owner_is_left_alone() -> None:
     wanted = target()
     serving = after(wanted, plan.deploy(wanted, State()))
     assert serving.endpoint

@@ -1,7 +1,7 @@
 """Parquet and Arrow, in and out, where the image has pyarrow.
 
-pyarrow is compiled code that believes a file more than a stranger's file deserves, so it never runs
-in the process that serves: it runs in a `Helper`, and plain numbers and strings come back.
+pyarrow is compiled code that an untrusted file may crash, so it never runs in the process that
+serves: it runs in a `Sandbox`, and plain numbers and strings come back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skserve.formats.answer import Answer
 from skserve.formats.json_text import dumps
 from skserve.formats.limits import expanded_limit
 from skserve.formats.media_types import ARROW_FILE, ARROW_STREAM, PARQUET, X_PARQUET, MediaType
-from skserve.formats.sandbox import Helper, HelperError, Job, Work
+from skserve.formats.sandbox import Job, Sandbox, SandboxError, Work
 from skserve.formats.table import Decoded, Table
 
 FORMS = {PARQUET: "Parquet", X_PARQUET: "Parquet", ARROW_STREAM: "stream", ARROW_FILE: "file"}
@@ -26,7 +26,7 @@ INSTALLED = importlib.util.find_spec("pyarrow") is not None
 WAY_OUT = "This image is built without Parquet and Arrow: docker build --build-arg FORMATS=parquet."
 
 _MEMORY = 128 << 20  # bytes that a job may take whatever its size
-_helper = Helper("skserve.formats.arrow")
+_sandbox = Sandbox("skserve.formats.arrow")
 
 
 def read_columns(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
@@ -34,8 +34,8 @@ def read_columns(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     limit = expanded_limit(len(body))
     facts = {"do": "read", "form": FORMS[kind.name], "limit": limit, "numeric": schema.numeric}
     try:
-        found, numbers = _helper.ask(facts, body, _MEMORY + 4 * limit)
-    except HelperError:
+        found, numbers = _sandbox.ask(facts, body, _MEMORY + 4 * limit)
+    except SandboxError:
         raise BadRequest(
             "The file cannot be read: it breaks its reader.", "Write it anew."
         ) from None
@@ -60,8 +60,8 @@ def parquet_shape(body: bytes) -> tuple[int, int]:
     if length > len(body) - 4:
         raise ValueError("no footer")
     try:
-        found, _ = _helper.ask({"do": "shape"}, b"PAR1" + body[-length:], _MEMORY)
-    except HelperError as error:
+        found, _ = _sandbox.ask({"do": "shape"}, b"PAR1" + body[-length:], _MEMORY)
+    except SandboxError as error:
         raise ValueError("no footer") from error
     if "error" in found:
         raise ValueError(found["error"])
@@ -84,8 +84,8 @@ def write_columns(answer: Answer, media_type: str) -> bytes:
     facts = {"do": "write", "form": FORMS[media_type], "rows": answer.n_rows, "heads": heads}
     body = b"".join(buffers)
     try:
-        done, written = _helper.ask(facts, body, _MEMORY + 8 * (len(body) + len(dumps(facts))))
-    except HelperError as error:
+        done, written = _sandbox.ask(facts, body, _MEMORY + 8 * (len(body) + len(dumps(facts))))
+    except SandboxError as error:
         raise ModelFault(
             f"The answer cannot be written: {quote(error)}.", "Ask for JSON."
         ) from error
@@ -94,11 +94,11 @@ def write_columns(answer: Answer, media_type: str) -> bytes:
     return written
 
 
-# --------------------------------------------------------------------------------- in the helper
+# --------------------------------------------------------------------------------- in the sandbox
 
 
 def ready() -> Work:
-    """Import pyarrow, and return what does a job. Only the helper calls it."""
+    """Import pyarrow, and return what does a job. Only the child calls it."""
     import pyarrow as pa
 
     pa.set_cpu_count(1)

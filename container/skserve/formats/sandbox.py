@@ -28,10 +28,10 @@ Work = Callable[[dict[str, Any], bytes], Job]
 _FACTS_LIMIT = 1 << 40
 
 # Bytes of memory with which a child is not kept for the next job.
-_TIRED = 512 << 20
+_KEPT_BELOW = 512 << 20
 
 
-class HelperError(Exception):
+class SandboxError(Exception):
     """The child died, took too long, or took too much memory over a job."""
 
 
@@ -42,7 +42,7 @@ _START = (
 )
 
 
-class Helper:
+class Sandbox:
     """A child that does jobs for any number of threads, one after the other.
 
     What does them is returned by `ready` of `module`, which first imports all that they need.
@@ -59,7 +59,7 @@ class Helper:
         self._owner = 0
 
     def ask(self, facts: dict[str, Any], body: bytes, memory: int) -> Job:
-        """Have a job done within `memory` bytes more than an idle child has. Raises HelperError."""
+        """Do a job within `memory` bytes more than an idle child has. Raises SandboxError."""
         with self._lock:
             child, end = self._ready()
             timer = threading.Timer(self._timeout, child.kill)
@@ -75,7 +75,7 @@ class Helper:
             except (OSError, EOFError) as error:
                 child.kill()
                 status = child.wait()
-                raise HelperError(f"its reader ended with {status}") from error
+                raise SandboxError(f"its reader ended with {status}") from error
             finally:
                 timer.cancel()
 
@@ -126,7 +126,7 @@ def main(work: Work) -> None:
             except Exception as error:
                 done, result = {"error": f"{type(error).__name__}: {error}"[:300]}, b""
             _limit(None)
-            last = resident() > _TIRED
+            last = resident() > _KEPT_BELOW
             send_frame(end, {**done, "last": last}, result)
 
 

@@ -105,7 +105,7 @@ class ModelClient:
                     del self._held[name]
 
     def describe(self, name: str) -> Message:
-        """Return what a model says of itself, as data of a stranger. Raises ServeError."""
+        """Return what a model says of itself, as untrusted data. Raises ServeError."""
         with self.place(name):
             body = self.invoke(name, Call(b""), describe=True).body
         description = json.loads(body) if isinstance(body, bytes) else None

@@ -96,13 +96,13 @@ class Effects:
             entry.callers.append(peer)
             return
         try:
-            mine, theirs = protocol.line()
+            mine, theirs = protocol.connection()
         except OSError as error:
-            peer.refuse(503, f"No line can be made to model {entry.name}: {error.strerror}.")
+            peer.refuse(503, f"No connection can be made to model {entry.name}: {error.strerror}.")
             return
         with mine, theirs:
             try:
-                protocol.tell(process.channel, {"line": True}, theirs.fileno())
+                protocol.tell(process.channel, {"connect": True}, theirs.fileno())
             except BlockingIOError:
                 peer.refuse(503, f"Model {entry.name} takes no calls at the moment.")
             except OSError:  # it is dying, and its end starts another

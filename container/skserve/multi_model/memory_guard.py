@@ -22,7 +22,7 @@ REST = 16 * MIB
 # guess costs a load that ends for want of memory; too high a one would evict others for nothing.
 EXPANSION = 2
 
-# Share of the memory that a loaded model has on top of its growth in the eyes of the kernel.
+# Share of the memory that a loaded model has on top of its growth as the kernel counts it.
 _STANDING = 600
 
 

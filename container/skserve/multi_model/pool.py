@@ -64,33 +64,33 @@ class ConnectionPool:
             free = self._free.get(name)
             return free.pop() if free else None
 
-    def keep(self, name: str, line: ModelConnection) -> None:
+    def keep(self, name: str, connection: ModelConnection) -> None:
         with self._lock:
             free = self._free.setdefault(name, [])
             if len(free) < SPARE:
-                free.append(line)
+                free.append(connection)
                 return
-        line.end.close()
+        connection.end.close()
 
     def drop(self, name: str, ended: ModelConnection) -> None:
-        """Close a line that has ended, and with it all others to that process."""
+        """Close a connection that has ended, and with it all others to that process."""
         with self._lock:
             free = self._free.pop(name, [])
-            kept = [line for line in free if line.pid != ended.pid]
+            kept = [connection for connection in free if connection.pid != ended.pid]
             if kept:
                 self._free[name] = kept
-        for line in {ended, *free}.difference(kept):
-            line.end.close()
+        for connection in {ended, *free}.difference(kept):
+            connection.end.close()
 
     def sweep(self) -> None:
-        """Close the lines of models that are gone, at most once a second."""
+        """Close the connections of models that are gone, at most once a second."""
         with self._lock:
             if time.monotonic() - self._swept < 1:
                 return
             self._swept = time.monotonic()
             for name, free in list(self._free.items()):
-                for line in [line for line in free if line.ended()]:
-                    free.remove(line)
-                    line.end.close()
+                for connection in [connection for connection in free if connection.ended()]:
+                    free.remove(connection)
+                    connection.end.close()
                 if not free:
                     del self._free[name]

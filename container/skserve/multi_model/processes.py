@@ -57,7 +57,7 @@ class Processes:
         self._config, self._code = config, code
         self._alive: dict[Entry, Process] = {}
         self._pids: dict[int, Entry] = {}
-        self._sweepers: set[int] = set()  # processes that remove a folder
+        self._removers: set[int] = set()  # processes that remove a folder
 
     def __iter__(self) -> Iterator[tuple[Entry, Process]]:
         return iter(list(self._alive.items()))
@@ -126,10 +126,10 @@ class Processes:
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = ended
-                self._sweepers.discard(pid)
+                self._removers.discard(pid)
                 if pid in self._pids:
                     self._alive[self._pids[pid]].status = status
-        if subreaper.kill(lambda pid: pid in self._pids or pid in self._sweepers):
+        if subreaper.kill(lambda pid: pid in self._pids or pid in self._removers):
             return []  # we are woken again when they have ended
         return [(entry, process) for entry, process in self if process.status is not None]
 
@@ -154,4 +154,4 @@ class Processes:
                     shutil.rmtree(folder, ignore_errors=True)
                 finally:
                     os._exit(0)
-            self._sweepers.add(pid)
+            self._removers.add(pid)

@@ -2,7 +2,7 @@
 
 The process of a model runs its owner's code, so what it says is parsed as data, never unpickled.
 A *channel* (SOCK_SEQPACKET) carries messages: JSON objects, one a packet, a descriptor beside one
-where it is needed. A *line* (SOCK_STREAM) carries frames, a call and its reply in turn; see
+where it is needed. A *connection* (SOCK_STREAM) carries frames, a call and its reply in turn; see
 `formats/frames.py`.
 """
 
@@ -27,8 +27,8 @@ def channel() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def line() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a new line."""
+def connection() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a new connection."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
 

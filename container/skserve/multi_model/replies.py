@@ -1,4 +1,4 @@
-"""What a model's process answers, as data from a stranger: each word of it is looked at first."""
+"""What a model's process answers, as untrusted data: each part of it is checked first."""
 
 from __future__ import annotations
 

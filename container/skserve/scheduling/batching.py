@@ -39,7 +39,7 @@ class _Piece:
     began: float = 0.0
     ended: float = 0.0
     cost: float = 0.0  # seconds of work of the call that it was in
-    mates: int = 1  # requests in that call
+    joined: int = 1  # requests in that call
     answer: Any = None
     error: Exception | None = None
     record: telemetry.Record | None = field(default_factory=telemetry.current)
@@ -90,10 +90,10 @@ class Batcher:
         if leads or self._leads_at_last(piece):
             self._lead(piece, context)
         telemetry.spent("predict", piece.ended - piece.began)
-        telemetry.note(joined=piece.mates)
+        telemetry.note(joined=piece.joined)
         if piece.error is not None:
             raise piece.error
-        costs.append((piece.cost, piece.mates == 1))
+        costs.append((piece.cost, piece.joined == 1))
         return piece.answer
 
     def _alone(self, request: Request, context: Any) -> Any:
@@ -142,7 +142,7 @@ class Batcher:
             taken += self._next()
         began, work = time.perf_counter(), cost_since()
         for one in taken:
-            one.began, one.mates = began, len(taken)
+            one.began, one.joined = began, len(taken)
             if one.record is not None:
                 one.record.waited()
         if len(taken) > 1:

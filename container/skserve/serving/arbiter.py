@@ -69,7 +69,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]
         super().stop(graceful)
 
     def unplanned(self, worker: Any, out_of_memory: bool) -> str:
-        """Return why a worker ended that was not told to, as `counters.ENDS` calls it, or "".
+        """Return why a worker ended that was not told to, as `series.ENDS` calls it, or "".
 
         `out_of_memory` says that the kernel has ended a process for memory since the last end.
         """

@@ -28,7 +28,7 @@ SLOW = 1
 class Client:
     """One connection, with its socket."""
 
-    __slots__ = ("address", "behind", "connection", "group", "server", "socket")
+    __slots__ = ("address", "connection", "group", "pipelined", "server", "socket")
 
     def __init__(
         self, client: socket.socket, address: tuple[str, int], server: tuple[str, int], limit: int
@@ -36,7 +36,7 @@ class Client:
         self.socket, self.address, self.server = client, address, server
         self.connection = Connection(limit)
         self.group: Group | None = None
-        self.behind = False  # another request is in the buffer already
+        self.pipelined = False  # another request is in the buffer already
 
 
 class Group(dict[Client, float]):
@@ -91,7 +91,7 @@ class Clients:
             self._epoll.register(client.socket, select.EPOLLIN)
         else:
             del client.group[client]
-        client.group, client.behind = group, False
+        client.group, client.pipelined = group, False
         group[client] = time.monotonic() + group.seconds
 
     def leave(self, client: Client) -> None:
@@ -100,11 +100,11 @@ class Clients:
             del client.group[client]
             del self._by_descriptor[client.socket.fileno()]
             self._epoll.unregister(client.socket)
-            client.group, client.behind = None, False
+            client.group, client.pipelined = None, False
 
-    def silent(self, now: float) -> list[Client]:
+    def silent(self) -> list[Client]:
         """Return those whose time is up and that are in the middle of nothing."""
-        groups = (self.fresh, self.kept, self.leaving)
+        groups, now = (self.fresh, self.kept, self.leaving), time.monotonic()
         return [client for group in groups for client in group.late(now)]
 
     def hurry(self) -> None:

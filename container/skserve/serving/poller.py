@@ -71,7 +71,7 @@ class Poller:
         self._epoll = select.epoll()
         self._epoll.register(self._woken, select.EPOLLIN)
         self._clients = Clients(self._epoll, limits.keep_alive)
-        self._behind: deque[Client] = deque()
+        self._pipelined: deque[Client] = deque()
         self._standby = Standby(self._stand_in)
         self._stopping = False
 
@@ -87,18 +87,18 @@ class Poller:
 
     def turn(self, seconds: float) -> None:
         """Wait for something to do, for so many seconds at most, and do what there is."""
-        for descriptor, _ in self._epoll.poll(0 if self._behind else seconds):
+        for descriptor, _ in self._epoll.poll(0 if self._pipelined else seconds):
             client = self._clients.get(descriptor)
             if client is not None:
-                if not client.behind:  # else its requests are answered in turn
+                if not client.pipelined:  # else its requests are answered in turn
                     self._readable(client)
             elif descriptor == self._woken:
                 self._finish()
             elif self._listeners.open:
                 self._listeners.accept(descriptor)
-        for _ in range(len(self._behind)):
-            if (waiting := self._behind.popleft()).behind:
-                waiting.behind = False
+        for _ in range(len(self._pipelined)):
+            if (waiting := self._pipelined.popleft()).pipelined:
+                waiting.pipelined = False
                 self._look(waiting, waiting.connection.answered())
         self._expire()
         if not self._stopping:
@@ -136,7 +136,7 @@ class Poller:
         self._listeners.held -= 1
         client.socket.close()
 
-    def _farewell(self, client: Client) -> None:
+    def _linger(self, client: Client) -> None:
         """Close our side, and the whole when the client has closed its own or time is up."""
         try:
             client.socket.shutdown(socket.SHUT_WR)
@@ -146,10 +146,9 @@ class Poller:
             self._clients.enter(client, self._clients.leaving)
 
     def _expire(self) -> None:
-        now = time.monotonic()
-        for client in self._clients.silent(now):
+        for client in self._clients.silent():
             self._drop(client)
-        for client in self._clients.reading.late(now):
+        for client in self._clients.reading.late(time.monotonic()):
             self._refuse(client, _LATE)
 
     # ------------------------------------------------------------------------------ what they say
@@ -192,7 +191,7 @@ class Poller:
         answer = self._inline.refused(refusal, client.connection.request)
         with suppress(OSError):
             client.socket.send(answer.write(close=True))
-        self._farewell(client)
+        self._linger(client)
 
     def _answer(self, client: Client, request: Request, handler: Handler) -> None:
         """Answer here and now, without the lock: the standby may poll meanwhile."""
@@ -205,7 +204,7 @@ class Poller:
         finally:
             self._standby.come_back()
         if answer is None:
-            self._farewell(client)
+            self._linger(client)
         elif not isinstance(answer.body, bytes):
             self._clients.leave(client)
             self._threads.stream(client, answer)
@@ -232,11 +231,11 @@ class Poller:
     def _go_on(self, client: Client, keep: bool) -> None:
         """Keep a connection whose request was answered, or close it."""
         if not keep:
-            self._farewell(client)
+            self._linger(client)
         elif client.connection.more:
             self._clients.enter(client, self._clients.reading)
-            client.behind = True
-            self._behind.append(client)  # in turn with the other connections
+            client.pipelined = True
+            self._pipelined.append(client)  # in turn with the other connections
         else:
             client.connection.answered()
             self._clients.enter(client, self._clients.kept)

@@ -34,7 +34,7 @@ log = logging.getLogger("skserve")
 TRAIN, VALIDATION = "train", "validation"
 
 # Estimators whose verbose output tells how the solver fares, and not how far it is.
-_MUTE = "sklearn.svm."
+_WITHOUT_PROGRESS = "sklearn.svm."
 
 
 def fit(config: TrainingSettings) -> int:
@@ -172,7 +172,7 @@ def _fitted(estimator: Any, train: Dataset) -> Any:
     log.info("fitting %s on %s rows of %s", type(estimator).__name__, f"{rows:,}", width)
     fitted = clone(estimator)
     try:
-        with _talkative(fitted):
+        with _verbose(fitted):
             fitted.fit(train.X) if train.y is None else fitted.fit(train.X, train.y)
     except MemoryError:
         raise
@@ -182,12 +182,12 @@ def _fitted(estimator: Any, train: Dataset) -> Any:
 
 
 @contextmanager
-def _talkative(estimator: Any) -> Iterator[None]:
-    """Let an estimator that can report progress do so, for the time of the fit.
+def _verbose(estimator: Any) -> Iterator[None]:
+    """Let an estimator print its progress, if it can, for the time of the fit.
 
-    Only what is fitted in place: copies inside a fitted ensemble would talk when it serves.
+    Only what is fitted in place: copies inside a fitted ensemble would print when it serves.
     """
-    if type(estimator).__module__.startswith(_MUTE):
+    if type(estimator).__module__.startswith(_WITHOUT_PROGRESS):
         yield
         return
     known = estimator.get_params()
