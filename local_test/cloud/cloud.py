@@ -30,7 +30,7 @@ from .instance import Instance
 from .jobs import Jobs
 from .launcher import Launcher
 from .listings import LISTINGS
-from .metrics import Metrics
+from .metrics import Metrics, exact_dimensions
 from .multi_model import Models
 from .runtime import Runtime
 from .scaling import Scaler
@@ -92,6 +92,7 @@ class Cloud:
         self._inside_lock = threading.Lock()
         self._inside_url = ""
         real_digests()
+        exact_dimensions()
         ECRResponse.get_download_url_for_layer = _download_url  # type: ignore[method-assign,assignment]
 
     def launch(self, variant: Variant) -> Instance:

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from moto.cloudwatch.models import MetricAggregatedDatum, MetricDatum, cloudwatch_backends
+from moto.cloudwatch.models import (
+    MetricAggregatedDatum,
+    MetricDatum,
+    MetricDatumBase,
+    cloudwatch_backends,
+)
 
 from .services import ACCOUNT, Services
 from .speed import Speed
@@ -51,6 +56,29 @@ _STATISTICS: Mapping[str, Callable[[Sums], float]] = {
     "Maximum": lambda sums: sums.high,
     "SampleCount": lambda sums: sums.count,
 }
+_matches = MetricDatumBase.filter
+
+
+def exact_dimensions() -> None:
+    """Let moto's GetMetricStatistics read the series of exactly the dimensions asked for, as AWS.
+
+    moto also takes in series with further dimensions, so a call would be counted twice: for its
+    variant, and for its variant and config.
+    """
+
+    def matches(
+        self: MetricDatumBase, namespace: str | None, name: str | None,
+        dimensions: list[dict[str, str]],
+        already_present_metrics: list[MetricDatumBase] | None = None,
+    ) -> bool:  # fmt: skip
+        if namespace is None and name is None and already_present_metrics is None:
+            asked = {(one["Name"], one.get("Value")) for one in dimensions}
+            return asked == {(one.name, one.value) for one in self.dimensions}
+        return _matches(self, namespace, name, dimensions, already_present_metrics)  # ListMetrics
+
+    MetricDatumBase.filter = matches  # type: ignore[method-assign]
+
+
 Series = tuple[str, str, tuple[tuple[str, str], ...]]  # metric, unit, dimensions
 
 

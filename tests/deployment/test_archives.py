@@ -68,25 +68,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.docker
 @pytest.mark.parametrize("example", ROWS)
 def test_the_packed_archive_of_each_example_serves(
-    example: str, pushed: str, trained: Path, tmp_path: Path
+    example: str, image: str, trained: Path, tmp_path: Path
 ) -> None:
     packed = package.pack(trained / example, tmp_path / "model.tar.gz")
 
-    with container(pushed, packed.path, tmp_path) as url:
+    with container(image, packed.path, tmp_path) as url:
         assert len(answer(url, ROWS[example] * 3)) == 3
     assert packed.manifest["scikit_learn"]
 
 
 @pytest.mark.docker
 def test_an_archive_made_by_hand_as_aws_documents_it_serves(
-    pushed: str, trained: Path, tmp_path: Path
+    image: str, trained: Path, tmp_path: Path
 ) -> None:
     """The guide's layout: the model at the root, `code/inference.py` beside it, plain tar."""
     folder = str(trained / "regression")
     words = ["tar", "-czf", str(tmp_path / "model.tar.gz"), "-C", folder, "."]
     subprocess.run(words, check=True)
 
-    with container(pushed, package.verify(tmp_path / "model.tar.gz").path, tmp_path) as url:
+    with container(image, package.verify(tmp_path / "model.tar.gz").path, tmp_path) as url:
         (line,) = answer(url, ROWS["regression"])
         assert float(line) > 0
 

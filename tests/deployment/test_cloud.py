@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from deployment import image as images
+from deployment.aws import Cloud
 from local_test.cloud.filters import Filter, parse, write
 from local_test.cloud.launcher import memory_mb
-from tests.deployment.conftest import ROOT, Moto
+from tests.deployment.conftest import DOCKER, ROOT, Moto
 from tests.deployment.local_cloud import LocalCloud, archive, until
 from tests.test_image import engine, required
 
@@ -113,6 +115,21 @@ def test_a_refusal_says_why(
 
     assert told.value.response["Error"]["Code"] == code
     assert sentence in told.value.response["Error"]["Message"]
+
+
+@pytest.mark.docker
+@needs_docker
+def test_the_real_image_is_pushed_as_sagemaker_takes_it(
+    cloud: LocalCloud, on_cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in cloud.environ.items():
+        monkeypatch.setenv(key, value)
+    found = images.in_ecr(Cloud(), on_cloud)
+
+    assert (found.media_type, found.architecture) == (DOCKER, "amd64")
+    assert found.labels["com.amazonaws.sagemaker.capabilities.multi-models"] == "true"
+    assert found.labels["skserve.scikit-learn"]
+    assert list(images.faults(found, "amd64")) == []
 
 
 ALARM = {"AlarmName": "a", "EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}

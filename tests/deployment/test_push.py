@@ -162,6 +162,7 @@ def test_an_image_of_the_wrong_architecture_is_never_pushed(hub: str, tree: Tree
     assert registry.look(f"{hub}/skserve:arm", None) is None
 
 
+@pytest.mark.soak  # half a gigabyte through a registry; test_cloud.py pushes the image, too
 @pytest.mark.docker
 def test_the_real_image_arrives_as_sagemaker_takes_it(pushed: str) -> None:
     found = registry.look(pushed, None)
