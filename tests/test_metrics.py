@@ -263,6 +263,7 @@ def test_a_hundred_thousand_mixed_requests_are_counted(models, tmp_path):
         scrapes, answered = drive(server, requests_each=12_500, kills=20)
     lost, seen = answered.pop("lost", 0), statuses(scrapes[-1])
 
+    assert value(scrapes[-1], "skserve_worker_ends_total", reason="crash") == 20  # none by itself
     assert set(seen) == set(answered)
     for status, number in answered.items():
         assert number <= seen[status] <= number + lost
