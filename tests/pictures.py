@@ -15,7 +15,7 @@ from tests import page_models
 from tests.chromium import Browser, browsing
 from tests.conftest import ROOT, serving
 
-DESKTOP, PHONE = 1280, 390  # pixels
+DESKTOP, PHONE = (1280, None), (390, 844)  # pixels; as high as the page is, or as a phone
 
 # Predictions before the one that is shown: the first ones of a server are slow.
 WARM = 5
@@ -32,13 +32,13 @@ def take(browser: Browser, url: str, shown: Path, beside: Path) -> None:
         browser.wait("#outcome", "answered in")
     browser.wait("#figures", "median")
     browser.script("document.activeElement.blur()")
-    for path, width, dark in (
+    for path, (width, height), dark in (
         (shown / "page.png", DESKTOP, False),
         (beside / "page-dark.png", DESKTOP, True),
         (beside / "page-phone-light.png", PHONE, False),
         (shown / "page-phone.png", PHONE, True),
     ):
-        browser.picture(path, width, dark=dark)
+        browser.picture(path, width, height, dark)
         print(path)
 
 

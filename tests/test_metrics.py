@@ -263,6 +263,7 @@ def test_a_hundred_thousand_mixed_requests_are_counted(models, tmp_path):
         scrapes, answered = drive(server, requests_each=12_500, kills=20)
     lost, seen = answered.pop("lost", 0), statuses(scrapes[-1])
 
+    assert value(scrapes[-1], "skserve_worker_ends_total", reason="crash") == 20  # none by itself
     assert set(seen) == set(answered)
     for status, number in answered.items():
         assert number <= seen[status] <= number + lost
@@ -508,7 +509,7 @@ def test_cells_are_compared_with_what_the_model_learned(name):
     from skserve.formats.conform import Table, conform
 
     schema = Schema.of(estimator)
-    found = Learned(estimator, schema).count(conform(Table(rows), schema))
+    found = Learned(schema).count(conform(Table(rows), schema))
 
     assert found is not None
     assert tuple(sum(columns) for columns in found) == expected
@@ -519,7 +520,7 @@ def test_out_of_range_is_what_a_scaler_would_put_outside_of_its_range(rows):
     scaler = DRIFT["min and max"][0]
     X = np.array(rows)
     scaled = scaler.transform(X)
-    found = Learned(scaler, Schema.of(scaler)).count(X)
+    found = Learned(Schema.of(scaler)).count(X)
     outside = int(((NUMBERS.min(axis=0) > X) | (NUMBERS.max(axis=0) < X)).sum())
 
     assert (sum(found[2]) if found else 0) == outside
@@ -579,6 +580,29 @@ def test_the_table_names_every_value_of_a_label():
             assert re.search(rf"\| `{family.name}.*`{one}`", text), (family.name, one)
 
 
+@pytest.mark.parametrize(
+    ("many", "other"), [(False, {"404", "507", "418"}), (True, {"406", "408", "418"})]
+)
+def test_a_server_shows_ten_statuses_and_the_rest_as_other(many, other):
+    exposition = metrics.Exposition(lambda: None, list, many)
+    before = parsed(exposition.text().decode())
+    answered = [*(int(one) for one in STATUSES if one.isdigit()), 418]
+    for status in answered:
+        telemetry.counters.request(status, {"total": 0.1}, 0, 0, 0, 0, None)
+    after = parsed(exposition.text().decode())
+
+    name = "skserve_requests_total"
+    grown = {
+        dict(labels)["status"]: number - before[named, labels]
+        for (named, labels), number in after.items()
+        if named == name
+    }
+    assert len(grown) == 10
+    assert grown.pop("other") == len(other)
+    assert set(grown) == set(map(str, answered)) - other
+    assert set(grown.values()) == {1.0}
+
+
 def test_reasons_that_no_list_has_are_counted_as_other():
     telemetry.begin("x")
     before = telemetry.counters.totals()
@@ -589,7 +613,6 @@ def test_reasons_that_no_list_has_are_counted_as_other():
 
     grown = {one: after.of(family, one) - before.of(family, one) for one in REJECTED}
     assert {one for one, count in grown.items() if count} == {"other", "memory"}
-    assert len(STATUSES) <= 10
     assert len(ENDS) <= 10
     assert len(CELLS) <= 10
 

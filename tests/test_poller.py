@@ -295,8 +295,8 @@ def test_a_thread_sends_what_the_kernel_does_not_take(poller):
         assert client.group is poller._clients.kept
 
 
-def test_what_was_seen_of_a_connection_is_past_once_the_standby_has_handed_it_on():
-    """The poller learns of two requests at once, and the first of them takes long."""
+def test_what_the_standby_has_done_meanwhile_is_past():
+    """The poller learns of two requests and a wake-up at once; the first of them takes long."""
 
     def slow(_: Request) -> Answer:
         time.sleep(3 * AWAY)
@@ -320,6 +320,9 @@ def test_what_was_seen_of_a_connection_is_past_once_the_standby_has_handed_it_on
         ours.setblocking(False)
         poller._take(ours, ("", 0), ("", 0))
         theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    os.set_blocking(wake[0], False)
+    os.write(wake[1], b"\0")
 
     poller.turn(1)
     over.set()

@@ -242,6 +242,7 @@ class Poller:
 
     def _finish(self) -> None:
         """Take clients back whose requests were answered in threads."""
-        os.read(self._woken, 1 << 12)
+        with suppress(BlockingIOError):  # the standby has read it meanwhile
+            os.read(self._woken, 1 << 12)
         for _ in range(len(self._threads.done)):
             self._go_on(*self._threads.done.popleft())
