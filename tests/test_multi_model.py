@@ -692,12 +692,20 @@ def test_nothing_that_a_model_starts_outlives_it(shared, add):
     assert set(children(shared.server.pid)) == {shared.zygote, *shared.workers}
 
 
+LEAVES_MUCH = """
+import os, signal
+read, written = os.pipe()
+if os.fork() == 0:
+    held = bytearray(b"x") * (300 << 20)
+    os.write(written, b"1")
+    signal.pause()
+os.read(read, 1)
+"""
+
+
 def test_a_call_waits_for_the_end_of_what_a_dead_model_has_left(shared, add):
-    large = "import subprocess, sys\nrun = subprocess.Popen([sys.executable, '-c', "
-    large += "'held = bytearray(b\"x\" * (300 << 20)); print(1, flush=True); input()'], "
-    large += "stdin=-1, stdout=-1); run.stdout.readline()"
-    add(shared.root, "large", large)
-    shared.load("large")
+    add(shared.root, "large", LEAVES_MUCH)
+    assert shared.load("large").status_code == 200
     os.kill(shared.models[0], signal.SIGKILL)
     statuses = [shared.invoke("large").status_code for _ in range(20)]
     assert set(statuses) <= {200, 500}
