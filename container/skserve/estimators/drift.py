@@ -6,6 +6,7 @@ steps store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ class Learned:
         self._high = np.array([column.high for column in schema.columns])
         self._limited = any(column.limited for column in schema.columns)
         self._plain = schema.numeric and not (self._limited or any(self._known))
+        self._read = [
+            (at, column, known, (column.low, column.high) if column.limited else None)
+            for at, (column, known) in enumerate(zip(schema.columns, self._known, strict=True))
+            if column.kind != "unused"
+        ]
 
     def count(self, X: Any) -> list[list[int]] | None:
         """Count for each column of X (n_rows, n_features) the cells that are missing, unseen as a
@@ -44,6 +50,8 @@ class Learned:
             places = X.indices[X.data != X.data]
             return [np.bincount(places, minlength=width).tolist(), [0] * width, [0] * width]
         if isinstance(X, Frame):
+            if len(X) == 1:
+                return self._of_row(X.cells)
             X = X.objects()
         cells = X.to_numpy(object) if hasattr(X, "to_numpy") else X
         return self._of_objects(cells)
@@ -59,6 +67,25 @@ class Learned:
             beyond = np.less(X, self._low) | np.greater(X, self._high)
             outside = np.count_nonzero(beyond, axis=0).tolist()
         return [np.count_nonzero(missing, axis=0).tolist(), unseen, outside]
+
+    def _of_row(self, cells: Sequence[Any]) -> list[list[int]] | None:
+        """Count one row, cell by cell; None where all is as learned, as it mostly is."""
+        found = []
+        for at, column, known, limits in self._read:
+            cell = cells[at]
+            if cell is None or cell != cell or cell is column.missing:
+                found.append((0, at))
+                continue
+            if known and cell not in known:
+                found.append((1, at))
+            if limits and type(cell) is float and not limits[0] <= cell <= limits[1]:
+                found.append((2, at))
+        if not found:
+            return None
+        counts = [[0] * len(cells) for _ in range(3)]
+        for kind, at in found:
+            counts[kind][at] = 1
+        return counts
 
     def _of_objects(self, X: NDArray[Any]) -> list[list[int]]:
         counts: list[list[int]] = [[], [], []]

@@ -37,6 +37,19 @@ def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any
     return values
 
 
+def one_row(table: Table, schema: Schema) -> list[Any] | None:
+    """Convert a table of one row, of a model whose `listed` columns are known; None for others."""
+    rows, columns = table.rows, schema.columns
+    if len(rows) != 1 or type(rows[0]) is not list or len(rows[0]) != len(columns):
+        return None
+    cells = rows[0].copy()
+    taken = schema.taken if not table.spelled else (None,) * len(columns)
+    for at, (cell, kind) in enumerate(zip(cells, taken, strict=True)):
+        if type(cell) is not kind:
+            (cells[at],) = converted(table, schema, at, columns[at])
+    return cells
+
+
 def _a(kind: str) -> str:
     """Name a kind of column with its article."""
     words = {"integer": "a whole number", "boolean": "true or false"}

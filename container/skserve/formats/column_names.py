@@ -20,7 +20,7 @@ from skserve.telemetry import log
 
 def fitted_order(table: Table, schema: Schema) -> Table:
     """Match the body's column names, where it has any, to those the model was fitted with."""
-    if table.names is None:
+    if table.names is None or table.names == schema.names:
         return table
     places = {name: at for at, name in enumerate(table.names)}
     if len(places) < len(table.names):
@@ -33,8 +33,6 @@ def fitted_order(table: Table, schema: Schema) -> Table:
             "The body names its columns, but the model was fitted without names.",
             "Send the rows alone, in the order of the columns the model was fitted on.",
         )
-    if table.names == schema.names:
-        return table
     _check_names(table.names, schema)
     _check_lengths(table, len(table.names))
     order = [places.get(name, -1) for name in schema.names]

@@ -142,10 +142,10 @@ class Decided:
 
 def _classifier(labels: Pick, link: Callable[[Scores], Scores], method: str) -> Kernel | None:
     if method == "decision_function":
-        return labels.scores
+        return labels.inner
     if method == "predict":
         return labels
-    p = Apply(labels.scores, link)
+    p = Apply(labels.inner, link)
     return {"predict_proba": p, "predict_log_proba": Apply(p, np.log)}.get(method)
 
 
