@@ -9,12 +9,14 @@ from typing import Any
 from skserve.errors import BadRequest, quote
 from skserve.estimators.columns import Ambiguous, Column, meaning, to_number
 from skserve.estimators.schema import Schema
-from skserve.formats.table import Table
+from skserve.formats.table import Columns, Table
 
 
 def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any]:
     """Convert one column: a list of n_rows values."""
-    plain = _plainly([row[at] for row in table.rows], column, table.spelled)
+    rows = table.rows
+    cells = rows.columns[at] if isinstance(rows, Columns) else [row[at] for row in rows]
+    plain = _plainly(cells, column, table.spelled)
     if plain is not None:
         return plain
     convert = _CONVERTERS[column.kind]

@@ -13,7 +13,7 @@ from skserve.errors import BadRequest
 from skserve.estimators.columns import NUMBER
 from skserve.estimators.schema import Schema
 from skserve.formats.cells import listed, quoted
-from skserve.formats.table import Table
+from skserve.formats.table import Columns, Table
 from skserve.formats.widths import check_width, row_width
 from skserve.telemetry import log
 
@@ -80,6 +80,9 @@ def _reordered(rows: Any, order: list[int]) -> Any:
             taken = taken.astype(np.float64)
             taken[:, absent] = math.nan
         return taken
+    if isinstance(rows, Columns):
+        nothing: list[Any] = [None] * len(rows)
+        return Columns([rows.columns[at] if at >= 0 else nothing for at in order])
     return [[row[at] if at >= 0 else None for at in order] for row in rows]
 
 
