@@ -50,9 +50,7 @@ class Learned:
             places = X.indices[X.data != X.data]
             return [np.bincount(places, minlength=width).tolist(), [0] * width, [0] * width]
         if isinstance(X, Frame):
-            if len(X) == 1:
-                return self._of_row(X.cells)
-            X = X.objects()
+            return self._of_row(X.cells) if len(X) == 1 else self._of_frame(X)
         cells = X.to_numpy(object) if hasattr(X, "to_numpy") else X
         return self._of_objects(cells)
 
@@ -85,6 +83,28 @@ class Learned:
         counts = [[0] * len(cells) for _ in range(3)]
         for kind, at in found:
             counts[kind][at] = 1
+        return counts
+
+    def _of_frame(self, X: Frame) -> list[list[int]]:
+        """Count column by column; only cells that are no known category are looked at closely."""
+        counts = [[0] * X.shape[1] for _ in range(3)]
+        for at, column, known, limits in self._read:
+            cells = X.columns[at]
+            numbers = cells if isinstance(cells, np.ndarray) else None
+            if numbers is not None and not known:
+                strange = numbers[numbers != numbers].tolist()
+            elif known:
+                strange = [cell for cell in list(cells) if cell not in known]
+            else:
+                strange = [cell for cell in cells if type(cell) is not str]
+            missing = sum(_is_missing(cell, column) for cell in strange)
+            counts[0][at] = missing
+            counts[1][at] = len(strange) - missing if known else 0
+            if limits:
+                if numbers is None:
+                    numbers = np.array([cell for cell in cells if isinstance(cell, float)])
+                beyond = np.less(numbers, limits[0]) | np.greater(numbers, limits[1])
+                counts[2][at] = int(np.count_nonzero(beyond))
         return counts
 
     def _of_objects(self, X: NDArray[Any]) -> list[list[int]]:
