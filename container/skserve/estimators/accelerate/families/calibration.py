@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skserve.estimators.accelerate.families.linear import joined
+from skserve.estimators.accelerate.families.multiclass import Columns
 from skserve.estimators.accelerate.kernel import Builder, Floats, Kernel
-from skserve.estimators.accelerate.links import Mean, Pick, sigmoid
-from skserve.estimators.accelerate.registry import part
+from skserve.estimators.accelerate.links import Mean, Pick, Second, sigmoid
+from skserve.estimators.accelerate.registry import Part, part
 from skserve.estimators.methods import look
 
 
@@ -62,6 +64,37 @@ class Calibrated:
         return p
 
 
+@dataclass(frozen=True, eq=False)
+class Platt:
+    """The mean of classifiers of two classes, each with Platt's curve: all curves at once."""
+
+    scores: Kernel  # of the second class, (n_rows, n_members)
+    slopes: Floats
+    offsets: Floats
+
+    def __call__(self, X: Any) -> Floats:
+        """Return (n_rows, 2)."""
+        second = sigmoid(-(self.scores(X) * self.slopes + self.offsets))
+        mean = np.empty((len(second), 2))
+        np.add.reduce(1.0 - second, axis=1, out=mean[:, 0])
+        np.add.reduce(second, axis=1, out=mean[:, 1])
+        mean /= second.shape[1]
+        return mean
+
+
+def _platt(members: tuple[Calibrated, ...]) -> Platt | None:
+    """Return the mean where all members are such; None otherwise."""
+    curves = [curve for one in members for _, curve in one.curves]
+    known = [one for one in curves if isinstance(one, Sigmoid)]
+    if any(one.n_classes != 2 for one in members) or not len(known) == len(curves) == len(members):
+        return None
+    scores = joined([one.scores.fast for one in members if isinstance(one.scores, Part)])
+    slopes, offsets = (
+        np.array([*one]) for one in zip(*((one.slope, one.offset) for one in known), strict=True)
+    )
+    return Platt(scores or Columns(tuple(Second(one.scores) for one in members)), slopes, offsets)
+
+
 def _curve(calibrator: Any) -> Kernel | None:
     kind = type(calibrator).__name__
     if kind == "_SigmoidCalibration":
@@ -89,7 +122,7 @@ def _calibrated(estimator: Any, method: str) -> Kernel | None:
     known = tuple(member for member in members if member)
     if len(known) < len(members) or method not in ("predict", "predict_proba"):
         return None
-    mean = Mean(known)
+    mean = _platt(known) or Mean(known)
     return mean if method == "predict_proba" else Pick(mean, classes)
 
 

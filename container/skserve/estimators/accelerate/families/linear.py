@@ -90,6 +90,16 @@ class Product:
         return of
 
 
+def joined(kernels: Sequence[Any]) -> Product | None:
+    """Return the products of one row with several weights as one, (n_rows, n); None for others."""
+    if not kernels or any(
+        type(one) is not Product or one.weights.shape[1:] != (1,) for one in kernels
+    ):
+        return None
+    weights = np.ascontiguousarray(np.concatenate([one.weights for one in kernels], axis=1))
+    return Product(weights, np.concatenate([np.ravel(one.intercept) for one in kernels]))
+
+
 def _product(estimator: Any, flat: bool = False) -> Product | None:
     """Return X @ coef_.T + intercept_, as the attributes are shaped."""
     coef, intercept = look(estimator, "coef_"), look(estimator, "intercept_")
