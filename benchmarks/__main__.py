@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load, older, report
+from benchmarks import load, older, report, targets
 from benchmarks.bench import Bench
 from benchmarks.peers import PEERS, install
 from benchmarks.servers import ROOT, Failed
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--older", default="", help="a commit, to run beside today's server")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--cache", type=Path, default=Path("build"), help="models, peers, logs")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="one round of a second: no figures")
     given = parser.parse_args(arguments)
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     result = report.Result({"run": described, "figures": figures, "failures": bench.failures})
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result.whole, indent=1) + "\n")
-    print(report.text(result))
+    print(report.text(result, targets.rows(result)))
     return int(any(one["server"] not in PEERS for one in bench.failures))
 
 

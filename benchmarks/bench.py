@@ -39,8 +39,10 @@ class Bench:
     def case(self, name: str) -> models.Case:
         return models.case(name, self.cache, self.quick)
 
-    def servers(self, ours: tuple[str, ...]) -> list[Server]:
-        return [OURS[name] for name in ours] + [PEERS[name] for name in self.peers]
+    def servers(self, ours: tuple[str, ...], named: bool) -> list[Server]:
+        """Return our own servers and the peers, of `named` columns those that take them."""
+        peers = [PEERS[name] for name in self.peers]
+        return [OURS[name] for name in ours] + [one for one in peers if one.named or not named]
 
     def serving(self, server: Server, case: models.Case, **more: object):
         peer = server.name.removesuffix("-many")

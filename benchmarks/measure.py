@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+LOOPS = 101  # turns of the fixed loop: about a second
 ENDED = "ZX"  # states of what has ended and is not yet forgotten
 
 
@@ -82,6 +84,19 @@ def _pss(pid: int) -> float:
     except OSError:
         return 0.0  # it has ended
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def loop() -> float:
+    """Return the milliseconds of a fixed loop of work, the median of many turns.
+
+    On a machine that does nothing else it is the same each time.
+    """
+    took = []
+    for _ in range(LOOPS):
+        began = time.perf_counter()
+        sum(at * at for at in range(100_000))
+        took.append(1e3 * (time.perf_counter() - began))
+    return statistics.median(took)
 
 
 def settle(root: int, patience: float) -> None:

@@ -1,10 +1,11 @@
 """Mixed columns, text and wrapped models in process: our handler beside scikit-learn itself.
 
-usage: python -m benchmarks.mixed [--rounds N]
+usage: python -m benchmarks.mixed [--rounds N] [--json]
 
-Prints the CPU time of one call through the handler, body to body, with fast paths and without, one
-after the other in each round, and the smallest of all rounds; a last column compares a table of
-10,000 rows with pandas and the model. Run it with OMP_NUM_THREADS=1, as the server predicts.
+Prints the least CPU time of several rounds, which take what is compared in turn: of one row through
+the handler from body to body with fast paths and without, of a table of 10,000 rows beside pandas
+and the model, of single predictions beside scikit-learn's own, and of models made of others beside
+the sum of these. Run it with OMP_NUM_THREADS=1, as the server predicts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import argparse
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -40,10 +43,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from skserve.config import Config
-from skserve.inference.calls import Call
+from skserve.inference.calls import Call, Request
 from skserve.inference.estimator_handler import EstimatorHandler
 
-ROWS = 3_000
+Found = tuple[str, str, dict[str, float]]  # who, what, and the figures
+
+ROWS = 5_000
 LARGE = 10_000
 
 rng = np.random.default_rng(0)
@@ -78,9 +83,11 @@ def plain(last: Any) -> Any:
     return last.fit(NUMBERS, LABELS)
 
 
-pair = [("a", LogisticRegression()), ("b", GaussianNB())]
 forest = RandomForestClassifier(100, max_depth=10, random_state=0)
-MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
+pair = [("a", LogisticRegression()), ("b", GaussianNB())]
+
+# Asked from body to body: what one row costs beside iris.
+WHOLE: dict[str, tuple[Callable[[], Any], Any]] = {
     "iris, LogisticRegression": (
         lambda: LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True)),
         load_iris().data,
@@ -96,16 +103,36 @@ MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
         ).fit(TEXTS, LABELS),
         TEXTS,
     ),
-    "Voting": (lambda: plain(VotingClassifier(pair, voting="soft")), NUMBERS),
-    "Stacking": (lambda: plain(StackingClassifier(pair)), NUMBERS),
-    "Calibrated": (lambda: plain(CalibratedClassifierCV(LogisticRegression(), cv=3)), NUMBERS),
-    "SVC": (lambda: SVC().fit(NUMBERS[:600], LABELS[:600]), NUMBERS),
-    "KNeighbors, kd-tree": (lambda: plain(KNeighborsClassifier(algorithm="kd_tree")), NUMBERS),
-    "MLP(100)": (lambda: plain(MLPClassifier(max_iter=20)), NUMBERS),
-    "GaussianNB": (lambda: plain(GaussianNB()), NUMBERS),
-    "PCA, LogisticRegression": (
-        lambda: plain(make_pipeline(PCA(4), LogisticRegression())),
-        NUMBERS,
+}
+
+# The prediction alone, beside scikit-learn's own.
+ALONE: dict[str, Callable[[], Any]] = {
+    "SVC, rbf": lambda: SVC().fit(NUMBERS[:650], LABELS[:650]),
+    "KNeighbors, kd-tree": lambda: KNeighborsClassifier(algorithm="kd_tree").fit(NUMBERS, LABELS),
+    "MLP(100)": lambda: plain(MLPClassifier(max_iter=20)),
+    "GaussianNB": lambda: plain(GaussianNB()),
+    "PCA, LogisticRegression": lambda: plain(make_pipeline(PCA(4), LogisticRegression())),
+}
+
+# The prediction alone, beside the sum of its parts: what of a fitted model is asked for what.
+Parts = Callable[[Any], list[tuple[Any, str]]]
+WRAPPED: dict[str, tuple[Callable[[], Any], Parts]] = {
+    "Voting": (
+        lambda: plain(VotingClassifier(pair, voting="soft")),
+        lambda model: [(one, "predict_proba") for one in model.estimators_],
+    ),
+    "Stacking": (
+        lambda: plain(StackingClassifier(pair)),
+        lambda model: [
+            *((one, "predict_proba") for one in model.estimators_),
+            (model.final_estimator_, "predict"),
+        ],
+    ),
+    "Calibrated": (
+        lambda: plain(CalibratedClassifierCV(LogisticRegression(), cv=3)),
+        lambda model: [
+            (one.estimator, "decision_function") for one in model.calibrated_classifiers_
+        ],
     ),
 }
 
@@ -132,44 +159,93 @@ def microseconds(work: Callable[[], Any], least: float = 0.02) -> float:
     return 1e6 * (time.process_time() - began) / count
 
 
-def tables(handler: EstimatorHandler, model: Any, rounds: int) -> None:
-    """Print what a large table costs, beside pandas and the model in process."""
+def least(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Return the CPU time of one call of each, the least of rounds that take them in turn."""
+    took = dict.fromkeys(works, float("inf"))
+    for _ in range(rounds):
+        for name, work in works.items():
+            took[name] = min(took[name], microseconds(work))
+    return took
+
+
+def one_row(rounds: int) -> Iterator[Found]:
+    """Measure one row from body to body, with fast paths and without, and what proving costs."""
+    for name, (make, rows) in WHOLE.items():
+        model = make()
+        slow = EstimatorHandler.of(model, None, Config(accelerate="off"))
+        began = time.perf_counter()
+        fast = EstimatorHandler.of(model, None, Config())
+        proof = time.perf_counter() - began
+        call = Call(body_of(rows, 1), "application/json")
+        assert invoked(fast, call) == invoked(slow, call)
+        took = least(
+            {"ours": partial(invoked, fast, call), "theirs": partial(invoked, slow, call)}, rounds
+        )
+        yield "skserve", name, {"cpu_us": took["ours"], "seconds": proof}
+        yield "in-process scikit-learn", name, {"cpu_us": took["theirs"]}
+        if name == "mixed, LogisticRegression":
+            yield from tables(fast, model, rounds)
+
+
+def tables(handler: EstimatorHandler, model: Any, rounds: int) -> Iterator[Found]:
+    """Measure a large table, beside pandas and the model in process."""
     rows = pd.concat([TABLE] * (LARGE // ROWS + 1))[:LARGE]
     csv, records = rows.to_csv(index=False).encode(), rows.to_json(orient="records").encode()
-    floors: dict[str, tuple[bytes, Callable[[], Any]]] = {
-        "text/csv": (csv, lambda: model.predict(pd.read_csv(io.BytesIO(csv)))),
-        "application/json": (records, lambda: model.predict(pd.DataFrame(json.loads(records)))),
+    floors: dict[str, tuple[str, bytes, Callable[[], Any]]] = {
+        "CSV": ("text/csv", csv, lambda: model.predict(pd.read_csv(io.BytesIO(csv)))),
+        "JSON records": (
+            "application/json",
+            records,
+            lambda: model.predict(pd.DataFrame(json.loads(records))),
+        ),
     }
-    for kind, (body, floor) in floors.items():
-        pairs = [
-            (microseconds(lambda: invoked(handler, Call(body, kind))), microseconds(floor))  # noqa: B023
-            for _ in range(rounds)
-        ]
-        ours, theirs = (min(values) for values in zip(*pairs, strict=True))
-        print(f"{LARGE:,} rows of {kind:18}{ours / 1000:9.1f} ms{ours / theirs:7.2f} x pandas")
+    for name, (kind, body, floor) in floors.items():
+        took = least({"ours": partial(invoked, handler, Call(body, kind)), "theirs": floor}, rounds)
+        label = f"10,000 mixed rows, {name}"
+        yield "skserve", label, {"cpu_us": took["ours"]}
+        yield "in-process pandas", label, {"cpu_us": took["theirs"]}
+
+
+def asked(model: Any, method: str = "predict") -> Callable[[], Any]:
+    """Return the fast path of one method for one row."""
+    config = Config(accelerate="require", method=method)
+    handler = EstimatorHandler.of(model, None, config)
+    row = NUMBERS[:1, : model.n_features_in_].copy()
+    return partial(handler.predict, Request(row, n_rows=1), None)
+
+
+def families(rounds: int) -> Iterator[Found]:
+    """Measure single predictions, beside scikit-learn's own and beside the sums of parts."""
+    for name, make in ALONE.items():
+        model = make()
+        took = least({"ours": asked(model), "theirs": partial(model.predict, NUMBERS[:1])}, rounds)
+        yield "skserve", name, {"cpu_us": took["ours"]}
+        yield "in-process scikit-learn", name, {"cpu_us": took["theirs"]}
+    for name, (make, parts_of) in WRAPPED.items():
+        model = make()
+        parts = {f"{at}": asked(*one) for at, one in enumerate(parts_of(model))}
+        took = least({"ours": asked(model), **parts}, rounds)
+        yield "skserve", name, {"cpu_us": took.pop("ours")}
+        yield "sum of the parts", name, {"cpu_us": sum(took.values())}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fast paths beside scikit-learn, in process.")
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    print(f"{'one row':34}{'fast':>9}{'without':>11}{'ratio':>9}{'x iris':>8}")
-    iris = 0.0
-    for name, (make, rows) in MODELS.items():
-        model = make()
-        fast = EstimatorHandler.of(model, None, Config())
-        slow = EstimatorHandler.of(model, None, Config(accelerate="off"))
-        call = Call(body_of(rows, 1), "application/json")
-        assert invoked(fast, call) == invoked(slow, call)
-        pairs = [
-            (microseconds(lambda: invoked(fast, call)), microseconds(lambda: invoked(slow, call)))  # noqa: B023
-            for _ in range(rounds)
-        ]
-        ours, theirs = (min(values) for values in zip(*pairs, strict=True))
-        iris = iris or ours
-        print(f"{name:34}{ours:6.0f} us{theirs:8.0f} us{ours / theirs:9.3f}{ours / iris:8.1f}")
-        if name == "mixed, LogisticRegression":
-            tables(fast, model, rounds)
+    parser.add_argument("--json", action="store_true", help="print figures, one a line")
+    given = parser.parse_args()
+    ours: dict[str, float] = {}
+    for server, name, values in chain(one_row(given.rounds), families(given.rounds)):
+        cost = values["cpu_us"]
+        if given.json:
+            print(json.dumps([server, name, values]))
+        elif server == "skserve":
+            ours[name] = cost
+            beside = cost / ours["iris, LogisticRegression"]
+            print(f"{name:34}{cost:9.0f} us{beside:8.1f} x iris", end="")
+            print(f"  proved in {values['seconds']:.2f} s" if "seconds" in values else "")
+        else:
+            print(f"{'':34}{cost:9.0f} us{ours[name] / cost:9.3f} x {server}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ import sklearn
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
@@ -30,7 +32,12 @@ SMALL = 2_000  # rows of them where the run is only to show that all works
 CLUSTERS = 200
 NEIGHBOURS = 10
 TABLE = (10_000, 30)
+RECIPES = 2  # counted up where a model here is made in another way, so that none is an old one
 ASKED = 64  # different rows that callers send in turn
+
+
+# The model, what it was fitted on, and rows to ask about.
+Maker = Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,11 @@ class Case:
     rows: np.ndarray
     answers: np.ndarray
     data: int  # bytes that the model was fitted on
+
+    @property
+    def named(self) -> bool:
+        """Whether the rows are sent as records."""
+        return self.rows.dtype == object and self.rows.shape[1] == len(MIXED)
 
     @property
     def file(self) -> Path:
@@ -91,8 +103,8 @@ def _linear(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.
 MIXED = ("age", "income", "rooms", "colour", "kind", "city")
 
 
-def _mixed(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Three columns of numbers and three of words, of which one has 200."""
+def _table(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return three columns of numbers and three of words, of which one has 200, and labels."""
     count = 5_000
     numbers = rng.normal(size=(count, 3))
     words = [rng.integers(most, size=count) for most in (5, 12, 200)]
@@ -101,15 +113,53 @@ def _mixed(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.n
     rows[:, :3] = numbers
     for at, (name, word) in enumerate(zip(names, words, strict=True), 3):
         rows[:, at] = name[word]
-    y = (numbers.sum(axis=1) + words[0] + rng.normal(size=count) > 2).astype(int)
-    frame = pd.DataFrame(rows, columns=MIXED).astype(dict.fromkeys(MIXED[:3], float))
-    scaled = (StandardScaler(), list(MIXED[:3])), (OneHotEncoder(), list(MIXED[3:]))
-    model = make_pipeline(make_column_transformer(*scaled), LogisticRegression(max_iter=500))
-    return model.fit(frame, y), frame, rows
+    return rows, (numbers.sum(axis=1) + words[0] + rng.normal(size=count) > 2).astype(int)
 
 
-def records(rows: np.ndarray) -> bytes:
-    """Write rows of the mixed model as one JSON object each."""
+def _mixed(last: Any) -> Maker:
+    """Return what makes a model of mixed columns that ends in `last`."""
+
+    def make(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+        rows, y = _table(rng)
+        frame = pd.DataFrame(rows, columns=MIXED).astype(dict.fromkeys(MIXED[:3], float))
+        numbers = make_pipeline(SimpleImputer(), StandardScaler())
+        words = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+        routes = (numbers, list(MIXED[:3])), (words, list(MIXED[3:]))
+        model = make_pipeline(make_column_transformer(*routes), last)
+        return model.fit(frame, y), frame, rows
+
+    return make
+
+
+def _numbers(last: Any) -> Maker:
+    """Return what makes a model of the three numbers of the mixed table alone."""
+
+    def make(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+        rows, y = _table(rng)
+        X = rows[:, :3].astype(float)
+        return last.fit(X, y), X, X
+
+    return make
+
+
+WORDS = 30  # of a text
+
+
+def _text(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Texts of words of which few are frequent, as in a language, and their pairs."""
+    words = np.minimum(rng.zipf(1.3, size=(5_000, WORDS)), 20_000)
+    texts = np.array([[" ".join(f"word{one}" for one in row)] for row in words], object)
+    tfidf = TfidfVectorizer(ngram_range=(1, 2), max_features=50_000)
+    model = make_pipeline(tfidf, LogisticRegression(max_iter=500))
+    return model.fit(texts[:, 0], words.min(axis=1) % 2), texts, texts
+
+
+def body(rows: np.ndarray) -> bytes:
+    """Write rows as JSON: lists of numbers, records of named columns, or texts."""
+    if rows.dtype != object:
+        return json.dumps(rows.tolist()).encode()
+    if rows.shape[1] == 1:
+        return json.dumps(rows[:, 0].tolist()).encode()
     return json.dumps([dict(zip(MIXED, row, strict=True)) for row in rows.tolist()]).encode()
 
 
@@ -117,12 +167,17 @@ def _script(rng: np.random.Generator, small: bool) -> tuple[Any, np.ndarray, np.
     return _iris(rng, small)
 
 
-MODELS: dict[str, Callable[[np.random.Generator, bool], tuple[Any, np.ndarray, np.ndarray]]] = {
+MODELS: dict[str, Maker] = {
     "iris": _iris,
     "iris pipeline": _pipeline,
     "forest": _forest,
     "boosting": _boosting,
-    "mixed": _mixed,
+    "mixed": _mixed(LogisticRegression(max_iter=500)),
+    "mixed forest": _mixed(RandomForestClassifier(100, random_state=0)),
+    "mixed boosting": _mixed(HistGradientBoostingClassifier(random_state=0)),
+    "numbers forest": _numbers(RandomForestClassifier(100, random_state=0)),
+    "numbers boosting": _numbers(HistGradientBoostingClassifier(random_state=0)),
+    "text": _text,
     "neighbours": _neighbours,
     "neighbours compressed": _neighbours,
     "linear": _linear,
@@ -143,7 +198,7 @@ def predict_fn(data, model):
 def case(name: str, cache: Path, small: bool = False) -> Case:
     """Return the model of that name, from the cache where it is there."""
     size = "-small" if small else ""
-    folder = cache / "models" / f"{name.replace(' ', '-')}{size}-{sklearn.__version__}"
+    folder = cache / "models" / f"{name.replace(' ', '-')}{size}-{sklearn.__version__}-{RECIPES}"
     if not (folder / "case.npz").exists():
         rng = np.random.default_rng(0)
         model, X, asked = MODELS[name](rng, small)
@@ -170,7 +225,7 @@ def answers(model: Any, X: np.ndarray) -> np.ndarray:
     if hasattr(model, "kneighbors"):
         return np.hstack(model.kneighbors(X))
     if X.dtype == object:
-        X = pd.DataFrame(X, columns=MIXED)
+        X = X[:, 0] if X.shape[1] == 1 else pd.DataFrame(X, columns=MIXED)
     return np.asarray(model.predict(X), dtype=float).reshape(len(X), -1)
 
 

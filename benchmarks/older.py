@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import measure, models
+from benchmarks import measure
 from benchmarks.bench import Bench, Figure, closed
 from benchmarks.environments import environment
 from benchmarks.load import Load
@@ -75,8 +75,7 @@ def _compared(bench: Bench, older: Older, work: str) -> Iterator[tuple[int, Figu
     with ExitStack() as stack:
         pair = []
         for server, python in ((OURS["skserve"], PYTHON), (older.server, older.python)):
-            asked = replace(server, ask=models.records) if work == "mixed" else server
-            running = stack.enter_context(serving(asked, case, logs, python=python))
+            running = stack.enter_context(serving(server, case, logs, python=python))
             running.check()
             pair.append(running)
         for turn in range(1, (1 if bench.quick else TURNS) + 1):

@@ -1,6 +1,8 @@
 """Draw latency against offered load from a result.
 
 usage: python -m benchmarks.picture RESULT.json PICTURE.svg
+
+Of a noisy run none is drawn: it would hide the distance between the servers.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+
+from benchmarks import report
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
@@ -65,5 +69,14 @@ def draw(result: dict, path: Path) -> None:
         plt.close(figure)
 
 
+def main(run: Path, path: Path) -> None:
+    """Draw a run, if the machine was quiet."""
+    given = report.Result(json.loads(run.read_text()))
+    if given.quiet:
+        draw(given.whole, path)
+    else:
+        print(f"No picture is drawn. {given.noise}", file=sys.stderr)
+
+
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,22 +1,16 @@
-"""The tables: every figure, and every target beside what was measured.
-
-usage: python -m benchmarks.report RESULT.json      prints the targets as Markdown, for the README
-"""
+"""The tables: every figure, and every target beside what was measured."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 BEST_PEER = "best peer"
 
-# Of several rounds the quickest counts, for every server: other work on a machine only slows down.
-# Where that would hide a fault, the worst counts.
+# Of several peers the best counts. Of several rounds the median does, for every server; where that
+# would hide a fault, the worst.
 BETTER = {"rps": max, "cpus": max, "goodput": max}
 WORSE = {"share": max, "errors": max, "ping_ms": max, "lost": max, "of_data": max, "pss_mib": max}
 
@@ -34,7 +28,11 @@ UNITS = {
     "ping_ms": "ms, the slowest ping",
     "goodput": "of the best throughput",
     "lost": "requests without an answer",
+    "loop_ms": "ms, the fixed loop",
 }
+
+# The server of the fixed loop's figures, and how much slower than the quickest a quiet one may be.
+MACHINE, QUIET = "the machine", 1.1
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Pick:
     def of(self, result: Result) -> tuple[str, float] | None:
         """Return whose figure it is, and the figure; None where it was not measured."""
         servers = result.peers if self.server == BEST_PEER else (self.server,)
-        choose = {**BETTER, **WORSE}.get(self.value, min)
+        choose = WORSE.get(self.value, median)
         found = []
         for server in servers:
             seen = result.values(server, self.work, self.load, self.value)
@@ -116,10 +114,33 @@ class Result:
         seen = self._by_place.get((server, work, load), [])
         return [one[value] for one in seen if value in one and one.get("rps", 1) > 0]
 
+    @property
+    def noise(self) -> str:
+        """Say how long the fixed loop of work took before and after each round."""
+        took = self._loops()
+        if not took:
+            return "The machine's noise was not measured."
+        said = "quiet" if self.quiet else "noisy: its figures are no measure"
+        loops = ", ".join(f"{one:.1f}" for one in took)
+        return f"A fixed loop of work took {loops} ms before and after the rounds: {said}."
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the fixed loop took as long each time, and was not held up by other work."""
+        took = self._loops()
+        return bool(took) and max(took) <= QUIET * min(took)
+
+    def _loops(self) -> list[float]:
+        return [
+            one["values"]["loop_ms"] for one in self.whole["figures"] if one["server"] == MACHINE
+        ]
+
     def rows(self) -> list[list[str]]:
-        """Return every figure, the best of its rounds."""
+        """Return every figure, of its rounds the one that counts."""
         rows = []
         for server, work, load in self._by_place:
+            if server == MACHINE:
+                continue
             cells = [work, load, server]
             for value in VALUES:
                 found = Pick(server, work, load, value).of(self)
@@ -133,142 +154,6 @@ def shown(number: float) -> str:
     if number == 0 or abs(number) >= 100:
         return f"{number:,.0f}"
     return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
-
-
-def _pick(work: str, load: str, value: str, server: str = "skserve") -> Pick:
-    return Pick(server, work, load, value)
-
-
-def _ratios(
-    label: str, work: str, load: str, *bounds: tuple[str, str, float, bool], ours: str = "skserve"
-) -> list[Target]:
-    """Make targets of one load: (value, other server, bound, at least)."""
-    return [
-        Target(label, _pick(work, load, value, ours), bound, _pick(work, load, value, other), least)
-        for value, other, bound, least in bounds
-    ]
-
-
-IRIS, FOREST = "iris, logistic regression, 8 callers", "random forest of 100 trees"
-BOOSTING, NEAR = "scaler and boosting", "cosine neighbours, 180,000 × 300"
-MANY = "100 iris pipelines in one server"
-TARGETS = [
-    *_ratios(IRIS, "iris", "8 callers", ("rps", "aws", 3, True), ("rps", "fastapi", 1, True)),
-    *_ratios(
-        IRIS, "iris", "8 callers", ("cpu_us", "aws", 0.3, False), ("cpu_us", "fastapi", 0.75, False)
-    ),
-    *_ratios(
-        f"{IRIS}, no log in either",
-        "iris",
-        "8 callers",
-        ("rps", "fastapi", 1, True),
-        ("cpu_us", "fastapi", 0.75, False),
-        ("cpu_us", "empty-flask", 1.35, False),
-        ours="skserve-quiet",
-    ),
-    Target(f"{IRIS}, with its log", _pick("iris", "8 callers", "cpu_us"), 150),
-    Target(IRIS, _pick("iris", "8 callers", "share"), 0.6),
-    *(
-        Target(
-            f"iris, 8 callers in turn, {what}",
-            _pick("telling", "8 callers, in turn", "cpu_us", ours),
-            bound,
-            _pick("telling", "8 callers, in turn", "cpu_us", other),
-        )
-        for what, ours, bound, other in (
-            ("metrics, beside the log alone", "skserve", 1.04, "skserve-no-metrics"),
-            ("metrics, beside neither", "skserve-quiet", 1.04, "skserve-silent"),
-            ("metrics and log, beside neither", "skserve", 1.15, "skserve-silent"),
-        )
-    ),
-    Target("a scrape of /metrics, idle", _pick("telling", "a scrape, idle", "p50_ms"), 50),
-    Target("a scrape, 8 callers", _pick("telling", "a scrape, 8 callers", "p50_ms"), 200),
-    *(
-        Target(
-            f"iris, the page beside SKSERVE_PAGE=off, {what}",
-            _pick("page", "in turn", value),
-            1.03,
-            _pick("page", "in turn", value, "skserve-no-page"),
-        )
-        for what, value in (("start", "seconds"), ("memory", "pss_mib"), ("8 callers", "cpu_us"))
-    ),
-    *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("rps", "aws", 8, True)),
-    *_ratios(f"{FOREST}, 64 callers", "forest", "64 callers", ("rps", "aws", 10, True)),
-    *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("cpu_us", "aws", 0.12, False)),
-    *_ratios(f"{FOREST}, 64 callers", "forest", "64 callers", ("cpu_us", "aws", 0.12, False)),
-    *_ratios(f"{FOREST}, 1 caller", "forest", "1 caller", ("p50_ms", "aws", 0.2, False)),
-    *_ratios(f"{BOOSTING}, 8 callers", "boosting", "8 callers", ("rps", BEST_PEER, 1.4, True)),
-    *_ratios(f"{BOOSTING}, 64 callers", "boosting", "64 callers", ("rps", BEST_PEER, 1.4, True)),
-    *(
-        Target(
-            f"{BOOSTING}, {load} beside 8",
-            _pick("boosting", load, "rps"),
-            0.8,
-            _pick("boosting", "8 callers", "rps"),
-            least=True,
-        )
-        for load in ("64 callers", "256 callers")
-    ),
-    Target(
-        f"{NEAR}, 1 caller",
-        _pick("neighbours", "1 caller", "p50_ms"),
-        0.08,
-        _pick("in-process", "1 caller", "p50_ms", "in-process scikit-learn"),
-    ),
-    *_ratios(f"{NEAR}, 8 callers", "neighbours", "8 callers", ("rps", BEST_PEER, 25, True)),
-    *_ratios(f"{NEAR}, 64 callers", "neighbours", "64 callers", ("rps", BEST_PEER, 25, True)),
-    *(
-        Target(
-            f"10,000 × 30 in {kind}, linear model",
-            _pick("tables", kind, "p50_ms"),
-            1.4,
-            _pick("tables", kind, "p50_ms", f"in-process {kind.lower()}"),
-        )
-        for kind in ("CSV", "JSON")
-    ),
-    Target(
-        "start to the first good prediction, iris",
-        _pick("start", "start", "seconds"),
-        1.1,
-        _pick("start", "start", "seconds", "joblib.load alone"),
-        plus=0.15,
-    ),
-    *_ratios("memory, iris, 2 workers", "iris", "memory", ("pss_mib", "aws", 0.45, False)),
-    *(
-        Target(
-            f"memory, {model}, {workers} workers, beyond iris",
-            _pick("memory", f"{model}, {workers} workers", "of_data"),
-            bound,
-        )
-        for model, bound in (("neighbours", 1.6), ("neighbours compressed", 2.0))
-        for workers in (2, 4)
-    ),
-    Target(f"{MANY}, each", _pick("many", "each model", "pss_mib", "skserve-many"), 9),
-    Target(
-        f"{MANY}, load to the first answer, median",
-        _pick("many", "each model", "seconds", "skserve-many"),
-        0.15,
-    ),
-    Target(
-        f"{MANY}, a call, beside the model alone",
-        _pick("many", "1 caller", "p50_ms", "skserve-many"),
-        1,
-        _pick("many", "1 caller", "p50_ms"),
-        plus=0.3,
-    ),
-    Target(
-        "8 hot models of many",
-        _pick("many", "8 hot models", "cpus", "skserve-many"),
-        1.6,
-        least=True,
-    ),
-]
-
-
-def targets(result: Result) -> list[list[str]]:
-    """Return the rows of the works that were measured, reached or not."""
-    measured = {one["work"] for one in result.whole["figures"]}
-    return [one.row(result) for one in TARGETS if one.ours.work in measured]
 
 
 RATIOS_HEAD = ["work", "load", "value", "ours", "older", "ratio", "of the turns"]
@@ -331,13 +216,13 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def text(result: Result) -> str:
-    """Return the whole report."""
+def text(result: Result, targets: Iterable[Sequence[str]]) -> str:
+    """Return the whole report, with the rows of the targets."""
     run = result.whole["run"]
     parts = [
-        f"{run['machine']}; commit {run['commit']}; {run['when']}",
+        f"{run['machine']}; commit {run['commit']}; {run['when']}\n{result.noise}",
         table(FIGURES_HEAD, result.rows()),
-        table(TARGETS_HEAD, targets(result)),
+        table(TARGETS_HEAD, targets),
     ]
     if beside := ratios(result):
         parts[2] = table(RATIOS_HEAD, beside)
@@ -346,7 +231,3 @@ def text(result: Result) -> str:
         lines = (f"{one['work']}, {one['server']}: {one['why']}" for one in failures)
         parts.append("Failed:\n" + "\n".join(lines))
     return "\n\n".join(parts)
-
-
-if __name__ == "__main__":
-    print(markdown(TARGETS_HEAD, targets(Result(json.loads(Path(sys.argv[1]).read_text())))))

@@ -56,11 +56,12 @@ class Server:
     start: Callable[[Setup], Sequence[str | Path]]
     environ: Callable[[Setup], Mapping[str, str]] = lambda setup: {}
     path: str = "/invocations"
-    ask: Callable[[np.ndarray], bytes] = lambda rows: json.dumps(rows.tolist()).encode()
+    ask: Callable[[np.ndarray], bytes] = models.body
     read: Callable[[Any], np.ndarray] = np.asarray
     answers: bool = True  # False: a floor, which says the same to everyone
     needs: Sequence[str] = ()  # programs
     prepare: Callable[[Setup], None] = lambda setup: None  # before the clock of its start runs
+    named: bool = False  # a peer that takes records of named columns
     url: Callable[[Case], str] | None = None  # of many models: where it is told to load one from
 
 

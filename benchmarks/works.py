@@ -7,6 +7,7 @@ its figures.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks import floors, load, measure, models
+from benchmarks import floors, load, measure, models, report
 from benchmarks.bench import Bench, Figure, closed, cost
 from benchmarks.load import Load
 from benchmarks.many import many
@@ -24,7 +25,7 @@ from benchmarks.ours import OURS
 from benchmarks.overload import overload
 from benchmarks.page import page
 from benchmarks.peers import PEERS
-from benchmarks.servers import Failed, Running, good, post
+from benchmarks.servers import ROOT, Failed, Running, good, post
 from benchmarks.telling import telling
 
 STARTS = 5  # times that a start is measured
@@ -51,8 +52,10 @@ class Requests:
     def __call__(self, name: str, bench: Bench) -> Iterator[Figure]:
         case = bench.case(self.model)
         checked, longer = (FEW, 2.0) if self.slow else (models.ASKED, 1.0)
-        for server in bench.servers(self.ours):
+        for server in bench.servers(self.ours, case.named):
             peer = server.name in PEERS
+            if peer and not self.peer_loads:
+                continue
             if peer and self.slow and not bench.first:
                 continue
             try:
@@ -129,6 +132,21 @@ def in_process(name: str, bench: Bench) -> Iterator[Figure]:
     yield Figure(name, "in-process scikit-learn", "1 caller", found)
 
 
+def families(name: str, bench: Bench) -> Iterator[Figure]:
+    """Fast paths in a process of their own, beside scikit-learn, pandas and sums of parts."""
+    command = [sys.executable, "-m", "benchmarks.mixed", "--json", "--rounds"]
+    done = subprocess.run(
+        [*command, "1" if bench.quick else "5"],
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": f"{ROOT / 'container'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for line in done.stdout.splitlines():
+        server, what, values = json.loads(line)
+        yield Figure(name, server, what, values)
+
+
 def start(name: str, bench: Bench) -> Iterator[Figure]:
     """From the start of the process to the first good prediction, beside a bare load."""
     if not bench.first:
@@ -178,6 +196,13 @@ WORKS: dict[str, Callable[[str, Bench], Iterator[Figure]]] = {
         "boosting", loads=(C8, C64, C256), peer_loads=(C8, C64), peer_environ=ONE_THREAD
     ),
     "neighbours": Requests("neighbours", loads=(C1, C8, C64), peer_loads=(C8, C64), slow=True),
+    "mixed": Requests("mixed", loads=(C8, C64), peer_loads=(C8, C64)),
+    "mixed forest": Requests("mixed forest", loads=(C8,)),
+    "numbers forest": Requests("numbers forest", loads=(C8,)),
+    "mixed boosting": Requests("mixed boosting", loads=(C8,)),
+    "numbers boosting": Requests("numbers boosting", loads=(C8,)),
+    "text": Requests("text", loads=(C8,)),
+    "families": families,
     "in-process": in_process,
     "tables": tables,
     "start": start,
@@ -193,12 +218,19 @@ def run(bench: Bench, names: tuple[str, ...], rounds: int) -> Iterator[tuple[int
     """Measure the works, all servers of one after another, round by round."""
     for number in range(1, rounds + 1):
         bench.first = number == 1
+        yield number, _noise("before")
         for name in names:
             print(f"round {number}: {name}", file=sys.stderr, flush=True)
             try:
                 yield from map(partial(_numbered, number), WORKS[name](name, bench))
             except (Failed, OSError, subprocess.SubprocessError) as error:
                 bench.failed(name, "skserve", error)
+        yield number, _noise("after")
+
+
+def _noise(when: str) -> Figure:
+    """Measure how long a fixed loop takes: other work on the machine shows in it."""
+    return Figure("noise", report.MACHINE, f"{when} the round", {"loop_ms": measure.loop()})
 
 
 def _numbered(number: int, figure: Figure) -> tuple[int, Figure]:

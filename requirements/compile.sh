@@ -30,7 +30,7 @@ declare -A pythons=(
 # The servers that make bench-peers measures, each in an environment of its own, from a lock in
 # benchmarks/peers/requirements. They run on one Python, and some of what they need comes as source
 # only, so their wheels are not checked.
-peers=(aws mms mlserver mlflow bentoml litserve kserve fastapi)
+peers=(aws mms mlserver mlflow bentoml litserve kserve fastapi mlcc)
 # AWS's clients that the soak of `make cloud` tries, each in an environment of its own, too.
 clients=(sdk-2 sdk-3 cli)
 platforms=(x86_64-manylinux_2_28 aarch64-manylinux_2_28)

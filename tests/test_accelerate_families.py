@@ -173,6 +173,11 @@ if VERSION >= (1, 6):
 
     CASES["frozen"] = (FrozenEstimator(lm.LogisticRegression().fit(X, TWO)), X, TWO)
 
+if VERSION >= (1, 8):
+    for one, asked in (("scores", svm.LinearSVC()), ("parts", forest), ("two", logistic)):
+        scaled = CalibratedClassifierCV(asked, method="temperature", cv=2)
+        CASES[f"temperature of {one}"] = (scaled, X, TWO if one == "two" else NAMES)
+
 _fitted: dict[str, Any] = {}
 
 
@@ -221,6 +226,11 @@ def test_a_family_answers_as_the_estimator_does(name, data):
         except ValueError:  # scikit-learn refuses them, and the kernel has to
             with pytest.raises((Declined, ValueError)):
                 fast(asked)
+
+
+@pytest.mark.parametrize("name", ["LDA", "LDA eigen", "QDA", "QDA of two"])
+def test_logarithms_of_probabilities_have_a_kernel(name):
+    assert "predict_log_proba" in [method for method, _, _ in kernels(fitted(name))]
 
 
 @pytest.mark.parametrize("name", CASES)

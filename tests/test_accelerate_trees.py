@@ -393,6 +393,19 @@ def test_trees_that_were_added_later_count(warm):
     assert_same(kernel(estimator, "predict")(X[:5].copy()), estimator.predict(X[:5]))
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [RandomForestRegressor(12), GradientBoostingRegressor(), HistGradientBoostingRegressor()],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_model_that_is_fitted_again_is_packed_again(estimator):
+    estimator.set_params(random_state=0).fit(X, REAL)
+    kernel(estimator, "predict")(X[:1].copy())
+    estimator.fit(X, -REAL)
+
+    assert_same(kernel(estimator, "predict")(X[:5].copy()), estimator.predict(X[:5]))
+
+
 def test_what_is_not_known_better_is_left_alone():
     custom = GradientBoostingRegressor(n_estimators=3, init=LinearRegression()).fit(X, REAL)
     categories = HistGradientBoostingRegressor(max_iter=5, categorical_features=[0])

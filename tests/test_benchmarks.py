@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,10 +13,11 @@ import time
 
 import pytest
 
-from benchmarks import load, measure, models, parts, report
+from benchmarks import load, measure, models, parts, report, targets
 from benchmarks.__main__ import main
 from benchmarks.ours import OURS, PYTHON
-from benchmarks.servers import Failed, free_port, serving
+from benchmarks.peers import mlcc
+from benchmarks.servers import Failed, Setup, free_port, serving
 
 BURN = "import time\nwhile time.process_time() < {0}: pass\n"
 # More than the half second that is asked for: the kernel shows whole ticks, each cut off.
@@ -207,15 +209,58 @@ def result(*figures: tuple[str, str, str, dict[str, float]]) -> report.Result:
         ),
     ],
 )
-def test_a_target_is_a_ratio_of_the_best_rounds(target, expected):
+def test_a_target_is_a_ratio_of_the_rounds_medians(target, expected):
     seen = result(
         ("skserve", "iris", "8 callers", {"rps": 300, "cpu_us": 220}),
-        ("skserve", "iris", "8 callers", {"rps": 100, "cpu_us": 200}),
+        ("skserve", "iris", "8 callers", {"rps": 100, "cpu_us": 190}),
+        ("skserve", "iris", "8 callers", {"rps": 310, "cpu_us": 200}),
         ("aws", "iris", "8 callers", {"rps": 100, "cpu_us": 500}),
         ("kserve", "iris", "8 callers", {"rps": 200, "cpu_us": 400}),
     )
 
     assert target.row(seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("loops", "quiet", "said"),
+    [
+        ([9.0, 9.5, 9.1, 9.2], True, "took 9.0, 9.5, 9.1, 9.2 ms"),
+        ([9.0, 9.5, 13.1, 9.2], False, "noisy"),
+        ([], False, "not measured"),
+    ],
+)
+def test_a_run_tells_how_noisy_the_machine_was(loops, quiet, said):
+    figures = [(report.MACHINE, "noise", "before", {"loop_ms": one}) for one in loops]
+    seen = result(*figures)
+
+    assert said in seen.noise
+    assert seen.quiet == quiet
+    assert said in report.text(seen_as_run(seen), [])
+
+
+def seen_as_run(seen: report.Result) -> report.Result:
+    seen.whole["run"] |= {"machine": "m", "commit": "c", "when": "w"}
+    return seen
+
+
+def test_the_generated_server_takes_records_as_a_data_frame(tmp_path):
+    case = models.case("mixed", tmp_path, small=True)
+    generated = tmp_path / "env" / "generator" / "project" / "code"
+    (generated / "flask").mkdir(parents=True)
+    (generated / "serve.py").write_text('model_path = "/opt/ml/model"\n')
+    (generated / "model_handler.py").write_text("import joblib\nreturn np.array(data)\n")
+    (tmp_path / "scratch").mkdir()
+    setup = Setup(case, 1, tmp_path / "scratch", 2, tmp_path / "env" / "bin" / "python")
+    mlcc.prepare(setup)
+    code = tmp_path / "scratch" / "code"
+
+    assert (code / "serve.py").read_text() == f'model_path = "{case.folder / "model"}"\n'
+    assert "pd.DataFrame(data)" in (code / "model_handler.py").read_text()
+
+    (generated / "serve.py").write_text("other\n")
+    shutil.rmtree(code)
+    with pytest.raises(Failed, match="generates no '/opt/ml/model' any more"):
+        mlcc.prepare(setup)
 
 
 def test_an_older_commit_is_compared_turn_by_turn():
@@ -244,7 +289,7 @@ def test_a_program_that_a_peer_lacks_is_named_before_anything_is_measured(capsys
 def test_every_target_reads_a_figure_that_some_work_makes():
     from benchmarks.works import WORKS
 
-    for target in report.TARGETS:
+    for target in targets.TARGETS:
         for pick in filter(None, (target.ours, target.other)):
             assert pick.work in WORKS
             assert pick.value in report.UNITS

@@ -22,7 +22,7 @@ from skserve.config import Config
 from skserve.errors import BadRequest
 from skserve.estimators.columns import NUMBER, TEXT, Column, meaning
 from skserve.estimators.schema import Schema
-from skserve.formats import arrow
+from skserve.formats import arrow, csv_tables
 from skserve.formats.cells import converted
 from skserve.formats.conform import conform
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NPY
@@ -273,3 +273,43 @@ def outcome_of(cells: list[Any], column: Column, spelled: bool) -> Any:
         return converted(Table(rows, spelled=spelled), Schema(1), 0, column)
     except BadRequest as error:
         return str(error)
+
+
+@given(
+    lines=st.lists(
+        st.lists(st.text("ab 1.,\u00e9_-", max_size=4), min_size=1, max_size=3).map(",".join),
+        min_size=1,
+        max_size=5,
+    ),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    last=st.booleans(),
+    width=st.integers(1, 4),
+)
+def test_columns_are_split_as_records_are(lines, end, last, width):
+    data = (end.join(lines) + end * last).encode()
+    try:
+        expected = list(csv_tables._records(data, 0, Schema(n_features=width)))
+    except BadRequest:  # a blank line
+        expected = []
+    found = csv_tables._columns(data, 0, width)
+
+    alike = {len(row) for row in expected} == {width} and len(expected) > 1 < width
+    assert (found is not None) == alike
+    assert list(found or expected) == expected
+
+
+def test_a_large_csv_names_the_row_and_column_that_do_not_fit():
+    table = pd.DataFrame({"n": [0.0, 1.0], "w": pd.Series(["a", "b"], dtype=object)})
+    model = make_column_transformer((SimpleImputer(), ["n"]), (OneHotEncoder(), ["w"])).fit(table)
+    line = EstimatorHandler.of(
+        make_pipeline(model, LinearRegression()).fit(table, [1, 2]), None, Config()
+    )
+
+    def said(body: str) -> str:
+        with pytest.raises(BadRequest) as caught:
+            line.decode(Call(body.encode(), CSV), None)
+        return str(caught.value)
+
+    assert "Row 3, column 'n': expected a number, got 'x'" in said("w,n\na,1\nb,\na,x\n")
+    assert "Row 2 has 3 values, expected 2" in said("n,w\n1,a\n1,a,2\n")
+    assert "Row 2 is a blank line" in said("n,w\n1,a\n\n2,b\n")

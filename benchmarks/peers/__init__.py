@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environments import environment
+from benchmarks.peers import mlcc
 from benchmarks.servers import Failed, Server, Setup, free_port
 
 HERE = Path(__file__).parent
@@ -43,10 +44,11 @@ def _app(name: str) -> Callable[[Setup], Command]:
 
 def _fastapi(setup: Setup) -> Command:
     """uvloop and httptools are installed, so uvicorn takes them. No line per request."""
+    app = "pandas_app:app" if setup.case.named else "fastapi_app:app"
     options = ["--host", "127.0.0.1", "--port", str(setup.port), "--workers", str(setup.workers)]
     return [
         setup.python,
-        *["-m", "uvicorn", "fastapi_app:app", "--no-access-log", "--log-level", "warning"],
+        *["-m", "uvicorn", app, "--no-access-log", "--log-level", "warning"],
         *options,
     ]
 
@@ -171,7 +173,18 @@ def _below(key: str) -> Callable[[Any], np.ndarray]:
 PEERS = {
     one.name: one
     for one in (
-        Server("aws", _app("aws"), _aws_environ, needs=("nginx",), prepare=_prepare_aws),
+        Server(
+            "aws", _app("aws"), _aws_environ, needs=("nginx",), prepare=_prepare_aws, named=True
+        ),
+        Server(
+            "mlcc",
+            mlcc.start,
+            _environ(),
+            read=_below("predictions"),
+            needs=("npm",),
+            prepare=mlcc.prepare,
+            named=True,
+        ),
         Server(
             "mms",
             _mms,
@@ -220,7 +233,7 @@ PEERS = {
             ask=_named("instances"),
             read=_below("predictions"),
         ),
-        Server("fastapi", _fastapi, _environ()),
+        Server("fastapi", _fastapi, _environ(), named=True),
     )
 }
 

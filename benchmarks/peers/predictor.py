@@ -16,8 +16,15 @@ class Predictor:
         self._model: Any = joblib.load(path or os.environ["BENCH_MODEL"])
         self._predict = getattr(self._model, "predict", None) or self._neighbours
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Answer a 2-D float64 array: labels or values, or distances and then indices a row."""
+    def __call__(self, X: Any) -> np.ndarray:
+        """Answer a 2-D float64 array, a DataFrame, or an array of records (n_rows,).
+
+        With labels or values, or distances and then indices a row.
+        """
+        if isinstance(X, np.ndarray) and X.ndim == 1:
+            import pandas as pd  # what AWS's library makes of JSON records is an array of dicts
+
+            X = pd.DataFrame(X.tolist())
         return self._predict(X)
 
     def _neighbours(self, X: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ steps store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ class Learned:
         self._high = np.array([column.high for column in schema.columns])
         self._limited = any(column.limited for column in schema.columns)
         self._plain = schema.numeric and not (self._limited or any(self._known))
+        self._read = [
+            (at, column, known, (column.low, column.high) if column.limited else None)
+            for at, (column, known) in enumerate(zip(schema.columns, self._known, strict=True))
+            if column.kind != "unused"
+        ]
 
     def count(self, X: Any) -> list[list[int]] | None:
         """Count for each column of X (n_rows, n_features) the cells that are missing, unseen as a
@@ -44,7 +50,7 @@ class Learned:
             places = X.indices[X.data != X.data]
             return [np.bincount(places, minlength=width).tolist(), [0] * width, [0] * width]
         if isinstance(X, Frame):
-            X = X.objects()
+            return self._of_row(X.cells) if len(X) == 1 else self._of_frame(X)
         cells = X.to_numpy(object) if hasattr(X, "to_numpy") else X
         return self._of_objects(cells)
 
@@ -59,6 +65,47 @@ class Learned:
             beyond = np.less(X, self._low) | np.greater(X, self._high)
             outside = np.count_nonzero(beyond, axis=0).tolist()
         return [np.count_nonzero(missing, axis=0).tolist(), unseen, outside]
+
+    def _of_row(self, cells: Sequence[Any]) -> list[list[int]] | None:
+        """Count one row, cell by cell; None where all is as learned, as it mostly is."""
+        found = []
+        for at, column, known, limits in self._read:
+            cell = cells[at]
+            if cell is None or cell != cell or cell is column.missing:
+                found.append((0, at))
+                continue
+            if known and cell not in known:
+                found.append((1, at))
+            if limits and type(cell) is float and not limits[0] <= cell <= limits[1]:
+                found.append((2, at))
+        if not found:
+            return None
+        counts = [[0] * len(cells) for _ in range(3)]
+        for kind, at in found:
+            counts[kind][at] = 1
+        return counts
+
+    def _of_frame(self, X: Frame) -> list[list[int]]:
+        """Count column by column; only cells that are no known category are looked at closely."""
+        counts = [[0] * X.shape[1] for _ in range(3)]
+        for at, column, known, limits in self._read:
+            cells = X.columns[at]
+            numbers = cells if isinstance(cells, np.ndarray) else None
+            if numbers is not None and not known:
+                strange = numbers[numbers != numbers].tolist()
+            elif known:
+                strange = [cell for cell in list(cells) if cell not in known]
+            else:
+                strange = [cell for cell in cells if type(cell) is not str]
+            missing = sum(_is_missing(cell, column) for cell in strange)
+            counts[0][at] = missing
+            counts[1][at] = len(strange) - missing if known else 0
+            if limits:
+                if numbers is None:
+                    numbers = np.array([cell for cell in cells if isinstance(cell, float)])
+                beyond = np.less(numbers, limits[0]) | np.greater(numbers, limits[1])
+                counts[2][at] = int(np.count_nonzero(beyond))
+        return counts
 
     def _of_objects(self, X: NDArray[Any]) -> list[list[int]]:
         counts: list[list[int]] = [[], [], []]

@@ -27,12 +27,45 @@ class Frame:
     None for a model that was fitted without names.
     """
 
-    __slots__ = ("columns", "names", "shape")
+    __slots__ = ("_cells", "_columns", "_listed", "names", "shape")
 
     def __init__(self, columns: Sequence[Cells], names: Sequence[str] | None, n_rows: int) -> None:
         """Take columns as they are: none is copied."""
-        self.columns, self.names = columns, names
+        self._columns: Sequence[Cells] | None = columns
+        self._cells: Sequence[Any] | None = None
+        self._listed: Sequence[bool] = ()
+        self.names = names
         self.shape = (n_rows, len(columns))
+
+    @classmethod
+    def of_row(
+        cls, cells: Sequence[Any], listed: Sequence[bool], names: Sequence[str] | None
+    ) -> Frame:
+        """Make a frame of one row, whose columns are lists where `listed`, else arrays of float64.
+
+        They are made where one asks for them: an array of one number costs as much as a prediction.
+        """
+        frame = cls((), names, 1)
+        frame._columns, frame._cells, frame._listed = None, cells, listed
+        frame.shape = (1, len(cells))
+        return frame
+
+    @property
+    def columns(self) -> Sequence[Cells]:
+        """All columns in their order."""
+        if self._columns is None:
+            pairs = zip(self._cells or (), self._listed, strict=True)
+            self._columns = [[cell] if listed else np.array([cell]) for cell, listed in pairs]
+        return self._columns
+
+    @property
+    def cells(self) -> Sequence[Any]:
+        """The cells of the first row, numbers as Python's own."""
+        if self._cells is None:
+            self._cells = [
+                one[0] if isinstance(one, list) else one[0].item() for one in self.columns
+            ]
+        return self._cells
 
     def __len__(self) -> int:
         return self.shape[0]

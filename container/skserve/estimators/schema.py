@@ -123,6 +123,23 @@ class Schema:
             one.kind in ("number", "unused") for one in self.columns
         )
 
+    @cached_property
+    def listed(self) -> tuple[bool, ...] | None:
+        """Which columns of a Frame are lists of objects, the others being arrays of float64.
+
+        None where X is no Frame, or its cells alone can tell.
+        """
+        kinds = [one.kind for one in self.columns]
+        if self.numeric or self.text or self.open or not {*kinds} <= {"number", "text", "unused"}:
+            return None
+        return tuple(kind == "text" for kind in kinds)
+
+    @cached_property
+    def taken(self) -> tuple[type | None, ...]:
+        """The type of cell that each column takes as it is, where one is known."""
+        types = {"number": float, "text": str}
+        return tuple(types.get(one.kind) if not one.others else None for one in self.columns)
+
     def describe(self) -> dict[str, Any]:
         """Say for people and programs what X is, who says so, and give an example of it."""
         names = self.names or (None,) * len(self.columns)

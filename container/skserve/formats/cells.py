@@ -9,12 +9,14 @@ from typing import Any
 from skserve.errors import BadRequest, quote
 from skserve.estimators.columns import Ambiguous, Column, meaning, to_number
 from skserve.estimators.schema import Schema
-from skserve.formats.table import Table
+from skserve.formats.table import Columns, Table
 
 
 def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any]:
     """Convert one column: a list of n_rows values."""
-    plain = _plainly([row[at] for row in table.rows], column, table.spelled)
+    rows = table.rows
+    cells = rows.columns[at] if isinstance(rows, Columns) else [row[at] for row in rows]
+    plain = _plainly(cells, column, table.spelled)
     if plain is not None:
         return plain
     convert = _CONVERTERS[column.kind]
@@ -35,6 +37,19 @@ def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any
                 column.refusal or _hint(row[at], column, table, number, schema),
             ) from None
     return values
+
+
+def one_row(table: Table, schema: Schema) -> list[Any] | None:
+    """Convert a table of one row, of a model whose `listed` columns are known; None for others."""
+    rows, columns = table.rows, schema.columns
+    if len(rows) != 1 or type(rows[0]) is not list or len(rows[0]) != len(columns):
+        return None
+    cells = rows[0].copy()
+    taken = schema.taken if not table.spelled else (None,) * len(columns)
+    for at, (cell, kind) in enumerate(zip(cells, taken, strict=True)):
+        if type(cell) is not kind:
+            (cells[at],) = converted(table, schema, at, columns[at])
+    return cells
 
 
 def _a(kind: str) -> str:

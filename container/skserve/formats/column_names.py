@@ -13,14 +13,14 @@ from skserve.errors import BadRequest
 from skserve.estimators.columns import NUMBER
 from skserve.estimators.schema import Schema
 from skserve.formats.cells import listed, quoted
-from skserve.formats.table import Table
+from skserve.formats.table import Columns, Table
 from skserve.formats.widths import check_width, row_width
 from skserve.telemetry import log
 
 
 def fitted_order(table: Table, schema: Schema) -> Table:
     """Match the body's column names, where it has any, to those the model was fitted with."""
-    if table.names is None:
+    if table.names is None or table.names == schema.names:
         return table
     places = {name: at for at, name in enumerate(table.names)}
     if len(places) < len(table.names):
@@ -33,8 +33,6 @@ def fitted_order(table: Table, schema: Schema) -> Table:
             "The body names its columns, but the model was fitted without names.",
             "Send the rows alone, in the order of the columns the model was fitted on.",
         )
-    if table.names == schema.names:
-        return table
     _check_names(table.names, schema)
     _check_lengths(table, len(table.names))
     order = [places.get(name, -1) for name in schema.names]
@@ -82,6 +80,9 @@ def _reordered(rows: Any, order: list[int]) -> Any:
             taken = taken.astype(np.float64)
             taken[:, absent] = math.nan
         return taken
+    if isinstance(rows, Columns):
+        nothing: list[Any] = [None] * len(rows)
+        return Columns([rows.columns[at] if at >= 0 else nothing for at in order])
     return [[row[at] if at >= 0 else None for at in order] for row in rows]
 
 

@@ -19,7 +19,7 @@ from skserve.errors import BadRequest
 from skserve.estimators.columns import ANY, EXACT, NUMBER, Column
 from skserve.estimators.frame import Frame
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import converted, count, kind_of
+from skserve.formats.cells import converted, count, kind_of, one_row
 from skserve.formats.column_names import fitted_order
 from skserve.formats.table import Table
 from skserve.formats.widths import check_width, row_width
@@ -47,8 +47,6 @@ def conform(table: Table, schema: Schema) -> Any:
         return table.rows.astype(np.float64, copy=False)
     return _from_cells(table._replace(rows=table.rows.tolist()), schema)
 
-
-_COMMON = {"number", "text", "unused"}  # kinds of columns whose cells say what they are
 
 _SPARSE = ("number", "unused", "any")  # kinds of columns that sparse rows can hold
 
@@ -95,6 +93,8 @@ def _oriented(table: Table, schema: Schema) -> Table:
 
 def _from_cells(table: Table, schema: Schema) -> Any:
     """Convert cell by cell, so that one that does not fit is named by row and column."""
+    if schema.listed is not None and (cells := one_row(table, schema)) is not None:
+        return Frame.of_row(cells, schema.listed, schema.names)
     width = row_width(table, schema)
     columns = schema.columns or (NUMBER,) * width
     if schema.open:
@@ -102,10 +102,10 @@ def _from_cells(table: Table, schema: Schema) -> Any:
     cells = [converted(table, schema, at, column) for at, column in enumerate(columns)]
     if schema.numeric:
         return np.array(cells, dtype=np.float64).T.copy()
-    if not schema.open and {one.kind for one in columns} <= _COMMON:
+    if schema.listed is not None:
         made = [
-            values if column.kind == "text" else np.array(values, np.float64)
-            for values, column in zip(cells, columns, strict=True)
+            values if listed else np.array(values, np.float64)
+            for values, listed in zip(cells, schema.listed, strict=True)
         ]
         return Frame(made, schema.names, len(table.rows))
     arrays = [_array(values, column) for values, column in zip(cells, columns, strict=True)]

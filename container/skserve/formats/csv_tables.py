@@ -25,7 +25,7 @@ from skserve.formats.conform import joined
 from skserve.formats.csv_header import Header
 from skserve.formats.json_text import BLOCK, JSONError, dumps, loads, rectangle
 from skserve.formats.media_types import MediaType
-from skserve.formats.table import Decoded, Table
+from skserve.formats.table import Columns, Decoded, Table
 
 Names = tuple[str, ...] | None
 
@@ -41,7 +41,8 @@ def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
         if schema.numeric:
             table = joined(_blocks(data, start, kept, schema), schema)
         else:
-            table = Table(list(_records(data, start, schema)), kept, spelled=True)
+            rows = _columns(data, start, len(names or ()) or schema.n_features)
+            table = Table(rows or list(_records(data, start, schema)), kept, spelled=True)
     except csv.Error as error:
         raise BadRequest(f"The body is not CSV: {error}.", "Close every double quote.") from None
     if names is None and len(table.rows) == 1 and not schema.text:
@@ -170,6 +171,21 @@ def _unquoted(data: bytes) -> Iterable[list[str]]:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     lines = data.decode().removesuffix("\n").split("\n") if data else []
     return (line.split(",") if line else [] for line in lines)
+
+
+def _columns(data: bytes, start: int, width: int | None) -> Columns | None:
+    """Split several records without quotes, all of `width` cells; None for any other."""
+    if not width or width < 2 or data.find(b'"', start) >= 0:
+        return None
+    text = data[start:].replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode().removesuffix("\n")
+    count = text.count("\n") + 1
+    # A line end is a cell of its own, so that each is found at the end of its record.
+    cells = text.replace("\n", ",\n,").split(",")
+    cells.append("\n")
+    ends = cells[width :: width + 1]
+    if count < 2 or len(cells) != count * (width + 1) or ends.count("\n") != count:
+        return None
+    return Columns([cells[at :: width + 1] for at in range(width)])
 
 
 def _cut(records: Iterator[list[str]], names: Names, row: int) -> Iterator[Table]:

@@ -9,7 +9,7 @@ from typing import Any
 from skserve.errors import BadRequest
 from skserve.estimators.schema import Schema
 from skserve.formats.cells import count, kind_of, listed
-from skserve.formats.table import Table
+from skserve.formats.table import Columns, Table
 
 
 def check_width(number: int, seen: int, schema: Schema, cells: Sequence[Any] = ()) -> None:
@@ -30,6 +30,8 @@ def check_width(number: int, seen: int, schema: Schema, cells: Sequence[Any] = (
 def row_width(table: Table, schema: Schema) -> int:
     """Check that all rows are lists of one length, the model's where it says, and return it."""
     first = table.rows[0]
+    if isinstance(table.rows, Columns) and schema.n_features in (None, len(first)):
+        return len(first)
     width = schema.n_features or (len(first) if isinstance(first, list) else 0)
     if set(map(type, table.rows)) == {list} and set(map(len, table.rows)) == {width}:
         return width

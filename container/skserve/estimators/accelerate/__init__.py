@@ -37,6 +37,8 @@ def accelerate(estimator: Any, methods: Mapping[str, Method], schema: Schema) ->
             kernel = registry.kernel(estimator, name)
             if kernel is not None:
                 rows = rows or probes.of(estimator, schema)
+            if kernel is not None and rows is not None:
+                kernel = registry.alone_or_together(kernel, name, rows.ordinary[:1])
         except Exception:  # what an older pickle lacks, or a class of the user's has in its own way
             log.debug("No fast path for %s.", name, exc_info=True)
             slow[name] = "not as scikit-learn makes it"

@@ -6,6 +6,7 @@ estimator that needs one array gets one.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from skserve.estimators.accelerate.kernel import Declined, Floats, finite
+
+# Columns of numbers that are multiplied one by one: so the sum of a row is the same to the last bit
+# alone and among others. Where there are more, BLAS takes an order of its own.
+NARROW = 32
 
 # Cells of one array that are made of blocks: 64 MB.
 MOST_CELLS = 2**23
@@ -35,6 +40,24 @@ class Sparse(NamedTuple):
 
 
 Part = Floats | Picked | Sparse
+
+
+class Terms(NamedTuple):
+    """One row of Blocks: the values that are not zero, or may be, and their columns.
+
+    `wide` tells that more than NARROW of them are of one array.
+    """
+
+    columns: list[int]
+    values: list[float]
+    width: int
+    wide: bool = False
+
+    def numbers(self) -> Floats:
+        """Return one array (1, width). Raises TypeError where a value is no number."""
+        out = np.zeros((1, self.width))
+        out[0, self.columns] = array("d", self.values)
+        return out
 
 
 def width_of(part: Part) -> int:
@@ -162,22 +185,30 @@ def taken(X: Any) -> Any:
 
 
 def product(parts: Iterable[Part], weights: NDArray[Any], n_rows: int) -> Floats:
-    """Return the parts times `weights`, (width of all,) or (width of all, n)."""
-    total: Any = 0.0
+    """Return the parts times `weights`, (width of all,) or (width of all, n).
+
+    One column after the other, as `linear.Product.for_one` adds them up.
+    """
+    total = np.zeros((n_rows, *weights.shape[1:]))
     at = 0
     for part in parts:
         end = at + width_of(part)
+        own = weights[at:end]
         if isinstance(part, np.ndarray):
-            more = part @ weights[at:end]
+            if part.shape[1] > NARROW:
+                total += part @ own
+            else:
+                for column, weight in zip(part.T, own, strict=True):
+                    total += np.multiply.outer(column, weight)
         elif isinstance(part, Picked):
-            picked = weights[at + part.codes]
+            picked = weights.take(at + part.codes, axis=0, mode="clip")
             if (part.codes < 0).any():
                 picked[part.codes < 0] = 0.0
-            more = np.add.reduce(picked, axis=1)
+            for column in range(picked.shape[1]):
+                total += picked[:, column]
         elif n_rows == 1:
-            more = (part.data @ weights[at + part.indices])[None]
+            total += part.data @ own[part.indices]
         else:
-            more = _matrix(part, n_rows) @ weights[at:end]
-        total = total + more
+            total += _matrix(part, n_rows) @ own
         at = end
-    return np.broadcast_to(total, (n_rows, *weights.shape[1:])) if at == 0 else total
+    return total

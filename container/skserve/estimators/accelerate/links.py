@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.estimators.accelerate.kernel import Declined, Floats, Kernel
+from skserve.estimators.accelerate.kernel import Declined, Floats, Kernel, OneRow, for_one
 
 
 def sigmoid(values: Floats) -> Floats:
@@ -26,30 +27,48 @@ def normal_score(parts: Floats) -> Floats:
     return ndtri(parts)  # type: ignore[no-any-return]
 
 
+class Link:
+    """A kernel that makes something of what the kernel in its first field returns."""
+
+    inner: Kernel
+
+    def of(self, values: Any) -> Any:
+        """Make it."""
+        raise NotImplementedError
+
+    def __call__(self, X: Any) -> Any:
+        """Return what is made of all rows."""
+        return self.of(self.inner(X))
+
+    def for_one(self) -> OneRow | None:
+        """Return the same of one row, where the inner kernel has such a way."""
+        inner, of = for_one(self.inner), self.of
+        return None if inner is None else lambda cells: of(inner(cells))
+
+
 @dataclass(frozen=True, eq=False)
-class Apply:
+class Apply(Link):
     """A function of what a kernel returns, such as a logarithm."""
 
     inner: Kernel
     function: Callable[[Any], Any]
 
-    def __call__(self, X: Any) -> Any:
+    def of(self, values: Any) -> Any:
         """Warnings of numpy, as of the logarithm of zero, are scikit-learn's to give."""
         with np.errstate(all="ignore"):
-            return self.function(self.inner(X))
+            return self.function(values)
 
 
 @dataclass(frozen=True, eq=False)
-class Pick:
+class Pick(Link):
     """The class of the best score; of two classes the second, if its score is above zero."""
 
-    scores: Kernel
+    inner: Kernel
     classes: NDArray[Any]
     from_zero: bool = False  # whether zero itself is enough
 
-    def __call__(self, X: Any) -> NDArray[Any]:
+    def of(self, values: Floats) -> NDArray[Any]:
         """Return the labels (n_rows,)."""
-        values = self.scores(X)
         if values.ndim == 1:
             best = (values >= 0 if self.from_zero else values > 0).astype(np.intp)
         else:
@@ -59,14 +78,14 @@ class Pick:
 
 
 @dataclass(frozen=True, eq=False)
-class Probabilities:
+class Probabilities(Link):
     """LinearClassifierMixin's probabilities: a sigmoid each, made to add up to one."""
 
-    scores: Kernel
+    inner: Kernel
 
-    def __call__(self, X: Any) -> Floats:
+    def of(self, values: Floats) -> Floats:
         """Return (n_rows, n_classes). Raises Declined where no class has any."""
-        p = sigmoid(self.scores(X))
+        p = sigmoid(values)
         if p.ndim == 1:
             return np.stack([1 - p, p], axis=1)
         total = p.sum(axis=1)
@@ -77,14 +96,13 @@ class Probabilities:
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax:
+class Softmax(Link):
     """The softmax of scores; of the score of one of two classes that of it and its negative."""
 
-    scores: Kernel
+    inner: Kernel
 
-    def __call__(self, X: Any) -> Floats:
+    def of(self, values: Floats) -> Floats:
         """Return (n_rows, n_classes)."""
-        values = self.scores(X)
         return softmax(np.stack([-values, values], axis=1) if values.ndim == 1 else values)
 
 
@@ -96,20 +114,20 @@ def softmax(values: Floats) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class Decoded(Link):
     """The classes of what answers with their numbers."""
 
-    numbers: Kernel
+    inner: Kernel
     classes: NDArray[Any]
 
-    def __call__(self, X: Any) -> NDArray[Any]:
+    def of(self, values: Any) -> NDArray[Any]:
         """Return the labels (n_rows,)."""
-        labels: NDArray[Any] = self.classes.take(self.numbers(X).astype(np.intp), axis=0)
+        labels: NDArray[Any] = self.classes.take(values.astype(np.intp), axis=0)
         return labels
 
 
 @dataclass(frozen=True, eq=False)
-class Second:
+class Second(Link):
     """The score of the second of two classes, (n_rows,): a decision or a probability.
 
     `sign` is -1 where the first class is asked for.
@@ -119,9 +137,8 @@ class Second:
     column: int = 1
     sign: int = 1
 
-    def __call__(self, X: Any) -> Floats:
+    def of(self, values: Floats) -> Floats:
         """Return one number a row."""
-        values: Floats = self.inner(X)
         if values.ndim == 2:
             return values[:, min(self.column, values.shape[1] - 1)]
         return values if self.sign > 0 else -values
@@ -135,8 +152,17 @@ class Mean:
 
     def __call__(self, X: Any) -> Floats:
         """Add them up one after the other."""
-        total: Floats = self.members[0](X) + 0.0
-        for member in self.members[1:]:
-            total += member(X)
-        total /= len(self.members)
-        return total
+        return _mean(self.members, X)
+
+    def for_one(self) -> OneRow | None:
+        """Return the same of members for one row, where all have such a way."""
+        members = [for_one(member) for member in self.members]
+        return None if None in members else partial(_mean, members)
+
+
+def _mean(members: Sequence[Any], rows: Any) -> Floats:
+    total: Floats = members[0](rows) + 0.0
+    for member in members[1:]:
+        total += member(rows)
+    total /= len(members)
+    return total

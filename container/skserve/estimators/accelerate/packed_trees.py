@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
+from operator import is_not
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -143,15 +144,20 @@ def in_turn(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
-# What the methods of one estimator have in common is built once.
+# What the methods of one estimator have in common is built once, out of these trees.
 _shared: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_trees: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 
-def shared(estimator: Any, make: Callable[[], T]) -> T:
-    """Return what was made for an estimator before, or make it. It may not hold the estimator."""
-    made = _shared.get(estimator)
-    if made is None:
-        made = _shared[estimator] = make()
+def shared(estimator: Any, trees: Iterable[Any], make: Callable[[], T]) -> T:
+    """Return what was made for an estimator with these very trees before, or make it.
+
+    It may not hold the estimator. One that is fitted again has other trees.
+    """
+    now, before = list(trees), _trees.get(estimator, [])
+    if len(now) != len(before) or any(map(is_not, now, before)):
+        _shared[estimator], _trees[estimator] = make(), now
+    made: T = _shared[estimator]
     return made
 
 

@@ -117,10 +117,18 @@ def of_columns(estimator: Any, schema: Schema) -> Probes:
         if _objects(column):
             cells.append(_shifted(list(column.values) or written, at, count))
         else:
-            cells.append(np.ascontiguousarray(numbers[:, at]))
+            cells.append(_typed(np.ascontiguousarray(numbers[:, at]), column))
     rows = Frame(cells, schema.names, count)
     odd = [_changed(rows, columns, one) for one in (_missing, _unknown, _strange)]
     return Probes(rows, (Frame.joined(odd),))
+
+
+def _typed(numbers: NDArray[Any], column: Column) -> NDArray[Any]:
+    """Return numbers as a column of them has them: whole ones, or bools, which know no NaN."""
+    if column.kind == "boolean":
+        return numbers if numbers.dtype == bool else numbers > np.median(numbers)
+    whole = column.kind == "integer" and not np.isnan(numbers).any()
+    return np.rint(numbers).astype(np.int64) if whole else numbers
 
 
 def _objects(column: Column) -> bool:
@@ -153,11 +161,15 @@ def _changed(rows: Frame, columns: Sequence[Column], change: Callable[[Column], 
     cells: list[Cells] = []
     for at, column in enumerate(columns):
         some = rows.columns[at]
-        taken: Cells = [some[one] for one in places] if isinstance(some, list) else some[places]
-        taken[-1] = change(column)
-        if at < count - 1:
-            taken[at] = change(column)
-        cells.append(taken)
+        if isinstance(some, list):
+            taken: Cells = [some[one] for one in places]
+        else:
+            taken = some[places].astype(bool if some.dtype == bool else np.float64)
+        if column.kind != "boolean":
+            taken[-1] = change(column)
+            if at < count - 1:
+                taken[at] = change(column)
+        cells.append(taken if isinstance(taken, list) else _typed(taken, column))
     return Frame(cells, rows.names, count)
 
 
@@ -170,4 +182,5 @@ def of(estimator: Any, schema: Schema) -> Probes | None:
     if schema.numeric:
         return of_numbers(estimator, schema.columns)
     kinds = {one.kind for one in schema.columns}
-    return of_columns(estimator, schema) if kinds <= {"any", "number", "text", "unused"} else None
+    known = {"any", "boolean", "integer", "number", "text", "unused"}  # what is not in DataFrames
+    return of_columns(estimator, schema) if kinds <= known else None

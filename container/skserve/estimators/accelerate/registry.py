@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skserve.estimators.accelerate import families
 from skserve.estimators.accelerate.jobs import parts_of
-from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel
+from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel, OneRow, for_one
 from skserve.estimators.frame import Frame, plain
 from skserve.estimators.methods import look, named
 
@@ -66,6 +66,10 @@ class Part:
     own: Callable[[Any], Any]
     fast: Kernel | None
 
+    def for_one(self) -> OneRow | None:
+        """Return the kernel for one row; where it declines, the whole model does."""
+        return for_one(self.fast)
+
     def __call__(self, X: Any) -> Any:
         """Ask the kernel, or the estimator where that declines."""
         if self.fast is not None:
@@ -90,6 +94,35 @@ def parts(estimators: Any, method: str) -> tuple[Part, ...] | None:
     if not found or None in found or not any(one and one.fast for one in found):
         return None
     return tuple(one for one in found if one)
+
+
+@dataclass(frozen=True, eq=False)
+class AloneOrTogether:
+    """A kernel for one row of a Frame, and one for all others."""
+
+    one: OneRow
+    rows: Kernel
+
+    def __call__(self, X: Any) -> Any:
+        """Ask the second where the first declines."""
+        if type(X) is Frame and X.shape[0] == 1:
+            try:
+                return self.one(X.cells)
+            except (Declined, TypeError, ZeroDivisionError):  # a cell that is no number, or 1 / 0
+                pass
+        return self.rows(X)
+
+
+def alone_or_together(rows: Kernel, method: str, example: Any) -> Kernel:
+    """Return a kernel that takes one row in plain Python, if it does so for `example`."""
+    one = for_one(rows) if type(example) is Frame and method != "transform" else None
+    if one is None:
+        return rows
+    try:
+        one(example.cells)
+    except Exception:  # so it would any other row
+        return rows
+    return AloneOrTogether(one, rows)
 
 
 def falling_back(fast: Kernel, own: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -74,7 +74,7 @@ def _gradient(estimator: Any, method: str) -> Kernel | None:
         rate = estimator.learning_rate
         return _Scores([nodes_of(one, rate * one.value[:, 0]) for one in trees], start[0], True)
 
-    scores, loss = shared(estimator, make), look(estimator, "_loss")
+    scores, loss = shared(estimator, trees, make), look(estimator, "_loss")
     if look(estimator, "classes_") is None:
         return scores if method == "predict" else None
     # scikit-learn 1.3 has losses of another kind here.
@@ -100,7 +100,7 @@ def _histogram(estimator: Any, method: str) -> Kernel | None:
     def make() -> _Scores:
         return _Scores([_nodes_of_histogram(some) for some in nodes], start.ravel(), False)
 
-    scores, loss = shared(estimator, make), estimator._loss
+    scores, loss = shared(estimator, nodes, make), estimator._loss
     if look(estimator, "classes_") is None:
         return Apply(scores, loss.link.inverse) if method == "predict" else None
     return _classifier(Pick(scores, estimator.classes_), loss.predict_proba, method)
@@ -142,10 +142,10 @@ class Decided:
 
 def _classifier(labels: Pick, link: Callable[[Scores], Scores], method: str) -> Kernel | None:
     if method == "decision_function":
-        return labels.scores
+        return labels.inner
     if method == "predict":
         return labels
-    p = Apply(labels.scores, link)
+    p = Apply(labels.inner, link)
     return {"predict_proba": p, "predict_log_proba": Apply(p, np.log)}.get(method)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.estimators.accelerate.kernel import Builder, Floats, Kernel
-from skserve.estimators.accelerate.links import Mean, Pick, sigmoid
-from skserve.estimators.accelerate.registry import part
+from skserve.estimators.accelerate.families.linear import joined
+from skserve.estimators.accelerate.families.multiclass import Columns
+from skserve.estimators.accelerate.kernel import Builder, Declined, Floats, Kernel
+from skserve.estimators.accelerate.links import Mean, Pick, Second, sigmoid, softmax
+from skserve.estimators.accelerate.registry import Part, part
 from skserve.estimators.methods import look
 
 
@@ -62,6 +64,63 @@ class Calibrated:
         return p
 
 
+@dataclass(frozen=True, eq=False)
+class Platt:
+    """The mean of classifiers of two classes, each with Platt's curve: all curves at once."""
+
+    scores: Kernel  # of the second class, (n_rows, n_members)
+    slopes: Floats
+    offsets: Floats
+
+    def __call__(self, X: Any) -> Floats:
+        """Return (n_rows, 2)."""
+        second = sigmoid(-(self.scores(X) * self.slopes + self.offsets))
+        mean = np.empty((len(second), 2))
+        np.add.reduce(1.0 - second, axis=1, out=mean[:, 0])
+        np.add.reduce(second, axis=1, out=mean[:, 1])
+        mean /= second.shape[1]
+        return mean
+
+
+def _platt(given: tuple[Calibrated | Temperature, ...]) -> Platt | None:
+    """Return the mean where all members are such; None otherwise."""
+    members = [one for one in given if isinstance(one, Calibrated)]
+    curves = [curve for one in members for _, curve in one.curves]
+    known = [one for one in curves if isinstance(one, Sigmoid)]
+    count = len(given)
+    if any(one.n_classes != 2 for one in members) or not len(known) == len(curves) == count:
+        return None
+    scores = joined([one.scores.fast for one in members if isinstance(one.scores, Part)])
+    slopes, offsets = (
+        np.array([*one]) for one in zip(*((one.slope, one.offset) for one in known), strict=True)
+    )
+    return Platt(scores or Columns(tuple(Second(one.scores) for one in members)), slopes, offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Temperature:
+    """One classifier whose scores are all multiplied by a number before their softmax."""
+
+    scores: Kernel
+    beta: float
+    probabilities: bool  # the scores are such
+
+    def __call__(self, X: Any) -> Floats:
+        """Return (n_rows, n_classes). Raises Declined for scores that look like probabilities."""
+        scores: Floats = self.scores(X)
+        if self.probabilities:
+            if scores.shape[1] == 2:  # scikit-learn takes the second alone
+                scores = np.stack([1 - scores[:, 1], scores[:, 1]], axis=1)
+            logits = np.log(scores + 1e-12)
+        elif scores.ndim == 1:
+            logits = np.stack([-scores, scores], axis=1)
+        elif ((scores >= 0) & (scores <= 1)).all():
+            raise Declined
+        else:
+            logits = scores
+        return softmax(self.beta * logits)
+
+
 def _curve(calibrator: Any) -> Kernel | None:
     kind = type(calibrator).__name__
     if kind == "_SigmoidCalibration":
@@ -72,12 +131,16 @@ def _curve(calibrator: Any) -> Kernel | None:
     return None
 
 
-def _member(one: Any, classes: NDArray[Any]) -> Calibrated | None:
+def _member(one: Any, classes: NDArray[Any]) -> Calibrated | Temperature | None:
     inner = one.estimator
     asked = "decision_function" if callable(look(inner, "decision_function")) else "predict_proba"
     scores, places = part(inner, asked), np.searchsorted(classes, inner.classes_)
+    if scores is None or scores.fast is None:
+        return None
+    if one.method == "temperature":
+        return Temperature(scores, float(one.calibrators[0].beta_), asked == "predict_proba")
     curves = [_curve(calibrator) for calibrator in one.calibrators]
-    if scores is None or scores.fast is None or None in curves or one.method == "temperature":
+    if None in curves:
         return None
     pairs = zip(places.tolist(), curves, strict=False)
     return Calibrated(scores, tuple((at, curve) for at, curve in pairs if curve), len(classes))
@@ -89,7 +152,7 @@ def _calibrated(estimator: Any, method: str) -> Kernel | None:
     known = tuple(member for member in members if member)
     if len(known) < len(members) or method not in ("predict", "predict_proba"):
         return None
-    mean = Mean(known)
+    mean = _platt(known) or Mean(known)
     return mean if method == "predict_proba" else Pick(mean, classes)
 
 

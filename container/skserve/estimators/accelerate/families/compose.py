@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from skserve.estimators.accelerate.blocks import beside, scaled, taken
+from skserve.estimators.accelerate.blocks import NARROW, Terms, beside, scaled, taken
 from skserve.estimators.accelerate.families.scalers import Same
-from skserve.estimators.accelerate.kernel import Builder, Kernel
+from skserve.estimators.accelerate.kernel import Builder, Kernel, OneRow, for_one, one_row
 from skserve.estimators.accelerate.registry import Part, kernel, part
 from skserve.estimators.frame import Frame
 from skserve.estimators.kept import places
@@ -29,6 +31,26 @@ class Chain:
         for step in self.steps:
             X = taken(step(X))
         return self.last(X)
+
+    def for_one(self) -> OneRow | None:
+        """Return the steps in plain Python, as many as have such a way; the others get an array."""
+        lead = [step for step in takewhile(bool, map(for_one, self.steps)) if step]
+        if not lead:
+            return None
+        rest, last = self.steps[len(lead) :], for_one(self.last)
+
+        def row(cells: Sequence[Any]) -> Any:
+            made: Any = cells
+            for step in lead:
+                made = step(made)
+            if last and not rest:
+                return last(made)
+            X = made.numbers() if type(made) is Terms else one_row(made)
+            for one in rest:
+                X = taken(one(X))
+            return self.last(X)
+
+        return row
 
 
 def _pipeline(estimator: Any, method: str) -> Kernel | None:
@@ -60,6 +82,17 @@ class Route:
         made = self.step(X)
         return made if self.weight is None else scaled(taken(made), self.weight)
 
+    def for_one(self) -> OneRow | None:
+        """Return what the transformer makes of its cells of a row, by itself and not weighted."""
+        step = for_one(self.step)
+        if step is None or self.alone or self.weight is not None:
+            return None
+        if len(self.columns) == 1:
+            (at,) = self.columns
+            return lambda cells: step((cells[at],))
+        take = itemgetter(*self.columns)
+        return lambda cells: step(take(cells))
+
 
 @dataclass(frozen=True, eq=False)
 class Beside:
@@ -73,6 +106,34 @@ class Beside:
         made = [taken(route(X)) for route in self.routes]
         some = any(getattr(one, "sparse", False) for one in made)
         return beside(made, len(X), some if self.sparse is None else self.sparse)
+
+    def for_one(self) -> OneRow | None:
+        """Return Terms, or a list where all make lists, as arrays are made of many rows."""
+        known = tuple(map(for_one, self.routes))
+        steps = tuple(one for one in known if one)
+        sparse = bool(self.sparse)
+        if len(steps) < len(known):
+            return None
+
+        def row(cells: Sequence[Any]) -> Terms | list[Any]:
+            columns: list[int] = []
+            values: list[Any] = []
+            at, mixed, wide = 0, sparse, False
+            for step in steps:
+                made = step(cells)
+                if type(made) is Terms:
+                    mixed = True
+                    columns += [at + one for one in made.columns] if at else made.columns
+                    values += made.values
+                    at += made.width
+                else:
+                    columns += range(at, at + len(made))
+                    values += made
+                    at += len(made)
+                    wide = wide or len(made) > NARROW
+            return Terms(columns, values, at, wide) if mixed else values
+
+        return row
 
 
 def _column_transformer(estimator: Any, method: str) -> Kernel | None:

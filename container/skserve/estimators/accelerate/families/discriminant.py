@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skserve.estimators.accelerate.families.bayes import log_shares
 from skserve.estimators.accelerate.families.linear import Product, classifier, probabilities
 from skserve.estimators.accelerate.kernel import Builder, Floats, Kernel, finite
 from skserve.estimators.accelerate.links import Apply, Pick, Softmax
@@ -16,11 +17,16 @@ from skserve.estimators.methods import look
 def _linear(estimator: Any, method: str) -> Kernel | None:
     if method == "transform":
         return _projection(estimator)
-    if method == "predict_log_proba":
-        return None  # it keeps the smallest positive number in place of 0
-    if method == "predict_proba":
-        return probabilities(estimator, len(estimator.classes_) == 2, method)
+    if method in ("predict_proba", "predict_log_proba"):
+        p = probabilities(estimator, len(estimator.classes_) == 2, "predict_proba")
+        return p if p is None or method == "predict_proba" else Apply(p, _logarithms)
     return classifier(estimator, method)
+
+
+def _logarithms(p: Floats) -> Floats:
+    """Return logarithms, with the smallest positive number in the place of zero."""
+    p[p == 0.0] += np.finfo(np.float64).smallest_normal
+    return np.log(p)
 
 
 def _projection(estimator: Any) -> Kernel | None:
@@ -64,9 +70,12 @@ def _quadratic(estimator: Any, method: str) -> Kernel | None:
     constant = np.log(estimator.priors_) - 0.5 * spread
     values = Quadratic(np.asarray(estimator.means_), turns, constant)
     p = Softmax(values)
+    # Older versions take the logarithm of the probabilities, which may be zero.
+    stable = "Mixin" in look(look(estimator, "predict_log_proba"), "__qualname__")
     kernels: dict[str, Kernel] = {
         "predict": Pick(values, estimator.classes_),
         "predict_proba": p,
+        "predict_log_proba": Apply(values, log_shares) if stable else Apply(p, np.log),
         "decision_function": Apply(values, _second_less_first),
     }
     return kernels.get(method)

@@ -6,16 +6,16 @@ equals nothing, has a place of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from skserve.estimators.accelerate.blocks import Blocks, Picked
+from skserve.estimators.accelerate.blocks import Blocks, Picked, Terms
 from skserve.estimators.accelerate.families.impute import is_nan
-from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel
+from skserve.estimators.accelerate.kernel import Builder, Declined, Kernel, OneRow
 from skserve.estimators.frame import Cells, Frame
 from skserve.estimators.methods import look
 
@@ -35,11 +35,15 @@ class Codes:
         if None in codes:
             for at, code in enumerate(codes):
                 if code is None:
-                    cell = some[at]
-                    codes[at] = self.missing if cell != cell else self.unknown
-                    if codes[at] is None:
-                        raise Declined
+                    codes[at] = self.refused(some[at])
         return codes
+
+    def refused(self, cell: Any) -> Any:
+        """Return the code of a cell that is no known category. Raises Declined."""
+        code = self.missing if cell != cell else self.unknown
+        if code is None:
+            raise Declined
+        return code
 
     @classmethod
     def of(cls, categories: Iterable[Any], codes: Iterable[Any], unknown: Any) -> Codes:
@@ -67,6 +71,20 @@ def coded(tables: Sequence[Codes], X: Any) -> list[list[Any]]:
     return [codes(cells) for codes, cells in zip(tables, columns_of(X), strict=True)]
 
 
+def coded_row(tables: Sequence[Codes]) -> Callable[[Sequence[Any]], list[Any]]:
+    """Return a function from the cells of one row to their codes."""
+    find = [(table.known.get, table.refused) for table in tables]
+
+    def row(cells: Sequence[Any]) -> list[Any]:
+        codes = []
+        for (known, refused), cell in zip(find, cells, strict=True):
+            code = known(cell)
+            codes.append(refused(cell) if code is None else code)
+        return codes
+
+    return row
+
+
 @dataclass(frozen=True, eq=False)
 class OneHot:
     """The column of each cell's category, out of those of all columns side by side."""
@@ -80,6 +98,18 @@ class OneHot:
         """Return the picked columns, (n_rows, width)."""
         codes = np.array(coded(self.tables, X), np.intp)
         return Blocks([Picked(codes.T, self.width)], len(X), self.sparse, self.dtype)
+
+    def for_one(self) -> OneRow:
+        """Return a one for each column that is picked."""
+        codes_of, width = coded_row(self.tables), self.width
+
+        def row(cells: Sequence[Any]) -> Terms:
+            codes = codes_of(cells)
+            if -1 in codes:
+                codes = [code for code in codes if code >= 0]
+            return Terms(codes, [1.0] * len(codes), width)
+
+        return row
 
 
 def _one_hot(estimator: Any, method: str) -> Kernel | None:
@@ -140,6 +170,10 @@ class Ordinal:
         numbers = np.array(coded(self.tables, X), self.dtype)
         return np.ascontiguousarray(numbers.T)
 
+    def for_one(self) -> OneRow:
+        """Return the numbers as a list."""
+        return coded_row(self.tables)
+
 
 def _ordinal(estimator: Any, method: str) -> Kernel | None:
     """What each category becomes is asked of the encoder: infrequent and missing ones differ."""
@@ -171,6 +205,18 @@ class Target:
         codes = coded(self.tables, X)
         found = [values[some] for values, some in zip(self.values, codes, strict=True)]
         return np.concatenate(found, axis=1)
+
+    def for_one(self) -> OneRow:
+        """Return the numbers as a list."""
+        codes_of, values = coded_row(self.tables), [one.tolist() for one in self.values]
+
+        def row(cells: Sequence[Any]) -> list[float]:
+            made: list[float] = []
+            for code, rows in zip(codes_of(cells), values, strict=True):
+                made += rows[code]
+            return made
+
+        return row
 
 
 def _target(estimator: Any, method: str) -> Kernel | None:

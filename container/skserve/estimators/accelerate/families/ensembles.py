@@ -56,6 +56,11 @@ def packed(members: Sequence[Any], values: Sequence[Floats], features: Any = Non
     return Packed(PackedTrees(trees, np.float32), most)
 
 
+def trees_of(members: Sequence[Any]) -> list[Any]:
+    """Return the trees in the members of an ensemble."""
+    return [one.tree_ for one in members]
+
+
 def are_trees(members: Sequence[Any], kind: str) -> bool:
     """Whether all members are scikit-learn's trees of a kind, with one output."""
     known = (f"DecisionTree{kind}", f"ExtraTree{kind}")
@@ -111,7 +116,11 @@ def _boosted(estimator: Any, method: str) -> Kernel | None:
     weights = estimator.estimator_weights_[: len(members)]
     votes: Kernel | None = None
     if are_trees(members, "Classifier"):
-        votes = shared(estimator, lambda: packed(members, _vote_values(members, weights, classes)))
+        votes = shared(
+            estimator,
+            trees_of(members),
+            lambda: packed(members, _vote_values(members, weights, classes)),
+        )
     asked = parts(members, "predict") if votes is None else None
     if asked is not None:
         votes = Votes(asked, tuple(weights.tolist()), classes)
@@ -170,7 +179,7 @@ def _median(estimator: Any, method: str) -> Kernel | None:
     if method != "predict" or not are_trees(members, "Regressor"):
         return None
     values = [one.tree_.value[:, 0] for one in members]
-    trees = shared(estimator, lambda: packed(members, values))
+    trees = shared(estimator, trees_of(members), lambda: packed(members, values))
     weights = estimator.estimator_weights_[: len(members)]
     return Median(Apply(trees, _only), weights) if trees else None
 
@@ -200,7 +209,7 @@ def _bagged(estimator: Any, method: str) -> Kernel | None:
         return None
     features = estimator.estimators_features_
     values = [one.tree_.value[:, 0] for one in members]
-    trees = shared(estimator, lambda: packed(members, values, features))
+    trees = shared(estimator, trees_of(members), lambda: packed(members, values, features))
     if trees is None:
         return None
     mean = TreesMean(trees, len(members), regressor)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from skserve.estimators.accelerate.kernel import (
     Declined,
     Floats,
     Kernel,
+    OneRow,
     finite,
     without_infinity,
 )
@@ -102,6 +105,27 @@ class Imputer:
                 np.array(self.missing.among_cells(X.columns[at]), np.float64) for at in self.marked
             ]
         return Frame(columns, None, len(X))
+
+    def for_one(self) -> OneRow:
+        """Return the same for one row."""
+        kept, statistics, missing = self.kept, self.statistics, self.missing.value
+        marked = [] if self.marked is None else self.marked.tolist()
+
+        def row(cells: Sequence[Any]) -> list[Any]:
+            if inf in cells or -inf in cells:
+                raise Declined
+            absent = [cell != cell for cell in cells]
+            if missing == missing:
+                if True in absent:
+                    raise Declined
+                absent = [cell == missing for cell in cells]
+            made = [
+                statistic if absent[at] else cells[at]
+                for at, statistic in zip(kept, statistics, strict=True)
+            ]
+            return made + [float(absent[at]) for at in marked] if marked else made
+
+        return row
 
 
 def _refuse_nan(cells: Cells) -> None:

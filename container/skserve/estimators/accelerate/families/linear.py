@@ -6,16 +6,29 @@ which takes thirty times as long for one row.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.estimators.accelerate.blocks import Blocks, product
-from skserve.estimators.accelerate.kernel import Builder, Declined, Floats, Kernel, finite
+from skserve.estimators.accelerate.blocks import Blocks, Terms, product
+from skserve.estimators.accelerate.kernel import (
+    Builder,
+    Declined,
+    Floats,
+    Kernel,
+    OneRow,
+    finite,
+    one_row,
+)
 from skserve.estimators.accelerate.links import Apply, Pick, Probabilities, Softmax
 from skserve.estimators.methods import look
+
+# Weights that are kept as Python's numbers too: 2 MB.
+MOST_WEIGHTS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +52,52 @@ class Product:
         else:
             values = finite(X) @ self.weights + self.intercept
         return values.reshape(-1) if self.flat and values.ndim > 1 else values
+
+    def for_one(self) -> OneRow | None:
+        """Return the product of Terms, term by term."""
+        if self.weights.size > MOST_WEIGHTS:
+            return None
+        nested, totals = self.weights.ndim > 1 and not self.flat, self.totals()
+
+        def row(cells: Terms | Sequence[Any]) -> Floats:
+            if type(cells) is not Terms:
+                return self(one_row(cells))
+            values = np.array(totals(cells))
+            return values.reshape(1, -1) if nested else values
+
+        return row
+
+    def totals(self) -> Callable[[Terms], list[float]]:
+        """Return a function from Terms to their product with the weights of each target."""
+        weights = np.atleast_2d(self.weights.T)
+        starts = np.broadcast_to(self.intercept, len(weights)).tolist()
+        targets = list(zip(weights.tolist(), starts, strict=True))
+
+        def of(terms: Terms) -> list[float]:
+            if terms.wide:
+                raise Declined  # the order of BLAS decides the last bits
+            sums = []
+            for each, start in targets:
+                total = 0.0
+                for at, value in zip(terms.columns, terms.values, strict=True):
+                    total += each[at] * value
+                total += start
+                if not isfinite(total):
+                    raise Declined
+                sums.append(total)
+            return sums
+
+        return of
+
+
+def joined(kernels: Sequence[Any]) -> Product | None:
+    """Return the products of one row with several weights as one, (n_rows, n); None for others."""
+    if not kernels or any(
+        type(one) is not Product or one.weights.shape[1:] != (1,) for one in kernels
+    ):
+        return None
+    weights = np.ascontiguousarray(np.concatenate([one.weights for one in kernels], axis=1))
+    return Product(weights, np.concatenate([np.ravel(one.intercept) for one in kernels]))
 
 
 def _product(estimator: Any, flat: bool = False) -> Product | None:

@@ -5,7 +5,10 @@ Only `transform`, and its inverse of scalers, which targets are scaled back by.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,10 @@ from numpy.typing import NDArray
 
 from skserve.estimators.accelerate.kernel import (
     Builder,
+    Declined,
     Floats,
     Kernel,
+    OneRow,
     dense,
     finite,
     without_infinity,
@@ -36,6 +41,29 @@ class Scaler:
             rows = operation(rows, values)
         return np.clip(rows, *self.clip) if self.clip else rows
 
+    def for_one(self) -> OneRow | None:
+        """Return the same operations of Python."""
+        chain = [(PLAIN[operation], values.tolist()) for operation, values in self.chain]
+        if self.clip:
+            return None
+
+        def row(cells: Sequence[Any]) -> list[Any]:
+            if inf in cells or -inf in cells:
+                raise Declined
+            made = cells
+            for operation, values in chain:
+                made = list(map(operation, made, values))
+            return list(made)
+
+        return row
+
+
+PLAIN: dict[np.ufunc, Callable[[Any, Any], Any]] = {
+    np.subtract: operator.sub,
+    np.add: operator.add,
+    np.divide: operator.truediv,
+    np.multiply: operator.mul,
+}
 
 INVERSE: dict[np.ufunc, np.ufunc] = {
     np.subtract: np.add,
@@ -115,6 +143,10 @@ class Same:
         """Return X itself."""
         return X
 
+    def for_one(self) -> OneRow:
+        """Return the cells themselves."""
+        return list
+
 
 @dataclass(frozen=True, eq=False)
 class Function:
@@ -131,10 +163,12 @@ class Function:
 def _function(estimator: Any, method: str) -> Kernel | None:
     """FunctionTransformer with a function of numpy for one number, or without any."""
     function, checked = look(estimator, "func"), bool(look(estimator, "validate"))
-    if method != "transform" or look(estimator, "kw_args") or look(estimator, "accept_sparse"):
+    if method != "transform" or look(estimator, "kw_args"):
         return None
-    if function is None:
-        return None if checked else Same()
+    if function is None and not checked:  # what "passthrough" is in a fitted ColumnTransformer
+        return Same()
+    if look(estimator, "accept_sparse"):
+        return None
     one = isinstance(function, np.ufunc) and (function.nin, function.nout) == (1, 1)
     return Function(function, checked) if one else None
 

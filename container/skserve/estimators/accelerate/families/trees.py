@@ -34,14 +34,19 @@ MOST_ROWS = 64
 FEWEST_TREES = 10
 
 
+def _trees(estimator: Any) -> list[Any]:
+    """Return the trees of a forest, or the only one of a tree."""
+    members = look(estimator, "estimators_")
+    return [one.tree_ for one in ([estimator] if members is None else members)]
+
+
 class _Forest:
     """The mean of some trees, as scikit-learn computes it: added up in turn, then divided."""
 
     def __init__(self, estimator: Any, counts: list[int]) -> None:
         """`counts` are the classes of each output, or a 1 for each output of a regressor."""
-        members = look(estimator, "estimators_")
-        self._alone = members is None
-        self._trees = [one.tree_ for one in ([estimator] if self._alone else members)]
+        self._alone = look(estimator, "estimators_") is None
+        self._trees = _trees(estimator)
         self._counts = counts
         # Up to scikit-learn 1.3 a classifier's tree keeps weights of samples, not their parts.
         version: str = sys.modules["sklearn"].__version__
@@ -146,7 +151,7 @@ def _regressor(estimator: Any, method: str) -> Kernel | None:
     if method != "predict":
         return None
     outputs = estimator.n_outputs_
-    mean = shared(estimator, lambda: _Forest(estimator, [1] * outputs))
+    mean = shared(estimator, _trees(estimator), lambda: _Forest(estimator, [1] * outputs))
     return Apply(mean, first_column) if outputs == 1 else mean
 
 
@@ -154,7 +159,7 @@ def _classifier(estimator: Any, method: str) -> Kernel | None:
     if method not in ("predict", "predict_proba", "predict_log_proba"):
         return None
     counts = np.atleast_1d(estimator.n_classes_).tolist()
-    forest = shared(estimator, lambda: _Forest(estimator, counts))
+    forest = shared(estimator, _trees(estimator), lambda: _Forest(estimator, counts))
     alone = len(counts) == 1
     means = Means(forest, tuple(counts), alone)
     if method == "predict":
@@ -197,7 +202,7 @@ def _isolation(estimator: Any, method: str) -> Kernel | None:
     nodes = sum(one.tree_.node_count for one in estimator.estimators_)
     if method not in ("predict", "score_samples", "decision_function") or nodes > MOST_NODES:
         return None
-    scores = shared(estimator, lambda: _Isolation(estimator))
+    scores = shared(estimator, _trees(estimator), lambda: _Isolation(estimator))
     if method == "score_samples":
         return scores
     above = Above(scores, float(estimator.offset_))

@@ -23,9 +23,12 @@ class Average:
 
     def __call__(self, X: Any) -> Floats:
         """Return an array of the members' shape."""
-        said = np.asarray([member(X) for member in self.members])
-        mean: Floats = np.average(said, axis=0, weights=self.weights)
-        return mean
+        said = np.array([member(X) for member in self.members])
+        total: Any = len(said)
+        if self.weights is not None:  # as numpy.average does
+            weights = np.array(self.weights).reshape(-1, *[1] * (said.ndim - 1))
+            said, total = said * weights, weights.sum(axis=0)
+        return np.add.reduce(said, axis=0) / total  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,7 @@ class Stacked:
             said.append(values[:, 1:] if second else values)
         if self.passed:
             said.append(dense(X))
-        return np.hstack(said)
+        return np.concatenate(said, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
