@@ -92,6 +92,10 @@ STREAMS = {
     "another version": (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", [505]),
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [505]),
     "a tunnel": (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", [501]),
+    "half of one, then a head that never ends": (
+        GET[:-1] + GET[:-2] + b"A: b\r\n" * 12_000,
+        [400],
+    ),
     "a line that never ends": (b"GET /" + b"x" * 20_000, [414]),
     "a head that never ends": (GET[:-2] + b"A: b\r\n" * 12_000, [431]),
     "too many fields": (GET[:-2] + b"A: b\r\n" * 101 + b"\r\n", [431]),

@@ -160,8 +160,8 @@ class Connection:
             and (self._buffer.find(b" ", 0, TARGET_LIMIT) > 0)
         ):
             return LONG_TARGET
-        if end > HEAD_LIMIT:
-            return LONG_HEAD
+        if end > HEAD_LIMIT:  # what is wrong before the limit is said first, as in small pieces
+            return self._feed_head(HEAD_LIMIT) or LONG_HEAD
         refusal = self._feed_head(end)
         if refusal or not whole:
             return refusal
