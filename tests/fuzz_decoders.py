@@ -11,6 +11,7 @@ import sys
 import warnings
 
 import atheris
+import scipy.sparse  # noqa: F401  # else the first body waits for it
 
 with atheris.instrument_imports(include=["skserve"]):
     from tests import decoding

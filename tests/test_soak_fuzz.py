@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from skserve.formats import arrow as arrow_formats
 from skserve.formats.answer import Answer
 from skserve.formats.catalogue import ENCODERS
 from skserve.formats.media_types import NPY, NPZ, RECORDIO
@@ -74,7 +75,7 @@ def test_no_body_breaks_a_decoder(content_type, tmp_path):
     found = tmp_path / "found"
     found.mkdir()
     command = [sys.executable, "-m", "tests.fuzz_decoders", content_type]
-    command += [f"-max_total_time={SECONDS}", "-timeout=10", "-rss_limit_mb=3000"]
+    command += [f"-max_total_time={SECONDS}", "-timeout=120", "-rss_limit_mb=3000"]
     command += ["-max_len=4096", "-print_final_stats=1", str(found), str(seeds)]
     path = os.pathsep.join([str(ROOT / "container"), str(ROOT)])
 
@@ -85,4 +86,5 @@ def test_no_body_breaks_a_decoder(content_type, tmp_path):
     last = [line for line in done.stderr.splitlines() if "stat::" in line or "artifact" in line]
     print(content_type, *last, sep="\n")
     assert done.returncode == 0, done.stderr[-5000:]
-    assert len(list(Path(found).iterdir())) > 0
+    if content_type not in arrow_formats.FORMS:  # those are read by C++, in another process
+        assert len(list(Path(found).iterdir())) > 0
