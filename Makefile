@@ -47,7 +47,7 @@ test: check  ## check, then every test that takes seconds; with Docker the image
 audit: $(VENV)/dev  ## licences and known vulnerabilities of all pins (ADVISORIES=all.zip of OSV)
 	@$(RUN) requirements/audit.py $(ADVISORIES)
 
-soak: $(VENV)/dev  ## the tests that take minutes
+soak: $(VENV)/fuzz  ## the tests that take minutes
 	$(RUN) -m pytest -m soak
 
 bench: $(VENV)/serve  ## how fast we answer, into build/bench.json (QUICK=1, WORKS=, OLDER=a commit beside today's)
@@ -81,6 +81,10 @@ $(VENV)/serve: requirements/serve-1.9.txt
 
 $(VENV)/bench: $(VENV)/serve requirements/bench.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/dev requirements/fuzz.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/serve requirements/deploy.txt requirements/dev.txt

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Server, serving
 from tests.test_multi_model import ManyModels, children, fleet
 
-boofuzz = pytest.importorskip("boofuzz", reason="boofuzz is not installed")
+boofuzz = pytest.importorskip("boofuzz", reason="boofuzz is in requirements/fuzz.txt")
 
 pytestmark = pytest.mark.soak
 
