@@ -22,7 +22,7 @@ from skserve.errors import StartError
 from skserve.inference import source
 from skserve.inference.model import Model
 from tests.conftest import Server, serving, start
-from tests.test_server import children
+from tests.servers import children
 
 SHELL = "find -L . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum -z | sha256sum"
 

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import Server, serving
-from tests.test_server import children
+from tests.conftest import Server
+from tests.servers import children
 
 MOST = 2.5  # times the work for twice the bytes
-REST = 0.1  # seconds: of a request that is cheap at any size the clock of the kernel says nothing
+REST = 0.05  # seconds: of a request that is cheap at any size the clock of the kernel says nothing
 SIZE = 32 << 10  # bytes of a body, or so
-HEAD = 4 << 10  # bytes of a header
+HEAD = 3500  # bytes of a header
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -128,11 +128,9 @@ REQUESTS: dict[str, Callable[[int], bytes]] = {
 IN_THE_HEAD = ("accept", "content", "attributes", "fields", "query", "target")
 
 
-@pytest.fixture(scope="module")
-def server(models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("growth") / "log"
-    with serving(models("named"), log, SAGEMAKER_MODEL_SERVER_WORKERS="1") as running:
-        yield running
+@pytest.fixture
+def server(servers) -> Server:
+    return servers("named")
 
 
 def family(pid: int) -> Iterator[int]:

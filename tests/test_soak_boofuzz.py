@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Server, serving
-from tests.test_multi_model import ManyModels, children, fleet
+from tests.test_multi_model import ManyModels, children, many_models
 
 boofuzz = pytest.importorskip("boofuzz", reason="boofuzz is in requirements/fuzz.txt")
 
@@ -130,7 +130,7 @@ def test_one_model_answers_whatever_comes(models, tmp_path):
 
 def test_many_models_answer_whatever_comes(add, tmp_path):
     add(tmp_path / "models", "good")
-    with fleet(tmp_path / "models", tmp_path / "log") as models:
+    with many_models(tmp_path / "models", tmp_path / "log") as models:
         running: ManyModels = models
         assert running.load("good").status_code == 200
         with unchanged(running.server):

@@ -22,9 +22,9 @@ import pytest
 import requests
 
 from tests.conftest import serving
-from tests.test_multi_model import ManyModels, fleet
+from tests.servers import children, until
+from tests.test_multi_model import ManyModels, many_models
 from tests.test_multi_soak import pss
-from tests.test_server import children, until
 
 pytestmark = pytest.mark.soak
 
@@ -181,7 +181,7 @@ def kill(pid: int) -> None:
 
 def test_one_model_under_fire(model_with_script, tmp_path):
     environ = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2", "SKSERVE_THREADS": "2"}
-    with serving(model_with_script(SCRIPT), tmp_path / "log", **environ) as server:
+    with serving(model_with_script(SCRIPT), tmp_path / "log", cold=True, **environ) as server:
         fire = Fire(lambda _, body, kind: server.post(body, kind), ("",), frozenset())
 
         def shoot(chance: random.Random) -> str:
@@ -209,7 +209,7 @@ NAMES = ("one", "two", "three")
 def test_many_models_under_fire(add, tmp_path):
     for name in (*NAMES, "passing"):
         add(tmp_path / "models", name, SCRIPT)
-    with fleet(tmp_path / "models", tmp_path / "log") as models:
+    with many_models(tmp_path / "models", tmp_path / "log") as models:
         running: ManyModels = models
         for name in NAMES:
             assert running.load(name).status_code == 200

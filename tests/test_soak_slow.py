@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.conftest import Server, serving
-from tests.test_server import children
+from tests.servers import children
 
 pytestmark = [
     pytest.mark.soak,
