@@ -94,10 +94,14 @@ def model(model_with_script: Callable[..., Path], tmp_path: Path) -> Path:
     return model_with_script(SCRIPT.format(ran=str(tmp_path / "ran")))
 
 
+def _append_a_line(path: Path) -> None:
+    path.write_text(path.read_text() + "\n")
+
+
 # What is done to the folder after its digest was taken.
 CHANGES: dict[str, Callable[[Path], Any]] = {
     "the model": lambda folder: (folder / "model.joblib").write_bytes(b"other"),
-    "the script": lambda folder: (folder / "code/inference.py").open("a").write("\n"),
+    "the script": lambda folder: _append_a_line(folder / "code/inference.py"),
     "a module more": lambda folder: (folder / "code/sitecustomize.py").touch(),
     "bytecode": lambda folder: shutil.copytree(folder / "code", folder / "code/__pycache__"),
     "requirements": lambda folder: (folder / "code/requirements.txt").write_text("evil"),
