@@ -68,6 +68,10 @@ RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/li
 COPY requirements/verify.py /verify.py
 RUN mkdir /opt/skserve \
  && /opt/venv/bin/python -B /verify.py "${PYTHON_VERSION}" "${SKLEARN}" > /opt/skserve/versions.json
+# What all of it is, for who asks whether something that was found elsewhere is in here: Debian's
+# packages, which are those of the runtime's base, Python, and each wheel with its hash.
+COPY requirements/sbom.py /sbom.py
+RUN /opt/venv/bin/python -B /sbom.py /wheels > /opt/skserve/sbom.json
 
 
 # ---- runtime: the base, the environment, our program; no compiler, no wheels, no cache ----
@@ -78,7 +82,7 @@ RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
       -x '/(tests?|idlelib|lib2to3|ensurepip|turtledemo|tkinter|pydoc_data)/' \
       "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=environment /opt/venv /opt/venv
-COPY --from=environment /opt/skserve/versions.json /opt/skserve/versions.json
+COPY --from=environment /opt/skserve /opt/skserve
 # LightGBM, which many a requirements.txt names, expects the system's OpenMP, and slim bases have
 # none. It gets the one inside scikit-learn, so that a process has one OpenMP and one set of threads.
 RUN ln -s /opt/venv/lib/python3*/site-packages/scikit_learn.libs/libgomp-*.so.* /usr/lib/libgomp.so.1

@@ -19,7 +19,7 @@ BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORK
 export PYTHONPATH := $(CURDIR)/container
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check house soak bench bench-peers image cloud clean
+.PHONY: help demo serve test check house audit soak bench bench-peers image cloud clean
 
 help:  ## list the words
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -44,7 +44,10 @@ house: $(VENV)/dev  ## lengths of modules, classes and functions, comments, the 
 test: check  ## check, then every test that takes seconds; with Docker the image too
 	$(RUN) -m pytest -m "not soak" --numprocesses $(JOBS) --dist loadfile
 
-soak: $(VENV)/dev  ## the tests that take minutes
+audit: $(VENV)/dev  ## licences and known vulnerabilities of all pins (ADVISORIES=all.zip of OSV)
+	@$(RUN) requirements/audit.py $(ADVISORIES)
+
+soak: $(VENV)/fuzz  ## the tests that take minutes
 	$(RUN) -m pytest -m soak
 
 bench: $(VENV)/serve  ## how fast we answer, into build/bench.json (QUICK=1, WORKS=, OLDER=a commit beside today's)
@@ -58,6 +61,9 @@ image:  ## build the image: make image SKLEARN=1.5
 	docker build --build-arg SKLEARN=$(SKLEARN) --build-arg PYTHON_VERSION=$(PYTHON_VERSION) \
 	  --build-arg FORMATS=$(FORMATS) \
 	  --tag $(IMAGE):$(SKLEARN) .
+	@mkdir -p build && docker run --rm --network none --entrypoint cat $(IMAGE):$(SKLEARN) \
+	  /opt/skserve/sbom.json > build/sbom-$(SKLEARN).json
+	@echo "What is in it: build/sbom-$(SKLEARN).json"
 
 cloud: $(VENV)/dev  ## a SageMaker on this machine, with real containers: docs/35-cloud.md (CLOUD=--help)
 	@$(RUN) -m local_test.cloud $(CLOUD)
@@ -75,6 +81,10 @@ $(VENV)/serve: requirements/serve-1.9.txt
 
 $(VENV)/bench: $(VENV)/serve requirements/bench.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/dev requirements/fuzz.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/serve requirements/deploy.txt requirements/dev.txt

@@ -172,6 +172,12 @@ if [[ -n $dry_run ]]; then
   say "+ verify $reference: Docker v2 manifest, linux/$architecture"
   exit 0
 fi
+# What is in the image, beside the release: copied, because another platform's image may not run.
+mkdir -p build
+made=$(docker create --platform "$platform" "$reference" serve)
+docker cp --quiet "$made:/opt/skserve/sbom.json" "build/sbom-$tag.json" >&2 ||
+  say "the image has no sbom.json"
+docker rm "$made" >/dev/null
 uri=$(verified) || exit $?
 [[ -n $uri ]] || fail 1 "$reference was pushed, and the registry does not have it"
 say "pushed and verified: $reference"

@@ -17,6 +17,7 @@ import click  # noqa: E402
 
 from deployment import batch, calls, commands, many, training, views  # noqa: E402
 from deployment import role as roles  # noqa: E402
+from deployment import selftest as selftests  # noqa: E402
 from deployment.options import FLAGS as FLAGS  # noqa: E402
 from deployment.options import Main, Word, go, shared, version  # noqa: E402
 from deployment.payload import payload, type_of  # noqa: E402
@@ -32,6 +33,7 @@ EXAMPLES = {
         "invoke rows.parquet -o answers.csv --accept text/csv",
         "invoke rows.json --custom-attributes method=predict_proba --inference-id 42",
     ),
+    "selftest": ("selftest", "selftest --rows rows.csv --expect answers.csv", "selftest --json"),
     "status": ("status", "status --json"),
     "logs": ("logs", "logs -n 200 --follow"),
     "rollback": ("rollback", "rollback wine-599b4a3dbd7e"),
@@ -144,6 +146,18 @@ def invoke(body: str | None, data: str | None, content_type: str, accept: str, w
                                              **headers))  # fmt: skip
 
     go(work, options)
+
+
+@word("selftest")
+@shared
+@click.option("--rows", type=click.Path(path_type=Path), help="a body that the model takes")
+@click.option("--expect", type=click.Path(path_type=Path), help="the answer to those rows")
+@click.option("--target-model", "target", default="", help="the one of many models")
+@click.option("--target-variant", "variant", default="", help="the one of several variants")
+def selftest(rows: Path | None, expect: Path | None, target: str, variant: str,
+             **options: Any) -> None:  # fmt: skip
+    """Call the endpoint in every format, with good rows and wrong ones; 1 where a check fails."""
+    go(selftests.selftest, options, selftests.Asked(rows, expect, target, variant))
 
 
 @word("status")

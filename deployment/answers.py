@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from deployment.errors import ApiError, DeployError, Unauthorised, Unreachable
+from deployment.errors import ApiError, DeployError, ModelAnswered, Unauthorised, Unreachable
 
 _LOGIN = frozenset(
     {
@@ -114,8 +114,10 @@ def answered(response: Mapping[str, Any], what: str, operation: str) -> DeployEr
         return Unauthorised(f"{what} is not permitted: {message}", "ask for this permission", code)
     if code == "ModelError":
         status = response.get("OriginalStatusCode")
-        said, hint = _of_container(str(response.get("OriginalMessage", message)))
-        return ApiError(f"the container answered {status}: {said}", code, operation, hint=hint)
+        body = str(response.get("OriginalMessage", message))
+        said, hint = _of_container(body)
+        told = f"the container answered {status}: {said}"
+        return ModelAnswered(told, operation, int(status or 500), body, hint)
     if operation == "invoke_endpoint_async" and code in ("InternalFailure", "ServiceUnavailable"):
         return ApiError(f"{what}: {code}: {message}{_ASYNC_CAUSE}", code, operation)
     if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) >= 500:

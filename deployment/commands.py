@@ -96,6 +96,7 @@ def pack(words: Words, model: str, code: str | None, choose: str, output: Path) 
     value = {
         "path": str(packed.path),
         "digest": packed.digest,
+        "model_sha256": packed.tree,
         "bytes": packed.size_bytes,
         "members": list(packed.members),
         "manifest": dict(packed.manifest),
@@ -103,7 +104,8 @@ def pack(words: Words, model: str, code: str | None, choose: str, output: Path) 
     saved = f", saved by scikit-learn {packed.sklearn}" if packed.sklearn else ""
     told = f"{len(packed.members)} members, {packed.size_bytes:,} bytes{saved}"
     words.talk.say(f"{told}: {', '.join(packed.members)}")
-    words.talk.result(value, f"{packed.path} sha256:{packed.digest}")
+    known = f"{packed.path} sha256:{packed.digest}\nSKSERVE_MODEL_SHA256={packed.tree}"
+    words.talk.result(value, known)
 
 
 def rollback(words: Words, name: str = "") -> None:

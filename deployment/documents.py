@@ -49,6 +49,8 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
     environment = dict(settings.environment)
     if choose:
         environment.setdefault("SKSERVE_MODEL_FILE", choose)
+    if settings.verify and source.package is not None:
+        environment.setdefault("SKSERVE_MODEL_SHA256", source.package.tree)
     if not target.isolated:
         # The platform does not reliably say where it runs, and S3 clients need to know.
         environment.setdefault("SAGEMAKER_REGION", target.region)

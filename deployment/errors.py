@@ -61,5 +61,16 @@ class ApiError(Failed):
         self.tried_again = tried_again
 
 
+class ModelAnswered(ApiError):
+    """The container answered a call with an error: its status, and its body as AWS passes it on."""
+
+    def __init__(
+        self, message: str, operation: str, status: int, body: str, hint: str = ""
+    ) -> None:
+        super().__init__(message, "ModelError", operation, hint=hint)
+        self.status = status
+        self.body = body
+
+
 class Unreachable(Failed):
     """No answer came, so whether the call took effect is not known."""

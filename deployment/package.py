@@ -2,13 +2,15 @@
 
 The same input gives the same bytes: members are sorted, owners and times are zero, and the gzip
 header holds neither a name nor a time. The digest is that of the tar stream inside the gzip, so
-another zlib cannot change a name. Nothing is unpickled here; `skserve.archive` reads versions.
+another zlib cannot change a name. The digest of the unpacked tree beside it is what the container
+can be told to check. Nothing is unpickled here; `skserve.archive` reads versions.
 Every fault of the input is a `Refused` with the way out.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -23,6 +25,7 @@ from typing import Any, BinaryIO, cast
 
 from deployment.errors import Refused
 from skserve import archive
+from skserve import digest as tree
 from skserve.archive import MANIFEST, RECORD, sha256
 
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", "__pycache__", ".git", ".venv")
@@ -33,10 +36,14 @@ _LEVEL = 6
 
 @dataclass(frozen=True)
 class Package:
-    """A verified archive on this disk. `digest` is the SHA-256 of the tar stream, in hex."""
+    """A verified archive on this disk. `digest` is the SHA-256 of the tar stream, in hex.
+
+    `tree` is the digest of the unpacked files, SKSERVE_MODEL_SHA256.
+    """
 
     path: Path
     digest: str
+    tree: str
     size_bytes: int
     members: tuple[str, ...]
     manifest: Mapping[str, Any] = field(default_factory=dict)
@@ -169,26 +176,33 @@ def verify(path: Path, choice: str = "") -> Package:
     content: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            names = _unpack(path, Path(scratch), content)
+            files = _unpack(path, Path(scratch), content)
             digest = _stream_digest(path)
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise Refused(
                 f"{path} is not a readable .tar.gz: {error}",
                 "make it with: python deploy.py pack MODEL",
             ) from error
+        names = sorted(files)
         _flat(path, names)
-        chosen = _model_of(sorted(names), lambda name: content[name], choice, str(path))
+        chosen = _model_of(names, lambda name: content[name], choice, str(path))
         manifest = json.loads(content.get(MANIFEST, b"{}"))
         if chosen is not None:
-            _check_model(path, Path(scratch) / chosen, chosen, manifest)
+            _check_model(path, Path(scratch) / chosen, chosen, files[chosen], manifest)
     return Package(
-        path, digest, path.stat().st_size, tuple(sorted(names)), manifest, _network(names, content)
+        path,
+        digest,
+        tree.of_files(files),
+        path.stat().st_size,
+        tuple(names),
+        manifest,
+        _network(names, content),
     )
 
 
-def _unpack(path: Path, scratch: Path, content: dict[str, bytes]) -> list[str]:
-    """List the members; copy out those at the top, which may be the model, and small text."""
-    names = []
+def _unpack(path: Path, scratch: Path, content: dict[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each member; copy out what may be the model, and small text."""
+    files = {}
     with tarfile.open(path, "r:gz") as tar:
         for member in tar:
             name = str(PurePosixPath(member.name))
@@ -201,15 +215,18 @@ def _unpack(path: Path, scratch: Path, content: dict[str, bytes]) -> list[str]:
             stream = tar.extractfile(member)
             if stream is None:
                 continue
-            names.append(name)
             if name in (MANIFEST, RECORD) or _is_code(name):
                 content[name] = stream.read()
+                files[name] = hashlib.sha256(content[name]).hexdigest()
             elif PurePosixPath(name).suffix.lower() in archive.MODEL_SUFFIXES:
                 inside = scratch / name
                 inside.parent.mkdir(parents=True, exist_ok=True)
                 with inside.open("wb") as out:
                     shutil.copyfileobj(stream, out, _CHUNK)
-    return names
+                files[name] = sha256(inside.open("rb"))
+            else:
+                files[name] = sha256(cast(BinaryIO, stream))
+    return files
 
 
 def _stream_digest(path: Path) -> str:
@@ -232,11 +249,12 @@ def _flat(path: Path, names: list[str]) -> None:
         )
 
 
-def _check_model(path: Path, model: Path, chosen: str, manifest: dict[str, Any]) -> None:
+def _check_model(
+    path: Path, model: Path, chosen: str, digest: str, manifest: dict[str, Any]
+) -> None:
     """Compare the model with the manifest, or make one for an archive that has none."""
     if not model.is_file():
         return  # a choice that has another ending: the loader's matter
-    digest = sha256(model.open("rb"))
     if manifest.get("sha256", digest) != digest:
         raise Refused(
             f"{chosen} in {path} is not the file that its manifest describes",

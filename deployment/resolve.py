@@ -25,6 +25,7 @@ _NO_ACCOUNT = "000000000000"  # the account of a plan made without credentials
 def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
     """Resolve names and pack the models, into files of `workspace`."""
     _needed(settings)
+    _verifiable(settings)
     account = cloud.account if cloud else _NO_ACCOUNT
     region = cloud.region if cloud else settings.region or "REGION"
     bucket = settings.bucket_in(region, account)
@@ -87,6 +88,20 @@ def _package(cloud: Cloud | None, named: str) -> tuple[Source, str]:
     found = model_packages.describe(cloud, named)
     arn = str(found["ModelPackageArn"])
     return Source(arn, "package", arn), model_packages.image(found)
+
+
+def _verifiable(settings: Settings) -> None:
+    """Refuse `verify` for models that are not packed here, whose digest is not known."""
+    models = [settings.model, *(one.model for one in settings.variants.values())]
+    models += [settings.shadow.model] if settings.shadow else []
+    unknown = [model for model in models if model.startswith("s3://")]
+    unknown += [settings.model_package] if settings.model_package else []
+    unknown += ["many models"] if settings.models is not None else []
+    if settings.verify and unknown:
+        raise Refused(
+            f"verify is on, and the digest of {unknown[0]} is not known here",
+            "give the archive itself, or say it as SKSERVE_MODEL_SHA256 in [environment]",
+        )
 
 
 def models_prefix(settings: Settings, bucket: str) -> str:

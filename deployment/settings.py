@@ -53,6 +53,7 @@ class Settings(Table):
     models: Models | None = None
     code: str | None = None
     choose: str = ""
+    verify: bool = False  # the container checks the digest of its model's files before it loads
     image: str = Field(default="", max_length=255)
     image_credentials: str | None = None  # a Lambda function's ARN, for a registry of your own
     role: str = ""

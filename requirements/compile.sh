@@ -26,6 +26,7 @@ declare -A pythons=(
   [dev]="3.11 3.12 3.13 3.14"
   [deploy]="3.11 3.12 3.13 3.14"
   [bench]="3.11 3.12 3.13 3.14"
+  [fuzz]="3.11 3.12 3.13 3.14"
 )
 # The servers that make bench-peers measures, each in an environment of its own, from a lock in
 # benchmarks/peers/requirements. They run on one Python, and some of what they need comes as source
@@ -74,9 +75,8 @@ esac
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# These three last: they take the versions of serve-1.9 and parquet, and deploy and bench those of
-# dev.
-for name in serve-1.{3..9} parquet dev deploy bench; do
+# These last: they take the versions of serve-1.9 and parquet, and all but dev those of dev.
+for name in serve-1.{3..9} parquet dev deploy bench fuzz; do
   echo "$name" >&2
   compile "$name" "${upgrade[@]}"
   check_wheels "$name"

@@ -98,14 +98,14 @@ def test_small_bodies_that_become_large_tables_end_no_worker(models, tmp_path):
     assert len(body) < SMALL, "many are decoded at once"
     with (
         serving(models("iris"), tmp_path / "log", **ONE, SKSERVE_IN_FLIGHT_MB="200") as server,
-        ThreadPoolExecutor(12) as callers,
+        ThreadPoolExecutor(40) as callers,
     ):
         before = children(server)
         alone = server.post(body, "application/x-npz", Accept="text/csv")
         assert alone.status_code == 200
         peak = resident_peak(before[0])
         statuses = list(
-            callers.map(lambda _: server.post(body, "application/x-npz").status_code, range(12))
+            callers.map(lambda _: server.post(body, "application/x-npz").status_code, range(40))
         )
 
         assert children(server) == before

@@ -156,6 +156,10 @@ SETTINGS = [
     ({"SKSERVE_SPOOL_DIR": "/not/there"}, "a folder that is there"),
     ({"SKSERVE_SKOPS_TRUSTED": ","}, "names separated by commas"),
     ({"SKSERVE_SKOPS_TRUSTED": " , ,"}, "names separated by commas"),
+    (
+        {"SKSERVE_MODEL_SHA256": "a" * 63},
+        "SHA-256 digests of 64 hexadecimal digits, separated by commas",
+    ),
     ({"SKSERVE_LIBSVM_BASE": "2"}, "a whole number from 0 to 1"),
     ({"SAGEMAKER_MODEL_SERVER_TIMEOUT": "-1"}, "a number of seconds above 0"),
     ({"SAGEMAKER_MODEL_SERVER_TIMEOUT": "inf"}, "a number of seconds above 0"),

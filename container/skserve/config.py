@@ -20,6 +20,7 @@ from skserve.machine import Machine
 from skserve.settings import (
     ADDRESS,
     BASE_FOLDER,
+    DIGESTS,
     FOLDER,
     MEDIA_TYPE,
     OTHER_PATH,
@@ -203,6 +204,9 @@ class ModelSettings(ProcessSettings):
     """Number of the first column in libsvm text, where `;base=` does not say."""
     version_policy: str = setting("SKSERVE_VERSION_POLICY", choice("warn", "error", "off"), "warn")
     """A model saved by another scikit-learn minor: `warn`, `error` (do not start) or `off`."""
+    model_sha256: tuple[str, ...] = setting("SKSERVE_MODEL_SHA256", DIGESTS, ())
+    """Digest of the whole model folder with its `code`, checked before anything in it is read into
+    Python: docs/85-threats.md. Several allow one of several models."""
     skops_trusted: tuple[str, ...] = setting("SKSERVE_SKOPS_TRUSTED", WORDS, ())
     """Types a `.skops` file may build beyond skops' own list, separated by commas."""
     program: str | None = setting("SAGEMAKER_PROGRAM", TEXT, shown="inference.py")

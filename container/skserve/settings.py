@@ -77,6 +77,13 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _digests(text: str) -> tuple[str, ...]:
+    digests = tuple(word.lower() for word in _words(text))
+    if not all(re.fullmatch("[0-9a-f]{64}", one) for one in digests):
+        raise ValueError
+    return digests
+
+
 def _address(text: str) -> str:
     address = urlsplit(text)
     if address.scheme not in ("http", "https") or not address.hostname:
@@ -99,6 +106,7 @@ def _other_path(text: str) -> str:
 TEXT = Kind(str, "a text")
 OTHER_PATH = Kind(_other_path, "a path such as /metrics that is not one of this server's own")
 WORDS = Kind(_words, "names separated by commas")
+DIGESTS = Kind(_digests, "SHA-256 digests of 64 hexadecimal digits, separated by commas")
 TRUTH = choice(**{"true": True, "1": True, "false": False, "0": False})
 SWITCH = choice(on=True, off=False)
 ADDRESS = Kind(_address, "an address that begins with http:// or https://")

@@ -55,6 +55,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
         "vpc": {"subnets": ["subnet-1"], "security_groups": ["sg-1"]},
         "kms": {"volume": "key-1", "output": "key-2", "bucket": "key-3"},
         "tags": {"team": "wine"},
+        "verify": True,
         "environment": {"SKSERVE_METHOD": "predict_proba"},
         "capture": {"destination": "s3://b/captured", "percent": 10},
         "startup": {"download_seconds": 600, "health_seconds": 600},
@@ -67,7 +68,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
 def target(**more: Any) -> Target:
     given = {"name": "wine", "model": "m.joblib", "image": IMAGE, "role": "skserve"} | more
     settings = Settings.model_validate(given)
-    packed = Package(Path("model.tar.gz"), "d" * 64, 100, ("model.joblib",))
+    packed = Package(Path("model.tar.gz"), "d" * 64, "e" * 64, 100, ("model.joblib",))
     source = Source("s3://bucket/skserve/wine/d/model.tar.gz", "archive", "d" * 64, packed)
     shadow = dataclasses.replace(source, uri="s3://bucket/skserve/wine/e/model.tar.gz")
     return Target(

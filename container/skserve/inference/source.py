@@ -20,6 +20,7 @@ from skserve import archive, privileges
 from skserve.config import ModelSettings
 from skserve.errors import StartError
 from skserve.inference.artifact import readable
+from skserve.inference.integrity import check_digest
 from skserve.inference.requirements import install
 
 log = logging.getLogger("skserve")
@@ -45,6 +46,7 @@ def fetch(directory: Path, config: ModelSettings) -> Source | None:
 
     Returns None where there is no code, which is fine unless SAGEMAKER_PROGRAM names some.
     """
+    check_digest(directory, config)
     program = _program(config)
     for folder in _candidates(directory, config):
         if (folder / program).is_file():
@@ -65,6 +67,7 @@ def beside(directory: Path, config: ModelSettings) -> Source | None:
     """
     program = _program(config)
     own = replace(config, submit_directory=None)
+    check_digest(directory, own)
     for folder in _candidates(directory, own):
         if (folder / program).is_file():
             return Source(folder, program, install(folder))

@@ -10,13 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from skserve import privileges
 from skserve.config import Config
-from skserve.selftest import contract, faults, load, many, media
+from skserve.selftest import contract, faults, load, many, media, report
 from skserve.selftest.process import Server, StartFailed
-from skserve.selftest.verdict import FAIL, WORDS, Verdict, failed, warned
+from skserve.selftest.report import Row, progress
+from skserve.selftest.verdict import FAIL, Verdict, failed, warned
 from skserve.selftest.walk import Given, Walk
 
 CHECKS: tuple[tuple[str, Callable[[Walk], Verdict | None]], ...] = (
@@ -56,13 +57,6 @@ _LONG_CALL = 1.0
 START_FAILED = 2
 
 
-class Row(NamedTuple):
-    """A check that applied, and what it said."""
-
-    check: str
-    verdict: Verdict
-
-
 def run(given: Given, config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Run every check and print the table; return the exit status.
 
@@ -75,7 +69,7 @@ def run(given: Given, config: Config, environ: Mapping[str, str], as_json: bool)
     with tempfile.TemporaryDirectory(prefix="skserve-selftest-") as folder:
         server = Server(given.model_dir, environ, Path(folder) / "log")
         try:
-            _progress("starting the server")
+            progress("starting the server")
             walk = Walk(given, config, environ, server, server.wait(), Path(folder))
             walk.start_log = server.log()
             walk.about = json.loads(
@@ -83,14 +77,14 @@ def run(given: Given, config: Config, environ: Mapping[str, str], as_json: bool)
             )
             rows = _checked(walk)
         except StartFailed as error:
-            _progress("")
+            progress("")
             print(json.dumps({"start": str(error)}) if as_json else f"The start failed: {error}")
             return START_FAILED
         finally:
             server.end()
-    _progress("")
+    progress("")
     took = time.monotonic() - began
-    print(_json(rows, took) if as_json else _text(rows, took))
+    print(report.as_json(rows, took) if as_json else report.as_text(rows, took))
     return int(any(row.verdict.word == FAIL for row in rows))
 
 
@@ -101,7 +95,7 @@ def _terminated(number: int, frame: object) -> NoReturn:
 def _checked(walk: Walk) -> list[Row]:
     rows = []
     for number, (name, check) in enumerate(CHECKS, 1):
-        _progress(f"{number} of {len(CHECKS)}: {name}")
+        progress(f"{number} of {len(CHECKS)}: {name}")
         if name in _MANY_CALLS and walk.row_seconds > _LONG_CALL:
             sentence = f"Left out: it takes many calls, and one takes {walk.row_seconds:.1f} s."
             rows.append(
@@ -118,31 +112,3 @@ def _checked(walk: Walk) -> list[Row]:
         if verdict is not None:
             rows.append(Row(name, verdict))
     return rows
-
-
-def _progress(text: str) -> None:
-    """Say what is done now: on one line that is written over on a terminal, else on a line each."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(f"selftest: {text}", file=sys.stderr, flush=True)
-
-
-def _counted(rows: list[Row]) -> dict[str, int]:
-    return {word: sum(row.verdict.word == word for row in rows) for word in WORDS}
-
-
-def _json(rows: list[Row], took: float) -> str:
-    checks = [{"check": row.check, **row.verdict._asdict()} for row in rows]
-    return json.dumps({**_counted(rows), "seconds": round(took, 1), "checks": checks}, indent=1)
-
-
-def _text(rows: list[Row], took: float) -> str:
-    width = max(len(row.check) for row in rows)
-    lines = []
-    for check, (word, sentence, way_out) in rows:
-        lines.append(f"{word}  {check:<{width}}  {sentence}")
-        if way_out:
-            lines.append(f"{'':{width + 8}}{way_out}")
-    counts = ", ".join(f"{count} {word}" for word, count in _counted(rows).items())
-    return "\n".join([*lines, f"{len(rows)} checks in {took:.0f} s: {counts}"])

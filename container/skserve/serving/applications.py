@@ -12,6 +12,7 @@ from typing import Any
 from skserve import telemetry
 from skserve.config import Config
 from skserve.errors import StartError
+from skserve.inference.integrity import check_digest
 from skserve.inference.model import Model
 from skserve.inference.source import Source
 from skserve.multi_model.client import ModelClient
@@ -104,6 +105,8 @@ class SingleModelApplication(Application):
         assert self._registry is not None
         try:
             with failures_said(self._config):
+                if self._model is None:  # its files are read again
+                    check_digest(self._config.model_dir, self._config)
                 model = self._model or Model.load(
                     self._config.model_dir, self._config, self._code, self._plan.native_threads
                 )
