@@ -114,25 +114,30 @@ def _from_cells(table: Table, schema: Schema) -> Any:
         of_any = [cells[at] if one.dtype == object else one for at, one in enumerate(arrays)]
         return Frame(of_any, names, len(table.rows))
     if names is not None:
-        import pandas as pd
-
-        def series(values: NDArray[Any], column: Column) -> Any:
-            if column.kind == "category" and column.values:
-                return pd.Categorical(values, column.values)
-            return values if column.kind == "any" else pd.Series(values, dtype=values.dtype)
-
-        return pd.DataFrame(
-            {
-                name: series(values, column)
-                for name, values, column in zip(names, arrays, columns, strict=True)
-            }
-        )
+        return _data_frame(names, arrays, columns)
     if all(values.dtype == np.float64 for values in arrays):
         return np.stack(arrays, axis=1)
     X = np.empty((len(table.rows), width), dtype=object)
     for at, values in enumerate(arrays):
         X[:, at] = values
     return X
+
+
+def _data_frame(names: Sequence[str], arrays: list[NDArray[Any]], columns: Sequence[Column]) -> Any:
+    """Make a DataFrame, with the categories that were learned."""
+    import pandas as pd
+
+    def series(values: NDArray[Any], column: Column) -> Any:
+        if column.kind == "category" and column.values:
+            return pd.Categorical(values, column.values)
+        return values if column.kind == "any" else pd.Series(values, dtype=values.dtype)
+
+    return pd.DataFrame(
+        {
+            name: series(values, column)
+            for name, values, column in zip(names, arrays, columns, strict=True)
+        }
+    )
 
 
 def _fits_frame(values: NDArray[Any], column: Column) -> bool:

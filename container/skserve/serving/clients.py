@@ -25,13 +25,16 @@ LOOKS = 8
 SLOW = 1
 
 
+Address = tuple[str, int]
+
+
 class Client:
     """One connection, with its socket."""
 
     __slots__ = ("address", "connection", "group", "pipelined", "server", "socket")
 
     def __init__(
-        self, client: socket.socket, address: tuple[str, int], server: tuple[str, int], limit: int
+        self, client: socket.socket, address: Address, server: Address, limit: int
     ) -> None:
         self.socket, self.address, self.server = client, address, server
         self.connection = Connection(limit)

@@ -24,7 +24,7 @@ from functools import partial
 
 from skserve.serving.balancer import Balancer
 from skserve.serving.client_socket import STALL
-from skserve.serving.clients import Client, Clients
+from skserve.serving.clients import Address, Client, Clients
 from skserve.serving.connection import Next
 from skserve.serving.head import Refusal, Request
 from skserve.serving.inline import Handler, Inline
@@ -122,9 +122,7 @@ class Poller:
         self._clients.leave(client)
         self.turn(seconds)
 
-    def _take(
-        self, client: socket.socket, address: tuple[str, int], server: tuple[str, int]
-    ) -> None:
+    def _take(self, client: socket.socket, address: Address, server: Address) -> None:
         """Wait for the first request of a new connection."""
         self._listeners.held += 1
         self._clients.enter(Client(client, address, server, self._limits.body), self._clients.fresh)
