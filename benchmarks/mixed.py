@@ -173,9 +173,9 @@ def one_row(rounds: int) -> Iterator[Found]:
     for name, (make, rows) in WHOLE.items():
         model = make()
         slow = EstimatorHandler.of(model, None, Config(accelerate="off"))
-        began = time.perf_counter()
+        began = time.process_time()
         fast = EstimatorHandler.of(model, None, Config())
-        proof = time.perf_counter() - began
+        proof = time.process_time() - began
         call = Call(body_of(rows, 1), "application/json")
         assert invoked(fast, call) == invoked(slow, call)
         took = least(

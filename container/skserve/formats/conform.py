@@ -103,10 +103,8 @@ def _from_cells(table: Table, schema: Schema) -> Any:
     if schema.numeric:
         return np.array(cells, dtype=np.float64).T.copy()
     if schema.listed is not None:
-        made = [
-            values if listed else np.array(values, np.float64)
-            for values, listed in zip(cells, schema.listed, strict=True)
-        ]
+        pairs = zip(cells, schema.listed, strict=True)
+        made = [values if listed else np.array(values, np.float64) for values, listed in pairs]
         return Frame(made, schema.names, len(table.rows))
     arrays = [_array(values, column) for values, column in zip(cells, columns, strict=True)]
     names = schema.names or table.names

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ TOLERANCE = 1e-9
 # Ordinary rows that are asked together, beside all of them: within what each kernel takes.
 TOGETHER = 48
 
-# Rows that are refused together and asked one by one whatever the time.
+# Odd rows that are asked one by one whatever the time.
 LEAST_APART = 2
 
 FRAMES = "answers with DataFrames"
@@ -40,8 +41,8 @@ def objection(kernel: Kernel, own: Own, probes: Probes, deadline: float) -> str 
     """Say why a kernel is not to be used; None where it answers as `own` does.
 
     A row's answer is its own, so the estimator is asked about many rows at once, and the kernel
-    about all, some and one of them. Odd rows that are refused together are asked one by one, until
-    the deadline (perf_counter).
+    about all, some and one of them. Odd rows are asked one by one too, until the deadline
+    (perf_counter): a step without a kernel may take long.
     """
     rows = probes.ordinary
     parts = [slice(None), slice(TOGETHER), slice(1), slice(len(rows) - 1, None)]
@@ -51,20 +52,22 @@ def objection(kernel: Kernel, own: Own, probes: Probes, deadline: float) -> str 
     for odd in probes.odd:
         slow = _answer(own, plain(odd))
         if not isinstance(slow, type) or len(odd) == 1:
-            found += _compared(kernel, slow, odd, [slice(None), *_each(odd)])
+            found += _compared(kernel, slow, odd, chain([slice(None)], _each(odd, deadline)))
             continue
-        for at, one in enumerate(_each(odd)):
-            if at >= LEAST_APART and time.perf_counter() > deadline:
-                break
+        for one in _each(odd, deadline):
             found += _compared(kernel, _answer(own, plain(odd[one])), odd[one], [slice(None)])
     return next((one for one in found if one not in (None, DECLINES)), None)
 
 
-def _each(rows: Any) -> list[slice]:
-    return [slice(at, at + 1) for at in range(len(rows))]
+def _each(rows: Any, deadline: float) -> Iterator[slice]:
+    """Yield the rows one by one, until the deadline all but the first few."""
+    for at in range(len(rows)):
+        if at >= LEAST_APART and time.perf_counter() > deadline:
+            return
+        yield slice(at, at + 1)
 
 
-def _compared(kernel: Kernel, slow: Any, rows: Any, parts: list[slice]) -> Iterator[str | None]:
+def _compared(kernel: Kernel, slow: Any, rows: Any, parts: Iterable[slice]) -> Iterator[str | None]:
     """Say of parts of the rows how the kernel's answers differ from those parts of `slow`.
 
     To decline is never wrong; to refuse what the estimator answers is.
