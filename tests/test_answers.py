@@ -134,7 +134,9 @@ def test_names_that_pandas_counts_are_the_places_of_columns(form):
     assert found == pytest.approx(model.predict(frame))
 
 
-@pytest.mark.parametrize("steps", [HOT, FunctionTransformer(lengths)], ids=str)
+@pytest.mark.parametrize(
+    "steps", [HOT, FunctionTransformer(lengths)], ids=["one-hot", "a function"]
+)
 @pytest.mark.parametrize(
     "sent",
     ["north", {"data": "north"}, {"data": ["north"]}, {"instances": "north"}, ["north"]],
