@@ -26,7 +26,11 @@ from deployment.session import Words, run  # noqa: E402
 EXAMPLES = {
     "": ("", "--instance-type ml.c7i.large", "--set scaling.max=4 --set scaling.target=200"),
     "plan": ("plan", "plan --detailed-exitcode", "plan --json --model other.joblib"),
-    "pack": ("pack model.joblib", "pack folder --code code -o model.tar.gz"),
+    "pack": (
+        "pack model.joblib",
+        "pack folder --code code -o model.tar.gz",
+        "pack model.joblib --example rows.csv",
+    ),
     "role": ("role", "role --create", "role --create --role team/skserve"),
     "invoke": (
         "invoke --data 5.1,3.5,1.4,0.2",
@@ -95,12 +99,15 @@ def plan(**options: Any) -> None:
 @click.argument("model")
 @click.option("--code", help="a folder with inference.py")
 @click.option("--choose", default="", help="which file is the model, if there are several")
+@click.option("--example", type=click.Path(path_type=Path, dir_okay=False), metavar="ROWS",
+              help="rows that callers will send: makes schema.json of them")  # fmt: skip
 @click.option("-o", "--output", default="model.tar.gz", type=click.Path(path_type=Path))
 @click.option("--json", "machine", is_flag=True, help="results as JSON")
-def pack(model: str, code: str | None, choose: str, output: Path, machine: bool) -> None:
+def pack(model: str, code: str | None, choose: str, example: Path | None, output: Path,
+         machine: bool) -> None:  # fmt: skip
     """Make and verify model.tar.gz of MODEL, a joblib file or a folder."""
     words = Words(machine=machine)
-    sys.exit(run(lambda: commands.pack(words, model, code, choose, output), words.talk))
+    sys.exit(run(lambda: commands.pack(words, model, code, choose, output, example), words.talk))
 
 
 @word("role")

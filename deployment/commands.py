@@ -90,9 +90,11 @@ def _finish(words: Words, planned: Plan, cloud: Cloud, settings: Settings) -> No
         talk.say(f"console: {page}")
 
 
-def pack(words: Words, model: str, code: str | None, choose: str, output: Path) -> None:
+def pack(
+    words: Words, model: str, code: str | None, choose: str, output: Path, example: Path | None
+) -> None:
     """Write model.tar.gz."""
-    packed = package.pack(Path(model), output, Path(code) if code else None, choose)
+    packed = package.pack(Path(model), output, Path(code) if code else None, choose, example)
     value = {
         "path": str(packed.path),
         "digest": packed.digest,

@@ -73,17 +73,15 @@ def model(target: Target, image: str, source: Source, choose: str) -> Document:
     if environment:
         container["Environment"] = environment
     container |= metrics.container(settings)
-    document: Document = {
+    vpc = settings.vpc
+    return {
         "ExecutionRoleArn": target.role,
         "PrimaryContainer": container,
         "EnableNetworkIsolation": target.isolated,
-    }
-    if settings.vpc is not None:
-        document["VpcConfig"] = {
-            "SecurityGroupIds": list(settings.vpc.security_groups),
-            "Subnets": list(settings.vpc.subnets),
-        }
-    return document
+    } | given(
+        VpcConfig=vpc
+        and {"SecurityGroupIds": list(vpc.security_groups), "Subnets": list(vpc.subnets)}
+    )
 
 
 def _plain(kind: str) -> Callable[[str], Document]:

@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from deployment.errors import Refused
+from deployment.example import schema_of
 from skserve import archive
 from skserve import digest as tree
 from skserve.archive import MANIFEST, RECORD, sha256
@@ -56,23 +57,43 @@ class Package:
         return str(version) if version else None
 
 
-def pack(source: Path, target: Path, code: Path | None = None, choice: str = "") -> Package:
-    """Write `source` (a model file or a folder) and `code` to the archive `target`; verify it."""
+def pack(
+    source: Path,
+    target: Path,
+    code: Path | None = None,
+    choice: str = "",
+    example: Path | None = None,
+) -> Package:
+    """Write `source` (a model file or a folder) and `code` to the archive `target`; verify it.
+
+    `example` is a file of rows, of which a `schema.json` is made.
+    """
     if source.name.endswith((".tar.gz", ".tgz")) and source.is_file():
-        if code is not None:
-            raise Refused(
-                f"{source} is packed already, so the code folder {code} cannot be added to it",
-                "give the model file or its folder instead, or pack the code into the archive",
-            )
+        for added, what in ((code, "the code folder"), (example, "the example")):
+            if added is not None:
+                raise Refused(
+                    f"{source} is packed already, so {what} {added} cannot be added to it",
+                    "give the model file or its folder instead",
+                )
         return verify(source, choice)
     files = _collect(source, code)
     chosen = _model_of(sorted(files), lambda name: files[name].read_bytes(), choice, str(source))
+    texts = {archive.SCHEMA: _schema(files, chosen, example)} if example else {}
     try:
         manifest = archive.manifest(files, chosen)
     except ValueError as error:
         raise Refused(f"{files[RECORD]} is not JSON: {error}", "save the model again") from None
-    write(target, files, {MANIFEST: archive.manifest_text(manifest)})
+    write(target, files, texts | {MANIFEST: archive.manifest_text(manifest)})
     return verify(target, choice)
+
+
+def _schema(files: Mapping[str, Path], chosen: str | None, example: Path) -> bytes:
+    if archive.SCHEMA in files:
+        raise Refused(
+            f"{files[archive.SCHEMA]} declares the columns already",
+            "remove it, or leave --example out",
+        )
+    return archive.schema_text(schema_of(files, chosen, example))
 
 
 def _collect(source: Path, code: Path | None) -> dict[str, Path]:

@@ -24,8 +24,7 @@ _NO_ACCOUNT = "000000000000"  # the account of a plan made without credentials
 
 def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
     """Resolve names and pack the models, into files of `workspace`."""
-    _needed(settings)
-    _verifiable(settings)
+    _check(settings)
     account = cloud.account if cloud else _NO_ACCOUNT
     region = cloud.region if cloud else settings.region or "REGION"
     bucket = settings.bucket_in(region, account)
@@ -69,6 +68,12 @@ def _network(sources: Iterable[Source | None]) -> str:
     """Say what of the packed models needs a network, or nothing."""
     packed = (source.package for source in sources if source and source.package)
     return "; ".join(package.needs_network for package in packed if package.needs_network)
+
+
+def _check(settings: Settings) -> None:
+    """Refuse settings of which no target can be made."""
+    _needed(settings)
+    _verifiable(settings)
 
 
 def _needed(settings: Settings) -> None:

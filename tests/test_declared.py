@@ -26,6 +26,16 @@ FRAME = pd.DataFrame(
 TARGET = FRAME.beds + 3 * (FRAME.zip == "90210")
 
 
+class Months(TransformerMixin, BaseEstimator):
+    """Takes the dates of a frame apart, and tells nothing of X."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.stack([X["seen"].dt.month, X["seen"].dt.hour], axis=1).astype(float)
+
+
 class Kinds(TransformerMixin, BaseEstimator):
     """Makes numbers of what each column holds, and tells nothing of X."""
 
@@ -87,6 +97,32 @@ def test_a_schema_says_what_the_model_does_not(tmp_path, unsaid, body, content_t
     found = ask(model, body, content_type)
 
     assert np.ravel(found["predictions"] if isinstance(found, dict) else found) == pytest.approx(5)
+
+
+SEEN = pd.DataFrame({"seen": pd.to_datetime(["2024-01-31 06:00", "2024-05-01 00:00"] * 10)})
+DATED = declared(("seen", "date"))
+DATED_BY_MLFLOW = """\
+flavors: {python_function: {loader_module: mlflow.sklearn}}
+signature:
+  inputs: '[{"type": "datetime", "name": "seen", "required": true}]'
+"""
+
+
+@pytest.mark.parametrize("files", [{"schema_json": DATED}, {"MLmodel": DATED_BY_MLFLOW}])
+def test_dates_are_dates_where_a_file_says_so(tmp_path, files):
+    model = make_pipeline(Months(), LinearRegression()).fit(SEEN, SEEN.seen.dt.month * 1.0)
+    served = Model.load(folder(tmp_path, model, **files), Config())
+
+    expected = model.predict(SEEN)
+    milliseconds = SEEN.assign(seen=SEEN.seen.astype("datetime64[ms]").astype("int64"))
+    for orient in ("records", "values", "split"):
+        for frame in (SEEN, milliseconds):
+            found = ask(served, frame.to_json(orient=orient, date_format="iso"))
+            found = found["predictions"] if isinstance(found, dict) else found
+            assert found == pytest.approx(expected)
+    assert ask(served, SEEN.to_csv(index=False), "text/csv") == pytest.approx(expected)
+    assert ask(served, '[["2024-01-31T07:00:00+01:00"]]') == pytest.approx(expected[:1])
+    assert ask(served, served.describe()["example"]["body"]) == pytest.approx([1.0], abs=3)
 
 
 def test_the_description_says_where_each_type_comes_from(tmp_path, unsaid):
@@ -171,6 +207,14 @@ def test_a_cell_that_is_not_of_its_declared_type_is_named(tmp_path, unsaid, row,
         ({"columns": [{"name": "zip"}]}, "column 1 has the type None, expected one of number, "),
         ({"columns": ["zip"]}, "column 1 has the type None"),
         (declared(("zip", "text"), ("beds", "float")), "column 2 has the type 'float'"),
+        (
+            {"columns": [{"name": "zip", "type": "text", "values": "north"}]},
+            "column 1 has values that are no list of texts, numbers and bools",
+        ),
+        (
+            {"columns": [{"name": "zip", "type": "text", "values": [{"a": 1}]}]},
+            "column 1 has values that are no list of texts, numbers and bools",
+        ),
         (declared(("zip", "text"), ("zip", "text")), "two columns have one name"),
         (declared(("a", "number")), "schema.json declares 1 columns (a), but the model was fitted"),
         (declared(("a", "number"), ("b", "number")), "was fitted on 2 (beds, open)."),
@@ -183,6 +227,38 @@ def test_a_schema_that_is_wrong_stops_the_start(tmp_path, document, sentence):
         Model.load(folder(tmp_path, model, schema_json=document), Config())
 
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a\n", "MLmodel beside the model cannot be used: it is no object;"),
+        ("flavors: [a]\n", '"flavors" is no object;'),
+        ("flavors: {python_function: x}\n", '"python_function" is no object;'),
+        ("signature: x\n", '"signature" is no object;'),
+        ("signature: {inputs: '[{'}\n", "Expecting property name"),
+        ("a: [\n", "while parsing a flow"),
+    ],
+)
+def test_an_mlmodel_that_is_wrong_stops_the_start(tmp_path, text, sentence):
+    model = LinearRegression().fit(FRAME[["beds", "open"]], TARGET)
+
+    with pytest.raises(StartError) as error:
+        Model.load(folder(tmp_path, model, MLmodel=text), Config())
+
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["text", "date", "any"])
+def test_a_column_that_scikit_learn_reads_as_a_number_stays_one(tmp_path, kind):
+    model = LinearRegression().fit(FRAME[["beds", "open"]], TARGET)
+    schema = declared(("beds", kind), ("open", "boolean"))
+    served = Model.load(folder(tmp_path, model, schema_json=schema), Config())
+
+    assert [one["type"] for one in served.describe()["columns"]] == ["number", "number"]
+    assert ask(served, [[2, False]]) == pytest.approx(
+        model.predict(FRAME[["beds", "open"]][1:2] * 1)
+    )
 
 
 # As mlflow-skinny 3.17 wrote it, without what is not read.

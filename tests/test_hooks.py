@@ -256,7 +256,7 @@ def test_the_body_is_text_for_json_and_csv(model_with_script, content_type, expe
     [
         ("import no_such_module", "imports 'no_such_module', which is not installed"),
         ("1 / 0", r"cannot be imported: ZeroDivisionError.*inference.py, line 1"),
-        ("def input_fn(", "cannot be imported: SyntaxError"),
+        ("def input_fn(", r"cannot be imported: SyntaxError: .* \(inference.py, line 1\)$"),
         ("def input_fn(): pass", "input_fn takes 0 arguments"),
         ("def predict_fn(a, b, c, d): pass", "predict_fn takes 4 arguments"),
         ("model_fn = 5", "model_fn in inference.py is not a function"),

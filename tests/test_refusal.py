@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -110,6 +111,42 @@ def test_the_cell_that_the_model_refuses_is_named(model, rows, begins):
             'Write it with to_json(orient="records").',
         ),
         (
+            NAMED,
+            "age;rent\n1;2\n",
+            "text/csv; header=present",
+            "The header has semicolons between its names.",
+            "Separate them by commas.",
+        ),
+        (
+            NAMED,
+            "1|2\n",
+            "text/csv",
+            "Row 1 has vertical bars between its values.",
+            "Separate them by commas.",
+        ),
+        (
+            NAMED,
+            {"input_data": {"columns": ["age", "rent"], "data": [[1, 2]]}},
+            "application/json",
+            "The body is an object with the keys 'input_data'.",
+            "Send a list of rows, or one of: instances, inputs, dataframe_records, "
+            "dataframe_split, or columns and data; beside it only method.",
+        ),
+        (
+            NAMED,
+            '[{"age": 1, "rent": ' + "9" * 400 + "}]",
+            "application/json",
+            "Row 1, column 'rent': " + "9" * 40 + " is too large.",
+            "",
+        ),
+        (
+            NAMED,
+            '{"age": 1, "rent": 2}\n{"age": 1, "rent": 2}\n',
+            "application/json",
+            "The body is not JSON: Extra data at line 2, column 1.",
+            "JSON Lines is announced by Content-Type: application/jsonlines.",
+        ),
+        (
             MIXED,
             [[90210, 1, 2]],
             "application/json",
@@ -141,3 +178,41 @@ def test_the_base_of_libsvm_is_a_setting_and_a_parameter_comes_before_it():
     expected = PLAIN.predict([[1.0, 5.0]])
     assert ask("text/libsvm", b"0 1:1 2:5\n") == pytest.approx(expected)
     assert ask("text/libsvm; base=0", b"0 0:1 1:5\n") == pytest.approx(expected)
+
+
+class Ward(TransformerMixin, BaseEstimator):
+    """Reads a column by its name, and records nothing of X."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.stack([X["ward"].str.len(), X["age"]], axis=1)
+
+
+BY_NAME = make_pipeline(Ward(), LinearRegression()).fit(FRAME, TARGET)
+FAILED = "A step that does not say what it reads of its columns failed on this table: "
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "begins", "hint"),
+    [
+        ([["north", 1]], "application/json", FAILED + "IndexError: ", "the body has no names"),
+        ("north,1\n", "text/csv", FAILED + "IndexError: ", "header=present"),
+        ([{"age": 1}], "application/json", FAILED + "KeyError: 'ward'", "schema.json"),
+        ([{"ward": 7, "age": 1}], "application/json", FAILED + "AttributeError: ", "schema.json"),
+        (
+            "ward,age\nnorth\n",
+            "text/csv; header=present",
+            "Row 1 has 1 value, expected 2 ('ward', 'age').",
+            "",
+        ),
+    ],
+)
+def test_a_step_that_says_nothing_of_its_columns_fails_with_what_it_raised(
+    body, content_type, begins, hint
+):
+    error = refused(BY_NAME, body, content_type)
+
+    assert error.message.startswith(begins)
+    assert hint in error.hint

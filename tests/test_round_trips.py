@@ -33,6 +33,7 @@ WORDS = ["north", "007", "1.0", "true", "nan", "NA", "a,b", 'say "x"', "line\nbr
 # Each kind of column: the values it is drawn from, its dtype, and whether it may have gaps.
 KINDS = {
     "float": ([0.0, -1.5, 2.25, 1e6, 0.001], "float64", True),
+    "narrow float": ([0.1, -1.5, 3.7], "float32", True),
     "whole": ([0, 1, -7, 12345], "int64", False),
     "huge": (HUGE, "int64", False),
     "whole with gaps": ([0.0, 1.0, 5.0, 90210.0], "float64", True),
@@ -44,12 +45,14 @@ KINDS = {
     "str": (WORDS, "str", True),
     "categories": (["north", "south", "007"], "category", True),
     "categories of numbers": ([1, 2, 30], "category", False),
+    "small whole": ([0, 1, 250], "uint8", False),
+    "dates": (["2024-01-05 00:00", "2023-12-24 18:30", "1969-07-20 20:17"], "datetime64[us]", True),
     "nullable whole": ([1, 2, 30], "Int64", True),
     "nullable bool": ([True, False], "boolean", True),
     "nullable float": ([0.5, 1.0, 7.25], "Float64", True),
     "nullable text": (WORDS, "string", True),
 }
-NUMBERS = {"float", "whole", "huge", "whole with gaps", "bool"}
+NUMBERS = {"float", "narrow float", "small whole", "whole", "huge", "whole with gaps", "bool"}
 
 
 def most_frequent():
@@ -122,10 +125,8 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("form", BODIES)
-@given(fitted())
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
-def test_what_pandas_writes_is_read_as_pandas_meant_it(form, drawn):
+def check(form, drawn):
+    """Compare what is served with what the model answers to the frame."""
     frame, model, expected = drawn
     write, content_type = BODIES[form]
     with warnings.catch_warnings():
@@ -141,6 +142,21 @@ def test_what_pandas_writes_is_read_as_pandas_meant_it(form, drawn):
         assert ask(frame) == pytest.approx(expected)
         for at in range(0, ROWS, 5):
             assert ask(frame.iloc[at : at + 1]) == pytest.approx(expected[at : at + 1])
+
+
+@pytest.mark.parametrize("form", BODIES)
+@given(drawn=fitted())
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+def test_what_pandas_writes_is_read_as_pandas_meant_it(form, drawn):
+    check(form, drawn)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("form", BODIES)
+@given(drawn=fitted())
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
+def test_what_pandas_writes_is_read_so_in_many_more_tables(form, drawn):
+    check(form, drawn)
 
 
 def test_gradient_boosting_with_categories_of_its_own_reads_what_pandas_writes():

@@ -410,13 +410,28 @@ def test_an_imputer_meets_what_it_calls_missing(missing, cell):
     assert named(model.predict, Schema.of(model).names)(served) == pytest.approx([1.0, 5.0])
 
 
-def test_dates_are_said_to_be_unsupported():
-    dates = pd.DataFrame({"d": pd.to_datetime(["2026-01-01", "2026-01-02"] * 3)})
-    schema = Schema.of(OneHotEncoder().fit(dates))
+DATES = pd.DataFrame({"d": pd.to_datetime(["2026-01-01 00:00", "2026-01-02 12:30"] * 3)})
 
-    with pytest.raises(BadRequest, match="column 'd': expected a date") as raised:
-        conform(Table([["2026-01-01"]]), schema)
-    assert "not supported" in raised.value.hint
+
+@pytest.mark.parametrize(
+    "cell",
+    ["2026-01-02 12:30", "2026-01-02T12:30:00", "2026-01-02T13:30:00+01:00", 1767357000000],
+)
+def test_a_date_is_one_of_those_that_an_encoder_learned(cell):
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(DATES)
+
+    X = plain(framed(Table([[cell], [None]]), Schema.of(encoder)))
+
+    assert encoder.transform(X).tolist() == [[0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("cell", ["02/01/2026", "soon", True, ["2026-01-01"], "", 1e300])
+def test_what_is_no_date_is_named(cell):
+    schema = Schema.of(OneHotEncoder().fit(DATES))
+
+    with pytest.raises(BadRequest, match="column 'd': expected a date, got") as raised:
+        conform(Table([[cell]]), schema)
+    assert "2024-01-31" in raised.value.hint
 
 
 def test_truth_is_a_number_where_numbers_were_learned():

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import xgboost
 from sklearn.base import BaseEstimator
 from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans
 from sklearn.dummy import DummyClassifier
@@ -80,6 +82,12 @@ def _npy() -> bytes:
     return file.getvalue()
 
 
+def _dumped(model: Any) -> bytes:
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    return file.getvalue()
+
+
 WHOLE = pickle.dumps(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
 NONE = "model.joblib is not a joblib or pickle file: it "
 CUT = "model.joblib is not a whole joblib or pickle file: it ends too early or is damaged."
@@ -132,6 +140,8 @@ FILES = {
     "a pickle cut short": (WHOLE[: len(WHOLE) // 2], CUT),
     "a pickle without its end": (WHOLE[:-1], CUT),
     "two bytes of a pickle": (WHOLE[:2], CUT),
+    "an array cut short": (_dumped(LinearRegression().fit(np.eye(3000)[:9], range(9)))[:9000], CUT),
+    "a script": (b"import sklearn\nprint(1)\n", NONE + "does not begin as one."),
     "a gzip cut short": (_gzipped(WHOLE)[:-20], CUT),
 }
 
@@ -278,6 +288,11 @@ REFUSED: list[tuple[Any, str]] = [
         "refit=True, or save the model that you fit with its best_params_.",
     ),
     (
+        xgboost.XGBRegressor(n_estimators=1).fit(X, Y).get_booster(),
+        "XGBoost's Booster answers a DMatrix, not rows; save the XGBClassifier or XGBRegressor "
+        "around it, or make the DMatrix in a predict_fn in code/inference.py.",
+    ),
+    (
         BaseEstimator(),
         "BaseEstimator has no method that can answer requests, such as predict; save a fitted "
         f"model, {SCRIPT}",
@@ -292,6 +307,17 @@ def test_what_is_no_fitted_model_is_refused_with_its_cause(tmp_path, saved, sent
         Model.load(tmp_path, Config())
 
     assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("body", "what"), [("pass", "data (a NoneType)"), ("return [1]", "a list")]
+)
+def test_what_a_model_fn_returns_is_not_called_a_file(tmp_path, body, what):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text(f"def model_fn(path): {body}\n")
+
+    with pytest.raises(StartError, match=re.escape(f"The script's model_fn returned {what}, not")):
+        Model.load(tmp_path, Config())
 
 
 @pytest.mark.parametrize("saved", [LogisticRegression(), {"model": FITTED}])

@@ -7,6 +7,7 @@ rows together and each row alone.
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import lightgbm
 import numpy as np
@@ -116,6 +117,28 @@ class ByName(StandardScaler):
 
     def transform(self, X):
         return np.stack([X["age"], X["ward"] == "north"], axis=1).astype(float)
+
+
+class Stripped(TransformerMixin, BaseEstimator):
+    """Cleans a Series of texts."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X.apply(str.strip)
+
+
+def lower_series(X):
+    return X.str.lower()
+
+
+def lower_array(X):
+    return np.array([text.lower() for text in X.reshape(-1)])
+
+
+def lower_by_place(X):
+    return [X[at].lower() for at in range(len(X))]
 
 
 def lengths(frame):
@@ -345,6 +368,64 @@ def test_a_table_is_answered_as_the_model_answers_it(fitted, name, form):
     assert found == pytest.approx(model.predict(frame)[: len(found)], rel=1e-12)
 
 
+class Coded(TransformerMixin, BaseEstimator):
+    """Keeps what it learned as category_encoders does: a list of columns, in an inner encoder."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, object)
+        values = {name: list(dict.fromkeys(X[name])) for name in X}
+        self.mapping = [
+            {"col": name, "mapping": pd.Series(range(len(kept)), kept)}
+            for name, kept in values.items()
+        ]
+        return self
+
+    def transform(self, X):
+        known = {one["col"]: one["mapping"] for one in self.mapping}
+        found = {
+            name: [float(known[name].get(cell, -1)) for cell in X[name].tolist()] for name in X
+        }
+        return pd.DataFrame(found)
+
+
+class Outer(Coded):
+    """Numbers the codes of an inner encoder."""
+
+    def fit(self, X, y):
+        self.inner = Coded().fit(X)
+        self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, object)
+        codes = self.inner.transform(X)
+        self.mapping = {name: y.groupby(codes[name]).mean() for name in codes}
+        return self
+
+    def transform(self, X):
+        codes = self.inner.transform(X)
+        return np.stack([codes[name].map(self.mapping[name]).fillna(-9) for name in X], axis=1)
+
+
+TOLD_APART = {
+    "numerals": ["1", "2", "30"],
+    "postcodes": ["01234", "90210", "1e5"],
+    "truth words": ["true", "false", "x"],
+    "bools": pd.Series([True, False, True], dtype=object),
+    "words and a numeral": ["north", "7", "south"],
+    "whole numbers": [1, 2, 30],
+}
+
+
+@pytest.mark.parametrize("step", [Coded, Outer, Means])
+@pytest.mark.parametrize("name", TOLD_APART)
+def test_what_an_encoder_of_others_keeps_tells_how_csv_spells_it(step, name):
+    frame = pd.DataFrame({"a": list(TOLD_APART[name]) * 20, "n": FRAME.age.round()})
+    frame["a"] = frame["a"].astype(pd.Series(TOLD_APART[name]).dtype)
+    model = make_pipeline(step(), LinearRegression()).fit(frame, TARGET)
+
+    ask = served(model)
+    for form in (records, csv_with_header, csv_alone, lines):
+        found = form(ask, frame)
+        assert found == pytest.approx(model.predict(frame)[: len(found)])
+
+
 @pytest.mark.parametrize(
     "name", [name for name in MODELS if not {"picked", "rules", "search"} & set(name.split())]
 )
@@ -374,11 +455,24 @@ TEXT_MODELS = {
     ),
 }
 
+TEXT_MODELS |= {
+    f"a cleaner of {name}": lambda step=step: make_pipeline(
+        step, TfidfVectorizer(), LogisticRegression()
+    )
+    for name, step in {
+        "a Series": FunctionTransformer(lower_series),
+        "a Series, by a class": Stripped(),
+        "an array": FunctionTransformer(lower_array),
+        "a list, by place": FunctionTransformer(lower_by_place),
+    }.items()
+}
+
 TEXT_BODIES = {
     "a list": (["FRESH bread", "Stale"], "application/json"),
     "rows of one": ([["FRESH bread"], ["Stale"]], "application/json"),
     "instances": ({"instances": ["FRESH bread", "Stale"]}, "application/json"),
     "inputs": ({"inputs": ["FRESH bread", "Stale"]}, "application/json"),
+    "inputs by column": ({"inputs": {"text": ["FRESH bread", "Stale"]}}, "application/json"),
     "data": ({"data": ["FRESH bread", "Stale"]}, "application/json"),
     "data in rows": ({"data": [["FRESH bread"], ["Stale"]]}, "application/json"),
     "a column": ({"text": ["FRESH bread", "Stale"]}, "application/json"),
@@ -393,10 +487,16 @@ TEXT_BODIES = {
 }
 
 
+@cache
+def text_model(name):
+    texts = np.array(TEXTS) if name == "a cleaner of an array" else pd.Series(TEXTS)
+    return served(TEXT_MODELS[name]().fit(texts, LABELS))
+
+
 @pytest.mark.parametrize("model", TEXT_MODELS)
 @pytest.mark.parametrize("body", TEXT_BODIES)
 def test_a_text_model_takes_a_text_in_every_form(model, body):
-    ask = served(TEXT_MODELS[model]().fit(TEXTS, LABELS))
+    ask = text_model(model)
     sent, content_type = TEXT_BODIES[body]
 
     found = ask(json.dumps(sent)) if content_type is None else ask(sent, content_type)
@@ -450,6 +550,19 @@ def test_a_booster_meets_the_categories_that_it_learned(fit, name, form):
 
     expected = model.predict(categories(FRAME[columns], *categorical, **options))
     assert found == pytest.approx(expected[: len(found)])
+
+
+def test_lightgbm_has_underscores_for_the_spaces_in_names():
+    frame = FRAME[[AGE, "beds"]].set_axis(["age of it", "no of beds"], axis=1)
+    model = _lightgbm(frame, [])
+    assert Schema.of(model).names == ("age_of_it", "no_of_beds")
+
+    ask = served(model)
+    for form in (records, split, csv_with_header, lines):
+        assert form(ask, frame) == pytest.approx(model.predict(frame))
+    assert ask({"age of it": 1.0, "no_of_beds": 2}) == pytest.approx(
+        model.predict(np.array([[1.0, 2.0]]))
+    )
 
 
 def test_a_category_that_lightgbm_never_met_is_missing_to_it():

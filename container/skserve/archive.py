@@ -162,6 +162,11 @@ def manifest_text(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n"
 
 
+def schema_text(schema: Mapping[str, Any]) -> bytes:
+    """Return the content of a `schema.json`."""
+    return json.dumps(schema, indent=1).encode() + b"\n"
+
+
 def sha256(stream: BinaryIO) -> str:
     """Return the digest of what is left of `stream`, in hex, and close it."""
     digest = hashlib.sha256()

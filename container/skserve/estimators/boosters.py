@@ -36,6 +36,11 @@ def fitted_on(estimator: object) -> tuple[int, tuple[str, ...] | None] | None:
     return None
 
 
+def is_spaceless(estimator: object) -> bool:
+    """Whether the names that a model keeps have underscores where its columns' have spaces."""
+    return _library(estimator) == "lightgbm"
+
+
 def columns(estimator: object, count: int) -> list[Column] | None:
     """Return what a booster learned of its `count` columns, or None of any other estimator."""
     learned = _LEARNED.get(_library(estimator))

@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 EXACT = 2**53  # above it a float64 no longer tells one whole number from the next
@@ -34,10 +35,12 @@ class Column:
     learned there. `category` is a booster's: a pandas column of the categories `values`, or, where
     no values are kept, whole numbers and strings; a `closed` one takes no other category. `any` is
     a column whose type the model does not say: its cells stay as they were sent. `unused` never
-    reaches an estimator. `date` is not supported and says so; so is a column whose `refusal` tells
-    why. `missing` stands for null and NaN in a column of objects, `blank` for an empty cell of CSV.
-    `imputed` says that an imputer reads the column first. `source` is who says so. Between `low`
-    and `high` lay the numbers that the model was fitted on, as far as it keeps them.
+    reaches an estimator. `date` is a column of datetime64. A column with a `refusal`, which tells
+    why, takes nothing. `missing` stands for null and NaN in a column of objects, `blank` for an
+    empty cell of CSV. `imputed` says that an imputer reads the column first. `precision` is the
+    dtype of learned numbers that are narrower than float64: 0.1 is another number there. `source`
+    is who says so. Between `low` and `high` lay the numbers that the model was fitted on, as far as
+    it keeps them.
     """
 
     kind: str = "number"
@@ -45,6 +48,7 @@ class Column:
     missing: Any = math.nan
     blank: Any = math.nan
     imputed: bool = False
+    precision: str = ""
     closed: bool = False
     refusal: str = ""
     source: str = "model"
@@ -60,10 +64,19 @@ class Column:
         present = tuple(one for one in values if one is not None and one == one)
         exact = learned.dtype.kind in "biu" and all(abs(one) < EXACT for one in present)
         if exact or learned.dtype.kind == "f":
-            return cls(values=present)
+            narrow = learned.dtype.kind == "f" and learned.dtype.itemsize < 8
+            return cls(values=present, precision=learned.dtype.name if narrow else "")
         missing = None if any(one is None for one in values) else math.nan
         known = len(present) < len(values)
         return cls("text", present, missing, "" if "" in present and not known else missing)
+
+    def rounded(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return numbers (n_rows,) in the precision of those that were learned."""
+        if not self.precision:
+            return cells
+        with np.errstate(over="ignore"):
+            narrow = cells.astype(self.precision).astype(np.float64)
+        return np.where(np.isinf(narrow), cells, narrow)  # too large stays what was sent
 
     @cached_property
     def strings(self) -> frozenset[str]:
@@ -148,7 +161,7 @@ class Column:
         return _EXAMPLES.get(self.kind, min(max(0.0, self.low), self.high))
 
 
-_EXAMPLES = {"text": "text", "integer": 0, "boolean": True}
+_EXAMPLES = {"text": "text", "integer": 0, "boolean": True, "date": "2024-01-31"}
 
 
 class Ambiguous(ValueError):

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,9 @@ from skserve.estimators.columns import Column
 
 Names = tuple[str, ...] | None
 
-TYPES = ("number", "integer", "boolean", "text", "any")
+TYPES = ("number", "integer", "boolean", "text", "date", "any")
 
-# MLflow's types of columns; its others, such as datetime and binary, go to the model as sent.
+# MLflow's types of columns; its others, such as binary, go to the model as sent.
 _MLFLOW = {
     "boolean": "boolean",
     "integer": "integer",
@@ -25,6 +25,7 @@ _MLFLOW = {
     "float": "number",
     "double": "number",
     "string": "text",
+    "datetime": "date",
 }
 
 
@@ -46,8 +47,8 @@ class Declared:
         columns = document["columns"]
         kinds = [_type(at, column, TYPES.__contains__) for at, column in enumerate(columns, 1)]
         found = tuple(
-            Column(kind, tuple(column.get("values") or ()), source=source)
-            for kind, column in zip(kinds, columns, strict=True)
+            Column(kind, _values(at, column), source=source)
+            for at, (kind, column) in enumerate(zip(kinds, columns, strict=True), 1)
         )
         return cls(source, found, _names(columns), document.get("example"))
 
@@ -57,9 +58,8 @@ class Declared:
 
         Raises ValueError with what is wrong in it.
         """
-        flavors = document.get("flavors") or {}
-        method = (flavors.get("python_function") or {}).get("predict_fn")
-        inputs = (document.get("signature") or {}).get("inputs")
+        method = _within(document, "flavors", "python_function").get("predict_fn")
+        inputs = _within(document, "signature").get("inputs")
         columns = json.loads(inputs) if isinstance(inputs, str) else []
         if any(column.get("type") == "tensor" for column in columns):
             columns = []  # one array, of which the estimator says more
@@ -71,11 +71,47 @@ class Declared:
         return cls(source, found, _names(columns), example, method)
 
 
+def type_of(cells: Sequence[Any]) -> str:
+    """Return the type of a column, as `schema.json` names it, by values of it."""
+    present = [cell for cell in cells if cell is not None and cell == cell]
+    kinds = set(map(type, present))
+    if kinds == {int} and len(present) == len(cells):
+        return "integer"
+    if kinds and kinds <= {int, float}:
+        return "number"
+    return {frozenset([bool]): "boolean", frozenset([str]): "text"}.get(frozenset(kinds), "any")
+
+
+def document(types: Sequence[str], names: Sequence[str] | None, row: Any) -> dict[str, Any]:
+    """Make a `schema.json` of columns and an example row, which are in the order of the model."""
+    named = [{"name": name} for name in names] if names else [{} for _ in types]
+    columns = [{**name, "type": kind} for name, kind in zip(named, types, strict=True)]
+    return {"columns": columns, "example": [row]}
+
+
 def _type(at: int, column: Any, known: Callable[[Any], bool]) -> str:
     kind = column.get("type") if isinstance(column, dict) else None
     if not known(kind):
         raise ValueError(f"column {at} has the type {kind!r}, expected one of {', '.join(TYPES)}")
     return str(kind)
+
+
+def _values(at: int, column: dict[str, Any]) -> tuple[Any, ...]:
+    values = column.get("values") or []
+    if not isinstance(values, list) or not {*map(type, values)} <= {str, int, float, bool}:
+        raise ValueError(f"column {at} has values that are no list of texts, numbers and bools")
+    return tuple(values)
+
+
+def _within(document: Any, *keys: str) -> dict[str, Any]:
+    """Return the object at `keys` in a document, empty where there is none."""
+    place = "it"
+    for key in (*keys, ""):
+        if not isinstance(document or {}, dict):
+            raise ValueError(f"{place} is no object")
+        place = f'"{key}"'
+        document = (document or {}).get(key) if key else document
+    return document or {}
 
 
 def _names(columns: list[dict[str, Any]]) -> Names:
@@ -86,6 +122,10 @@ def _names(columns: list[dict[str, Any]]) -> Names:
     return names if names and len(names) == len(columns) else None
 
 
+# Of a category whose values are not kept, such as CatBoost's: what its labels may be.
+_LABELS = ("integer", "boolean", "text")
+
+
 def joined(learned: Column, declared: Column) -> Column:
     """Join what the model learned of a column with what is declared of it.
 
@@ -93,8 +133,10 @@ def joined(learned: Column, declared: Column) -> Column:
     reads as a number in any case stays that.
     """
     numbers = ("number", "integer", "boolean")
-    if learned.values or learned.kind in ("unused", "category", "date") or declared.kind == "any":
+    if learned.values or learned.kind in ("unused", "date") or declared.kind == "any":
         return learned
-    if learned.kind == "number" and declared.kind in numbers:
-        return replace(learned, source=declared.source)
+    if learned.kind == "category" and (learned.refusal or declared.kind not in _LABELS):
+        return learned
+    if learned.kind == "number":
+        return replace(learned, source=declared.source) if declared.kind in numbers else learned
     return replace(declared, missing=learned.missing, blank=learned.blank)

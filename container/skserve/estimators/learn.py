@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skserve.estimators import boosters
+from skserve.estimators import boosters, mappings
 from skserve.estimators.columns import ANY, NUMBER, TEXT, UNUSED, Column
 from skserve.estimators.kept import Names, kept_by, names_of, places, width_of
 from skserve.estimators.methods import fitted_steps, look
@@ -53,10 +53,11 @@ def learn(estimator: object, count: int, names: Names) -> list[Column]:
         return [NUMBER if one.kind == "any" else one for one in _merged(found)]
     if found:
         return _merged(found)
-    return (
-        boosters.columns(estimator, count)
-        or [NUMBER if takes_numbers_only(estimator) else ANY] * count
-    )
+    if known := boosters.columns(estimator, count):
+        return known
+    if takes_numbers_only(estimator):
+        return [NUMBER] * count
+    return mappings.columns(estimator, count, names)
 
 
 def learned_later(estimator: object, deep: int = DEEP) -> dict[str, Column]:

@@ -31,6 +31,7 @@ class Schema:
     `open` model reads X with a step that says nothing of its columns: it is given the names that a
     body has. `reads` are the texts among the parameters of that step, such as names, and `later` is
     what the steps behind it learned of columns, by name.
+    A `spaceless` model has underscores for the spaces in the names of its columns.
     `ignores_extra` says that the model looks its columns up by name and ignores others.
     `libsvm_base` is the number of the first column in libsvm text.
     """
@@ -42,6 +43,7 @@ class Schema:
     open: bool = False
     reads: frozenset[str] = frozenset()
     later: Mapping[str, Column] = field(default_factory=dict)
+    spaceless: bool = False
     ignores_extra: bool = False
     libsvm_base: int = 0
     classes: tuple[Any, ...] | None = None
@@ -80,12 +82,19 @@ class Schema:
             )
         )
         extra = names is not None and isinstance(look(first, "transformers_"), list)
-        return replace(known, n_features=count, names=names, columns=columns, ignores_extra=extra)
+        return replace(
+            known,
+            n_features=count,
+            names=names,
+            columns=columns,
+            spaceless=boosters.is_spaceless(first),
+            ignores_extra=extra,
+        )
 
     def _with(self, declared: Declared) -> Schema:
         """Add what is declared of the columns."""
         columns, names = declared.columns, declared.names
-        if self.text and not self.open:
+        if self.text and (not self.open or (len(columns) == 1 and names is None)):
             return self  # its one column is text, whatever it is called
         if self.n_features is None:
             if names:
@@ -107,6 +116,10 @@ class Schema:
         told = tuple(joined(one, other) for one, other in zip(self.columns, columns, strict=True))
         return replace(self, names=self.names or names, columns=told)
 
+    def own(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of a body as the model spells them."""
+        return tuple(name.replace(" ", "_") for name in names) if self.spaceless else names
+
     def takes_names(self, names: Collection[str]) -> bool:
         """Whether a body's column names are handed on to the model, or matched to its own.
 
@@ -114,7 +127,7 @@ class Schema:
         """
         if self.text:
             return self.open and (len(names) > 1 or not self.reads.isdisjoint(names))
-        return self.open or self.names is not None
+        return self.open or self.names is not None or numbered(names)
 
     @cached_property
     def numeric(self) -> bool:
@@ -139,6 +152,16 @@ class Schema:
         """The type of cell that each column takes as it is, where one is known."""
         types = {"number": float, "text": str}
         return tuple(types.get(one.kind) if not one.others else None for one in self.columns)
+
+    @cached_property
+    def takes_texts(self) -> bool:
+        """Whether a text alone can be a row: of a text model, or in a lone column of no numbers."""
+        return self.text or [one.kind in ("text", "any") for one in self.columns] == [True]
+
+    @cached_property
+    def narrow(self) -> tuple[tuple[int, Column], ...]:
+        """The columns whose learned numbers are narrower than float64, with their places."""
+        return tuple((at, one) for at, one in enumerate(self.columns) if one.precision)
 
     def describe(self) -> dict[str, Any]:
         """Say for people and programs what X is, who says so, and give an example of it."""
@@ -168,6 +191,11 @@ class Schema:
             return None
         row = [column.example for column in self.columns]
         return {"content_type": "application/json", "body": ["some text"] if self.text else [row]}
+
+
+def numbered(names: Collection[str]) -> bool:
+    """Whether these are the names of a DataFrame that was made without any: 0, 1 and so on."""
+    return set(names) == set(map(str, range(len(names))))
 
 
 def _fitted_on(estimator: object) -> tuple[int | None, tuple[str, ...] | None]:

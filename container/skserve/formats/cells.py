@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import numpy as np
 
 from skserve.errors import BadRequest, quote
 from skserve.estimators.columns import Ambiguous, Column, meaning, to_number
@@ -14,6 +17,11 @@ from skserve.formats.table import Columns, Table
 
 def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any]:
     """Convert one column: a list of n_rows values."""
+    cells = _converted(table, schema, at, column)
+    return column.rounded(np.array(cells)).tolist() if column.precision else cells
+
+
+def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any]:
     rows = table.rows
     cells = rows.columns[at] if isinstance(rows, Columns) else [row[at] for row in rows]
     plain = _plainly(cells, column, table.spelled)
@@ -30,7 +38,10 @@ def converted(table: Table, schema: Schema, at: int, column: Column) -> list[Any
                 "text or another value; the model learned both.",
                 "Send JSON, where a text is quoted and a number, true or false is not.",
             ) from None
-        except (ValueError, TypeError, OverflowError):
+        except OverflowError:
+            where = f"Row {number}, column {place(schema.names, at)}"
+            raise BadRequest(f"{where}: {kind_of(row[at])} is too large.") from None
+        except (ValueError, TypeError):
             where = f"Row {number}, column {place(schema.names, at)}"
             raise BadRequest(
                 f"{where}: expected {_a(column.kind)}, got {kind_of(row[at])}.",
@@ -165,8 +176,19 @@ def _label(cell: Any, column: Column) -> Any:
     return _any(cell, column, False)
 
 
-def _date(cell: Any, column: Column, spelled: bool) -> float:
-    raise TypeError
+def _date(cell: Any, column: Column, spelled: bool) -> datetime | None:
+    """Return a date as ISO 8601 or pandas' JSON spell it; one with an offset is in UTC then."""
+    if cell is None or cell != cell or (spelled and not cell.strip()):
+        return None
+    if isinstance(cell, str):
+        at = datetime.fromisoformat(cell.strip())
+        return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+    if isinstance(cell, bool):
+        raise TypeError
+    return _EPOCH + timedelta(milliseconds=cell)
+
+
+_EPOCH = datetime(1970, 1, 1)
 
 
 _CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
@@ -183,7 +205,7 @@ _CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
 
 def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) -> str:
     if column.kind == "date":
-        return "Columns of dates are not supported: fit the model on numbers or text instead."
+        return "Write it as 2024-01-31 or 2024-01-31T12:30:00, or as milliseconds since 1970."
     if column.kind == "category":
         return f"The model learned {listed(column.values)}."
     if column.kind == "text":

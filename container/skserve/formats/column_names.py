@@ -11,10 +11,10 @@ import numpy as np
 
 from skserve.errors import BadRequest
 from skserve.estimators.columns import NUMBER
-from skserve.estimators.schema import Schema
+from skserve.estimators.schema import Schema, numbered
 from skserve.formats.cells import listed, quoted
 from skserve.formats.table import Columns, Table
-from skserve.formats.widths import check_width, row_width
+from skserve.formats.widths import check_separators, check_width, row_width
 from skserve.telemetry import log
 
 
@@ -22,19 +22,30 @@ def fitted_order(table: Table, schema: Schema) -> Table:
     """Match the body's column names, where it has any, to those the model was fitted with."""
     if table.names is None or table.names == schema.names:
         return table
-    places = {name: at for at, name in enumerate(table.names)}
-    if len(places) < len(table.names):
-        twice = sorted(name for name, count in Counter(table.names).items() if count > 1)
+    names = schema.own(table.names)
+    table = table._replace(names=names)
+    places = {name: at for at, name in enumerate(names)}
+    if len(places) < len(names):
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise BadRequest(f"Columns named more than once: {quoted(twice)}.")
     if schema.names is None:
         if schema.open:
+            _check_lengths(table, len(names))
             return table
+        if numbered(names):
+            _check_lengths(table, len(names))
+            order = [places[str(at)] for at in range(len(places))]
+            return table._replace(rows=_reordered(table.rows, order), names=None)
         raise BadRequest(
             "The body names its columns, but the model was fitted without names.",
             "Send the rows alone, in the order of the columns the model was fitted on.",
         )
-    _check_names(table.names, schema)
-    _check_lengths(table, len(table.names))
+    if names == schema.names:
+        return table
+    if table.spelled:
+        check_separators("The header", "names", set(names) - set(schema.names))
+    _check_names(names, schema)
+    _check_lengths(table, len(names))
     order = [places.get(name, -1) for name in schema.names]
     return table._replace(rows=_reordered(table.rows, order), names=schema.names)
 

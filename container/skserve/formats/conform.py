@@ -38,14 +38,23 @@ def conform(table: Table, schema: Schema) -> Any:
     if sparse:
         return _sparse(table, schema)
     if schema.text and table.names is None:
-        return _documents(table)
+        return _documents(table, schema.open)
     table = fitted_order(_oriented(table, schema), schema)
     if not isinstance(table.rows, np.ndarray):
         return _from_cells(table, schema)
     check_width(table.first, table.rows.shape[1], schema)
     if schema.numeric:
-        return table.rows.astype(np.float64, copy=False)
+        return _rounded(table.rows.astype(np.float64, copy=False), schema)
     return _from_cells(table._replace(rows=table.rows.tolist()), schema)
+
+
+def _rounded(X: NDArray[np.float64], schema: Schema) -> NDArray[np.float64]:
+    """Round the columns in which narrower numbers than float64 were learned."""
+    if schema.narrow:
+        X = X.copy()
+        for at, column in schema.narrow:
+            X[:, at] = column.rounded(X[:, at])
+    return X
 
 
 _SPARSE = ("number", "unused", "any")  # kinds of columns that sparse rows can hold
@@ -113,6 +122,8 @@ def _from_cells(table: Table, schema: Schema) -> Any:
         return Frame(of_any, names, len(table.rows))
     if names is not None:
         return _data_frame(names, arrays, columns)
+    if {one.kind for one in columns} == {"date"}:
+        return np.array(cells, "datetime64[us]").T
     if all(values.dtype == np.float64 for values in arrays):
         return np.stack(arrays, axis=1)
     X = np.empty((len(table.rows), width), dtype=object)
@@ -128,6 +139,8 @@ def _data_frame(names: Sequence[str], arrays: list[NDArray[Any]], columns: Seque
     def series(values: NDArray[Any], column: Column) -> Any:
         if column.kind == "category" and column.values:
             return pd.Categorical(values, column.values)
+        if column.kind == "date":
+            return pd.to_datetime(values)
         return values if column.kind == "any" else pd.Series(values, dtype=values.dtype)
 
     return pd.DataFrame(
@@ -148,7 +161,7 @@ def _array(cells: list[Any], column: Column) -> NDArray[Any]:
 
     Where the model says nothing, numbers are an array of numbers, as in a DataFrame of the cells.
     """
-    if column.kind in ("number", "unused", "date"):
+    if column.kind in ("number", "unused"):
         return np.array(cells, dtype=np.float64)
     free = column.kind in ("integer", "boolean") or (column.kind == "any" and not column.values)
     kinds = set(map(type, cells)) if free else {object}
@@ -161,8 +174,18 @@ def _array(cells: list[Any], column: Column) -> NDArray[Any]:
     return values
 
 
-def _documents(table: Table) -> list[str]:
-    """Read the one column of a text model."""
+BY_NAME = (
+    "Steps of the model may read columns by name, and the body has no names: send records, columns "
+    "beside data, or CSV with its header and Content-Type: text/csv; header=present."
+)
+_TEXTS = {
+    True: "Put a text that holds commas between double quotes.",
+    False: 'Send a list of strings, such as ["first text", "second text"].',
+}
+
+
+def _documents(table: Table, reads_names: bool) -> list[str]:
+    """Read the one column of a text model; another of its steps may read columns by name."""
     texts = []
     for number, row in enumerate(table.rows, table.first):
         if isinstance(row, np.ndarray):
@@ -171,9 +194,7 @@ def _documents(table: Table) -> list[str]:
         if len(cells) != 1:
             raise BadRequest(
                 f"Row {number} has {count(len(cells), 'value')}, expected one text.",
-                "Put a text that holds commas between double quotes."
-                if table.spelled
-                else 'Send a list of strings, such as ["first text", "second text"].',
+                BY_NAME if reads_names else _TEXTS[table.spelled],
             )
         text = cells[0]
         if not isinstance(text, str) or (table.spelled and not text):

@@ -80,7 +80,7 @@ class Header:
                 yield line.removeprefix("\ufeff")
 
         try:
-            names = tuple(next(csv.reader(lines(), strict=True), []))
+            names = schema.own(tuple(next(csv.reader(lines(), strict=True), [])))
         except csv.Error:
             return None  # the decoder says what is wrong
         # Each part of a file is said to have a header in batch, but it is only known by its names.

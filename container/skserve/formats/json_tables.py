@@ -24,14 +24,14 @@ def read_json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     document = parsed(body, kind)
     if isinstance(document, list):
         return Decoded(_rows(document, schema))
-    if schema.text and isinstance(document, str):
-        return Decoded(Table([document]))
+    if schema.takes_texts and isinstance(document, str):
+        return Decoded(_of_texts([document], schema))
     if not isinstance(document, dict):
         raise BadRequest(
             f"The body is {quote(json.dumps(document)[:40])}, expected a list or an object.",
             "Send rows, such as [[1, 2], [3, 4]].",
         )
-    if set(document) - _ENVELOPE and all(isinstance(one, dict) for one in document.values()):
+    if set(document) - _ENVELOPE and _of_columns(document):
         raise BadRequest(
             "The body is an object of objects, as DataFrame.to_json() writes it: it has no rows.",
             'Write it with to_json(orient="records").',
@@ -41,16 +41,25 @@ def read_json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
     return _envelope(document, schema)
 
 
+def _of_columns(document: dict[str, Any]) -> bool:
+    """Whether an object holds an object of the same labels for each of its keys."""
+    labels = [tuple(one) if isinstance(one, dict) else () for one in document.values()]
+    values = [value for one in document.values() if isinstance(one, dict) for value in one.values()]
+    plain = not any(isinstance(value, list | dict) for value in values)
+    return plain and len(set(labels)) == 1 and labels[0] != ()
+
+
 def _is_record(document: dict[str, Any], schema: Schema) -> bool:
     """Whether an object is one row by itself: by its names, or else by the kind of its values."""
-    if schema.names and set(document) <= set(schema.names):
+    if any(isinstance(value, list | dict) for value in document.values()):
+        return False
+    if schema.names and set(schema.own(tuple(document))) <= set(schema.names):
         return True
     if not document or set(document) & _ENVELOPE:
         return False
     if schema.ignores_extra and not set(document).isdisjoint(schema.names or ()):
         return True
-    one = schema.open or (schema.text and len(document) == 1)
-    return one and not any(isinstance(value, list | dict) for value in document.values())
+    return schema.open or (schema.text and len(document) == 1)
 
 
 _BETWEEN = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*\[")
@@ -90,17 +99,23 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
     if method is not None and not isinstance(method, str):
         raise BadRequest("method must be a string.", 'Such as "predict_proba".')
     keys = set(document) - {"method"}
-    if schema.text and len(keys) == 1 and (texts := _texts(document[min(keys)])) is not None:
-        return Decoded(Table(texts), method, enveloped=True)
+    columns = {name: values for name, values in document.items() if name in keys}
+    if schema.names and keys == set(schema.names) and set(map(type, columns.values())) == {list}:
+        return Decoded(_columnar(columns, schema), method, enveloped=True)
+    if schema.takes_texts and len(keys) == 1 and (texts := _texts(document[min(keys)])):
+        return Decoded(_of_texts(texts, schema), method, enveloped=True)
     if len(keys) == 1 and (key := keys.pop()) in (*_ROW_KEYS, "dataframe_split"):
         rows = document[key]
         if isinstance(rows, list) and key != "dataframe_split":
             return Decoded(_rows(rows, schema), method, enveloped=True)
         if isinstance(rows, dict) and key == "inputs":
-            return Decoded(_columnar(rows), method, enveloped=True)
+            return Decoded(_columnar(rows, schema), method, enveloped=True)
         if isinstance(rows, dict) and key == "dataframe_split":
             return Decoded(_split(rows, schema), method, enveloped=True)
         raise BadRequest(f"{key!r} holds neither rows nor columns.", "Send a list of rows.")
+    rows = document.get("data")
+    if keys == {"data"} and isinstance(rows, list) and rows and isinstance(rows[0], dict):
+        return Decoded(_rows(rows, schema), method, enveloped=True)
     if "data" in document and set(document) <= _SPLIT_KEYS:
         return Decoded(_split(document, schema), method, enveloped=True)
     if set(document) == {"schema", "data"}:
@@ -122,6 +137,10 @@ def _texts(value: Any) -> list[str] | None:
     if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
         return value
     return None
+
+
+def _of_texts(texts: list[str], schema: Schema) -> Table:
+    return Table(texts if schema.text else [[text] for text in texts])
 
 
 def _rows(rows: list[Any], schema: Schema) -> Table:
@@ -173,12 +192,13 @@ def _records(records: list[Any], schema: Schema) -> Table:
     return Table(rows, names if schema.takes_names(names) else None)
 
 
-def _columnar(columns: dict[str, Any]) -> Table:
+def _columnar(columns: dict[str, Any], schema: Schema) -> Table:
     """Make a table of `{name: values}`."""
     lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
     if len(lengths) != 1 or -1 in lengths:
-        raise BadRequest("The columns under 'inputs' are not lists of one length.")
-    return Table([list(row) for row in zip(*columns.values(), strict=True)], tuple(columns))
+        raise BadRequest("The columns are not lists of one length.")
+    rows, names = [list(row) for row in zip(*columns.values(), strict=True)], tuple(columns)
+    return Table(rows, None if schema.text and not schema.takes_names(names) else names)
 
 
 def _split(frame: dict[str, Any], schema: Schema) -> Table:

@@ -74,7 +74,10 @@ def parsed(body: bytes, kind: MediaType, where: str = "The body") -> Any:
         raise BadRequest(f"{where} holds half of a surrogate pair, which is no text.") from None
     except json.JSONDecodeError as error:
         raise BadRequest(
-            f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+            f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            "JSON Lines is announced by Content-Type: application/jsonlines."
+            if error.msg == "Extra data"
+            else "",
         ) from None
     except (ValueError, RecursionError):
         raise BadRequest(f"{where} is not JSON that can be read here.") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +15,22 @@ from skserve.formats.table import Columns, Table
 def check_width(number: int, seen: int, schema: Schema, cells: Sequence[Any] = ()) -> None:
     if schema.n_features is None or seen == schema.n_features:
         return
-    for sign, called in ((";", "semicolons"), ("\t", "tabs")):
-        if any(isinstance(cell, str) and sign in cell for cell in cells):
-            raise BadRequest(
-                f"Row {number} has {called} between its values.", "Separate them by commas."
-            )
+    check_separators(f"Row {number}", "values", cells)
     names = f" ({listed(schema.names)})" if schema.names else ""
     raise BadRequest(
         f"Row {number} has {count(seen, 'value')}, expected {schema.n_features}{names}.",
         "Send rows of the columns the model was fitted with; GET / describes them.",
     )
+
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+def check_separators(line: str, what: str, cells: Iterable[Any]) -> None:
+    """Raise BadRequest where a line whose cells do not fit has other signs than commas in them."""
+    for sign, called in _SEPARATORS.items():
+        if any(isinstance(cell, str) and sign in cell for cell in cells):
+            raise BadRequest(f"{line} has {called} between its {what}.", "Separate them by commas.")
 
 
 def row_width(table: Table, schema: Schema) -> int:

@@ -63,13 +63,13 @@ def load(directory: Path, config: ModelSettings) -> tuple[Any, str | None]:
 
 
 def save(
-    estimator: Any, directory: Path, sample: Any = None, columns: list[dict[str, Any]] | None = None
+    estimator: Any, directory: Path, sample: Any = None, schema: dict[str, Any] | None = None
 ) -> Path:
     """Save a fitted estimator into `directory`, with its record and manifest; return its file.
 
     Uncompressed, so that serving can map it into memory. A file appears under its name once it is
-    complete. `sample` is one row as JSON spells it; `columns` says what the estimator may not know
-    of its columns, for `schema.json`. Raises OSError where something cannot be written.
+    complete. `sample` is one row as JSON spells it; `schema` says what the estimator may not know
+    of its columns, as `schema.json` does. Raises OSError where something cannot be written.
     """
     import joblib
 
@@ -88,10 +88,9 @@ def save(
     known = {key: value for key, value in record.items() if value is not None}
     beside.write_text(json.dumps(known, indent=1) + "\n")
     files = {SAVED_AS: path, archive.RECORD: beside}
-    if columns:
+    if schema:
         files[archive.SCHEMA] = directory / archive.SCHEMA
-        schema = {"columns": columns, "example": [sample]}
-        files[archive.SCHEMA].write_text(json.dumps(schema, indent=1) + "\n")
+        files[archive.SCHEMA].write_bytes(archive.schema_text(schema))
     described = archive.manifest(files, SAVED_AS)
     (directory / archive.MANIFEST).write_bytes(archive.manifest_text(described))
     return path

@@ -7,6 +7,7 @@ here nothing asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +27,10 @@ from skserve.formats.negotiation import answer_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.fitted import check_fitted, check_model, check_new_rows, no_method
-from skserve.inference.refusal import of_a_booster, refused
+from skserve.inference.refusal import of_a_booster, of_a_silent_step, refused, unlike
 from skserve.telemetry import look_at_cells
+
+Asked = Callable[[Any], Any]
 
 
 class EstimatorHandler:
@@ -45,7 +48,7 @@ class EstimatorHandler:
         fitted = Schema.of(estimator) if declared else schema
         names = schema.names if fitted.open or fitted.names else None
         self._methods = {
-            name: named(own, names) if schema.numeric else taking_frames(own)
+            name: self._taking(own, names)
             for name in METHODS
             if (own := find(estimator, name)) is not None
         }
@@ -55,6 +58,12 @@ class EstimatorHandler:
         self._accept = config.accept
         self.fast: frozenset[str] = frozenset()  # the methods that have a fast path
         self._learned = Learned(schema)
+
+    def _taking(self, own: Callable[[Any], Any], names: tuple[str, ...] | None) -> Asked:
+        """Return a method that takes what is decoded for this model."""
+        if self.schema.numeric:
+            return named(own, names)
+        return taking_texts(own) if self.schema.text and self.schema.open else taking_frames(own)
 
     @classmethod
     def of(
@@ -90,6 +99,8 @@ class EstimatorHandler:
                 raise BadRequest(
                     "This model takes no sparse rows.", "Send them dense: JSON, CSV or npy."
                 ) from error
+            if of_a_silent_step(error, self.schema):
+                raise unlike(request, self.schema, error) from error
             if not (isinstance(error, ValueError) or of_a_booster(error)):
                 raise
             ask = self._methods[method]
@@ -121,9 +132,9 @@ class EstimatorHandler:
         """Whether a body can be cut, which changes nothing here: a row's answer is its own."""
         return True
 
-    def check_method(self, estimator: object) -> None:
+    def check_method(self, estimator: object, holder: str = "The model file holds") -> None:
         """Raise StartError unless the estimator is fitted and has the method that is to answer."""
-        check_model(estimator)
+        check_model(estimator, holder)
         if not self._chosen:  # its neighbours may be asked for by name
             check_new_rows(estimator)
         if self.method is None:
@@ -161,6 +172,24 @@ class EstimatorHandler:
 def taking_frames(own: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a method that takes a Frame too."""
     return lambda X: own(plain(X))
+
+
+def taking_texts(own: Callable[[Any], Any]) -> Asked:
+    """Return a method that takes a list of texts, for a first step of which nothing is known.
+
+    It may have been written for a Series, an array or a list; a Series can do most of the others.
+    """
+    import pandas as pd
+
+    def ask(X: Any) -> Any:
+        if not isinstance(X, list):
+            return own(plain(X))
+        for form in (pd.Series, list):
+            with suppress(AttributeError, IndexError, KeyError, TypeError):
+                return own(form(X))
+        return own(np.array(X, dtype=object))
+
+    return ask
 
 
 def _writes_frames(estimator: object) -> bool:

@@ -18,24 +18,25 @@ _MOST = 10  # members of a container that are named
 _SCRIPT = "or choose from it in a model_fn in code/inference.py"
 
 
-def check_model(estimator: object) -> None:
-    """Raise StartError for an object that is no model, or no single one."""
+def check_model(estimator: object, holder: str = "The model file holds") -> None:
+    """Raise StartError for an object that is no model, or no single one.
+
+    `holder` begins its sentence with where the object is from.
+    """
     kind = type(estimator).__name__
     if isinstance(estimator, type):
         raise StartError(
-            f"The model file holds the class {estimator.__name__} itself; save a fitted object of "
+            f"{holder} the class {estimator.__name__} itself; save a fitted object of "
             f"it: joblib.dump({estimator.__name__}(...).fit(X, y), ...)."
         )
     if isinstance(estimator, Mapping | list | tuple | set):
         raise StartError(
-            f"The model file holds a {kind}, not a model ({_members(estimator)}); save one fitted "
+            f"{holder} a {kind}, not a model ({_members(estimator)}); save one fitted "
             f"model (a Pipeline joins several steps), {_SCRIPT}."
         )
     library = type(estimator).__module__.partition(".")[0]
     if library in ("builtins", "numpy", "pandas") or look(estimator, "tocsr"):
-        raise StartError(
-            f"The model file holds data (a {kind}), not a fitted model; save what fit returned."
-        )
+        raise StartError(f"{holder} data (a {kind}), not a fitted model; save what fit returned.")
 
 
 def _members(container: Any) -> str:
@@ -62,6 +63,11 @@ def check_new_rows(estimator: object) -> None:
         raise StartError(
             "LocalOutlierFactor with novelty=False answers only for the rows it was fitted on; "
             "fit it with novelty=True."
+        )
+    if type(last).__name__ == "Booster" and type(last).__module__.startswith("xgboost."):
+        raise StartError(
+            "XGBoost's Booster answers a DMatrix, not rows; save the XGBClassifier or XGBRegressor "
+            "around it, or make the DMatrix in a predict_fn in code/inference.py."
         )
     if look(last, "refit") is False and look(last, "best_estimator_") is None:
         raise StartError(
@@ -93,6 +99,8 @@ def check_fitted(estimator: object, ask: Callable[[Any], Any], example: Any) -> 
     """
     if type(_last_step(estimator)).__module__.partition(".")[0] not in _LIBRARIES:
         return
+    if callable(is_fitted := look(_last_step(estimator), "is_fitted")) and not is_fitted():
+        raise _unfitted(estimator)  # CatBoost's own error is another one
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 
@@ -107,9 +115,13 @@ def check_fitted(estimator: object, ask: Callable[[Any], Any], example: Any) -> 
     try:
         ask(example)
     except NotFittedError:
-        raise StartError(
-            f"The {type(estimator).__name__} in the model file was saved before it was fitted; "
-            "call fit, then save it again."
-        ) from None
+        raise _unfitted(estimator) from None
     except Exception:  # its own affair: the example is made up
         return
+
+
+def _unfitted(estimator: object) -> StartError:
+    return StartError(
+        f"The {type(estimator).__name__} in the model file was saved before it was fitted; "
+        "call fit, then save it again."
+    )

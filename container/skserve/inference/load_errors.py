@@ -18,6 +18,9 @@ _MAIN_CLASS = re.compile(
 )
 
 
+# How numpy says that a file ends within an array.
+_CUT_SHORT = re.compile(r"EOF: reading array|mmap length is greater")
+
 # What lies in the place of a model by a slip, by its first bytes.
 _OTHERS = (
     (b"<", "is an HTML or XML page; look whether the download of the model failed"),
@@ -55,6 +58,8 @@ def explained(path: Path, saved: str | None, error: Exception) -> str:
     """Tell an unpickling failure as one sentence with a way out."""
     text = " ".join(str(error).split())[:300]
     here = installed("scikit-learn")
+    if other := _other_kind(path):
+        return f"{path.name} is not a joblib or pickle file: it {other}."
     main = _MAIN_CLASS.search(text)
     if main:
         return (
@@ -68,9 +73,8 @@ def explained(path: Path, saved: str | None, error: Exception) -> str:
             f"{path.name} needs the Python module {moved[1]!r}; add it to code/requirements.txt, "
             "or its file to code/."
         )
-    if other := _other_kind(path):
-        return f"{path.name} is not a joblib or pickle file: it {other}."
-    if isinstance(error, EOFError | pickle.UnpicklingError | struct.error | zlib.error):
+    damaged = isinstance(error, EOFError | pickle.UnpicklingError | struct.error | zlib.error)
+    if damaged or _CUT_SHORT.search(text):
         return f"{path.name} is not a whole joblib or pickle file: it ends too early or is damaged."
     origin = f"scikit-learn {saved}" if saved else "another version of scikit-learn or numpy"
     way_out = (

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from skserve.errors import BadRequest, ModelFault, ServeError, quote
 from skserve.estimators.frame import plain
+from skserve.estimators.schema import Schema
 from skserve.formats.cells import place
+from skserve.formats.conform import BY_NAME
 from skserve.inference.calls import Request
 
 _MOST = 100  # columns that are tried one by one for the cell at fault
@@ -26,6 +28,29 @@ _BOOSTERS = ("lightgbm", "xgboost", "catboost", "_catboost")
 def of_a_booster(error: Exception) -> bool:
     """Whether a booster refused its values; not all of them raise a ValueError for that."""
     return type(error).__module__.partition(".")[0] in _BOOSTERS
+
+
+# What a step raises that meets other columns or types than it was fitted on.
+_UNLIKE = (AttributeError, IndexError, KeyError, TypeError)
+
+
+def of_a_silent_step(error: Exception, schema: Schema) -> bool:
+    """Whether a step failed on cells of which the model does not say what they should be."""
+    silent = schema.open or any(column.kind == "any" for column in schema.columns)
+    return silent and isinstance(error, _UNLIKE)
+
+
+def unlike(request: Request, schema: Schema, error: Exception) -> BadRequest:
+    """Make the answer to a table on which a step failed that does not say what it reads."""
+    named = hasattr(request.X, "columns") or schema.names is not None
+    return BadRequest(
+        "A step that does not say what it reads of its columns failed on this table: "
+        + quote(f"{type(error).__name__}: {error}"),
+        "Send the columns it was fitted on, of the same types; a schema.json beside the model "
+        "declares them."
+        if named
+        else BY_NAME,
+    )
 
 
 def refused(

@@ -50,7 +50,8 @@ class ScriptHandler:
         """Make the handler of a model with a script. Raises StartError if it cannot answer."""
         own = EstimatorHandler(estimator, config, declared)
         if not (script.predict_fn or script.transform_fn):
-            own.check_method(estimator)
+            holder = "The script's model_fn returned" if script.model_fn else "The model file holds"
+            own.check_method(estimator, holder)
             own.accelerate(estimator, config.accelerate)
         if not (script.output_fn or script.transform_fn):
             own.check_accept()

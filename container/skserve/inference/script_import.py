@@ -65,6 +65,7 @@ def imported(source: Source, program: str) -> ModuleType:
 
 def failure_text(error: BaseException) -> str:
     """Say what failed and in which line of which file."""
-    place = traceback.extract_tb(error.__traceback__)[-1:]
+    own = isinstance(error, SyntaxError)  # its text says the place, and no line of the file ran
+    place = [] if own else traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"

@@ -22,7 +22,7 @@ _SOURCES = {
     "category": "the categories that a booster keeps",
     "any": "the model does not say; cells stay as they were sent",
     "unused": "no step reads it",
-    "date": "an encoder learned dates, which are not supported",
+    "date": "the dates that an encoder learned",
 }
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from skserve import telemetry
 from skserve.config import TrainingSettings
 from skserve.errors import StartError
+from skserve.estimators.declared import document, type_of
 from skserve.estimators.readers import first_step, is_vectorizer
 from skserve.inference import artifact
 from skserve.training import channel, evaluation, recipe, report
@@ -77,7 +78,7 @@ def _run(job: Job) -> None:
         validation = _aligned(validation, train)
     fitted = _fitted(estimator, train)
     try:
-        path = artifact.save(fitted, job.model_dir, _sample(train), _columns(train))
+        path = artifact.save(fitted, job.model_dir, _sample(train), _schema(train))
     except OSError as error:
         raise StartError(f"The model cannot be saved in {job.model_dir}: {error}.") from error
     log.info("saved %s, %s bytes", path, f"{path.stat().st_size:,}")
@@ -208,19 +209,15 @@ def _sample(train: Dataset) -> Any:
     return [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in row]
 
 
-def _columns(train: Dataset) -> list[dict[str, Any]] | None:
+def _schema(train: Dataset) -> dict[str, Any] | None:
     """Say what each column of a DataFrame holds; an array and texts say it themselves."""
     if not hasattr(train.X, "columns"):
         return None
-    return [{"name": str(name), "type": _type(cells)} for name, cells in train.X.items()]
-
-
-def _type(cells: Any) -> str:
-    """Return the type of a column, as `schema.json` names it."""
-    if cells.dtype.kind in "iuf":
-        return "number"
-    texts = all(isinstance(cell, str) for cell in cells.dropna().tolist())
-    return "text" if texts else "any"
+    types = [
+        "number" if cells.dtype.kind in "iuf" else type_of(cells.tolist())
+        for _, cells in train.X.items()
+    ]
+    return document(types, train.names, _sample(train))
 
 
 def _evaluated(
