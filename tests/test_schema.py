@@ -425,7 +425,7 @@ def test_a_date_is_one_of_those_that_an_encoder_learned(cell):
     assert encoder.transform(X).tolist() == [[0, 1], [0, 0]]
 
 
-@pytest.mark.parametrize("cell", ["02/01/2026", "soon", True, ["2026-01-01"], "", 1e300])
+@pytest.mark.parametrize("cell", ["02/01/2026", "soon", True, ["2026-01-01"], ""])
 def test_what_is_no_date_is_named(cell):
     schema = Schema.of(OneHotEncoder().fit(DATES))
 
