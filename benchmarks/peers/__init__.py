@@ -179,7 +179,7 @@ PEERS = {
         Server(
             "mlcc",
             mlcc.start,
-            _environ(),
+            mlcc.environ,
             read=_below("predictions"),
             needs=("npm",),
             prepare=mlcc.prepare,

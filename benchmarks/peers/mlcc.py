@@ -12,11 +12,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from benchmarks.servers import Failed, Setup
 
 PACKAGE = "@aws/ml-container-creator@1.6.0"
-ANSWERS = {
+ANSWERS: dict[str, Any] = {
     "deploymentConfig": "http-flask",
     "framework": "sklearn",
     "modelFormat": "joblib",
@@ -58,6 +59,11 @@ def start(setup: Setup) -> list[str | Path]:
     ]
 
 
+def environ(setup: Setup) -> dict[str, str]:
+    """Return what the image sets."""
+    return {"PYTHONPATH": str(setup.scratch / "code"), "HOME": str(setup.scratch)}
+
+
 def _generated(environment: Path) -> Path:
     """Return the code that the tool generates, installing the tool where it is not yet."""
     folder = environment / "generator"
@@ -70,6 +76,12 @@ def _generated(environment: Path) -> Path:
         _run(folder, "npm", "install", "--prefix", str(folder), *quiet, PACKAGE)
         tool = folder / "node_modules" / ".bin" / "ml-container-creator"
         _run(folder, str(tool), "project", "--config", "answers.json", "--skip-prompts")
+        # Without a sample model 1.6.0 leaves the handler empty: it is this part of its template.
+        template = folder / "node_modules" / PACKAGE.rpartition("@")[0] / "templates" / "code"
+        text = (template / "model_handler.py").read_text()
+        part = text.partition("<% if (framework === 'sklearn') { %>")[2].partition("<% }")[0]
+        handler = part.replace("<%= modelFormat %>", ANSWERS["modelFormat"])
+        (project / "code" / "model_handler.py").write_text(handler)
     return project / "code"
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import joblib
 import numpy as np
+
+with suppress(ImportError):  # some peers serve no named columns; gevent allows no late import
+    import pandas as pd
 
 
 class Predictor:
@@ -22,9 +26,7 @@ class Predictor:
         With labels or values, or distances and then indices a row.
         """
         if isinstance(X, np.ndarray) and X.ndim == 1:
-            import pandas as pd  # what AWS's library makes of JSON records is an array of dicts
-
-            X = pd.DataFrame(X.tolist())
+            X = pd.DataFrame(X.tolist())  # AWS's library makes an array of dicts of JSON records
         return self._predict(X)
 
     def _neighbours(self, X: np.ndarray) -> np.ndarray:
