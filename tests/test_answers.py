@@ -124,7 +124,7 @@ def test_an_array_without_names_is_answered_as_the_model_answers_it(form, kind):
     assert served(model)(*body(form, frame)) == pytest.approx(model.predict(frame.to_numpy()))
 
 
-@pytest.mark.parametrize("form", ["csv", "records", "split", "lines", "instances", "reversed"])
+@pytest.mark.parametrize("form", ["csv", "records", "split", "lines", "instances"])
 def test_names_that_pandas_counts_are_the_places_of_columns(form):
     frame = pd.DataFrame({0: NUMBERS, 1: NUMBERS**2, 2: NUMBERS**3})
     model = LinearRegression().fit(frame, TARGET)
@@ -162,21 +162,10 @@ def test_columns_by_name_are_a_table():
 
 @pytest.mark.parametrize("names", [["1", "0", "2"], ["2", "1", "0"]])
 @pytest.mark.parametrize("form", ["csv", "records", "split", "lines"])
-def test_names_that_pandas_counts_may_come_in_any_order(form, names):
+def test_names_that_pandas_counts_are_refused_in_another_order(form, names):
+    """scikit-learn itself would go by the places, the names say something else."""
     frame = pd.DataFrame({"0": NUMBERS, "1": NUMBERS**2, "2": NUMBERS**3})
     model = LinearRegression().fit(frame.to_numpy(), TARGET)
 
-    found = served(model)(*body(form, frame[names]))
-
-    assert found == pytest.approx(model.predict(frame.to_numpy()))
-
-
-@pytest.mark.parametrize("names", ["1,2\n", "0,2\n", "a,b\n"])
-def test_other_names_are_refused_or_skipped_where_the_model_knows_none(names):
-    model = LinearRegression().fit(np.c_[NUMBERS, NUMBERS**2], TARGET)
-    record = json.dumps([dict.fromkeys(names.strip().split(","), 1.0)])
-
-    with pytest.raises(BadRequest, match="fitted without column names"):
-        served(model)(record, "application/json")
-    found = served(model)(f"{names}1,0.5\n", "text/csv; header=present")
-    assert found == pytest.approx(model.predict([[1, 0.5]]))
+    with pytest.raises(BadRequest, match="fitted without names"):
+        served(model)(*body(form, frame[names]))

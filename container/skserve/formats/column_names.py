@@ -11,7 +11,7 @@ import numpy as np
 
 from skserve.errors import BadRequest
 from skserve.estimators.columns import NUMBER
-from skserve.estimators.schema import Schema, numbered
+from skserve.estimators.schema import Schema
 from skserve.formats.cells import listed, quoted
 from skserve.formats.table import Columns, Table
 from skserve.formats.widths import check_separators, check_width, row_width
@@ -32,10 +32,10 @@ def fitted_order(table: Table, schema: Schema) -> Table:
         if schema.open:
             _check_lengths(table, len(names))
             return table
-        if numbered(names):
+        if list(names) == [str(at) for at in range(len(names))]:
             _check_lengths(table, len(names))
-            order = [places[str(at)] for at in range(len(places))]
-            return table._replace(rows=_reordered(table.rows, order), names=None)
+            return table._replace(names=None)
+        # Numbers in another order may mean two things: scikit-learn itself goes by the places.
         raise BadRequest(
             "The body names its columns, but the model was fitted without names.",
             "Send the rows alone, in the order of the columns the model was fitted on.",
