@@ -281,7 +281,7 @@ def test_what_a_script_writes_as_json_is_not_cut_open(model_with_script):
     model = Model.load(model_with_script(script), BATCH)
     call = Call(b"5.1,3.5,1.4,0.2\n" * 3, CSV, JSON)
 
-    assert model.transform(replace(call, body=b"")) is None
+    assert model.transform(call._replace(body=b"")) is None
     assert model.invoke(call).body == b'{"rows":3}'
 
 

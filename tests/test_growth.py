@@ -22,7 +22,7 @@ from skserve.formats.media_types import MediaType, negotiate
 MOST = 2.5
 DOUBLINGS = 3  # one alone would say more of the processor's caches than of the work
 SIGNAL = 0.02  # seconds of CPU; a clock is not to be trusted with less
-SIZE = 1000  # names or the like; with many more they no longer fit into the processor's cache
+SIZE = 500  # names or the like; with many more they no longer fit into the processor's cache
 
 SCHEMA = Schema(n_features=2, names=("a", "b"))
 

@@ -116,6 +116,9 @@ PRIVATE = {
     "atexit._run_exitfuncs": "Python itself calls it only after the threads that scripts left",
     "_style._hides": "is the module's own",
     "learned._with": "is the class's own",
+    "frame._cells": "is the class's own",
+    "frame._columns": "is the class's own",
+    "frame._listed": "is the class's own",
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import one_of
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -61,10 +62,17 @@ def document(app) -> dict:
 
 
 def hold(operation, mode: GenerationMode, examples: int) -> set[int]:
-    """Send requests that fit an operation, or do not; return the statuses of the answers."""
-    seen = set()
+    """Send requests that fit an operation, or do not; return the statuses of the answers.
 
-    @given(case=operation.as_strategy(generation_mode=mode))
+    Among those that fit are the examples of the description: numbers that were drawn may all be too
+    large for a model.
+    """
+    seen = set()
+    drawn = operation.as_strategy(generation_mode=mode)
+    if mode is GenerationMode.POSITIVE:
+        drawn = one_of(*operation.get_strategies_from_examples(), drawn)
+
+    @given(case=drawn)
     @settings(
         max_examples=examples,
         database=None,

@@ -432,13 +432,13 @@ def test_other_signals_reach_the_script(place):
 def test_a_stop_before_the_script_has_begun_is_said(place):
     place.config("resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1", "gone.invalid"]})
     place.script(REPORT)
-    running = place.start()
-    assert running.stderr
-    assert "waiting for the address of gone.invalid" in running.stderr.readline()
+    with place.start() as running:
+        assert running.stderr
+        assert "waiting for the address of gone.invalid" in running.stderr.readline()
 
-    running.send_signal(signal.SIGTERM)
+        running.send_signal(signal.SIGTERM)
 
-    assert running.wait(30) == 143
+        assert running.wait(30) == 143
     assert place.first_line == "Stopped before the training began; nothing was saved."
 
 

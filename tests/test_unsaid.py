@@ -561,7 +561,7 @@ def test_lightgbm_has_underscores_for_the_spaces_in_names():
     for form in (records, split, csv_with_header, lines):
         assert form(ask, frame) == pytest.approx(model.predict(frame))
     assert ask({"age of it": 1.0, "no_of_beds": 2}) == pytest.approx(
-        model.predict(np.array([[1.0, 2.0]]))
+        model.predict(frame.iloc[:1].assign(**{"age of it": 1.0, "no of beds": 2}))
     )
 
 

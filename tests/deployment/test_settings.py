@@ -39,7 +39,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('[update]\npolicy = "slow"', "endpoint.toml:3: update.policy: should be 'all-at-once', "
          "'canary', 'linear' or 'rolling', not 'slow'"),
         ("keep = 0", "endpoint.toml:2: keep: should be greater than or equal to 1, not 0"),
-        ('[instance]\ntype = "m5"', "endpoint.toml:3: instance.type: 'm5' does not fit"),
+        ('[instance]\ntype = "m5"',
+         "endpoint.toml:3: instance.type: 'm5' is not an instance type, such as ml.m5.large"),
         ("[async]\nconcurrency = 1", "endpoint.toml:2: async.output: is missing"),
         ("[scaling]\nmax = 3", "endpoint.toml:2: scaling.target: is missing"),
     ],
