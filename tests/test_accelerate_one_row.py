@@ -68,6 +68,9 @@ def test_a_row_is_answered_to_the_last_bit_as_among_others(name, data):
                 answer = one(row.cells)
             except Declined:
                 continue
+            except ValueError as error:  # scikit-learn itself was asked, and refuses
+                assert same(str(error), outcome(own, row.plain())), method
+                continue
             assert same(answer, outcome(own, row.plain())), method
             for beside, place in ((row, 0), (rows, at))[: 1 if name in ONE_ARRAY else 2]:
                 with suppress(Declined, ValueError):  # for what is in another row
