@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,6 @@ from skserve import archive
 if TYPE_CHECKING:
     from skserve.estimators.declared import Declared
     from skserve.selftest.client import Answer
-    from skserve.selftest.report import Row
     from skserve.selftest.verdict import Verdict
     from skserve.selftest.walk import Walk
 
@@ -58,7 +57,7 @@ def selftest(words: Words, asked: Asked) -> int:
             "python deploy.py list-models",
         )
     try:
-        from skserve.selftest import report
+        from skserve.selftest import checks, report
     except ImportError as error:
         raise Refused(
             f"the selftest makes rows by the code of the image, which needs {error.name}",
@@ -71,36 +70,13 @@ def selftest(words: Words, asked: Asked) -> int:
         raise Failed(f"the endpoint {settings.name} {state}, so it answers no call")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        rows = _checked(_walk(cloud, settings, asked, Path(scratch)), report.progress)
+        walk = _walk(cloud, settings, asked, Path(scratch))
+        rows = checks.made(walk, (*checks.CALLS, ("payload limit", _payload_limit)))
     report.progress("")
     took = time.monotonic() - began
     value = report.as_data(rows, took)
     talk.result(value, report.as_text(rows, took))
     return int(value["FAIL"] > 0)
-
-
-def _checked(walk: Walk, progress: Callable[[str], None]) -> list[Row]:
-    from skserve.selftest import faults, load, media
-    from skserve.selftest.report import Row
-
-    checks: tuple[tuple[str, Callable[[Walk], Verdict | None]], ...] = (
-        ("rows", media.rows),
-        ("one call", load.one_row),
-        ("formats in", media.formats_in),
-        ("formats out", media.formats_out),
-        ("one row beside many", media.one_beside_many),
-        ("order of columns", media.column_order),
-        ("expected answers", media.expected),
-        ("wrong bodies", faults.wrong_bodies),
-        ("wrong media types", faults.media_types),
-        ("payload limit", _payload_limit),
-    )
-    rows = []
-    for number, (name, check) in enumerate(checks, 1):
-        progress(f"{number} of {len(checks)}: {name}")
-        if (verdict := check(walk)) is not None:
-            rows.append(Row(name, verdict))
-    return rows
 
 
 def _payload_limit(walk: Walk) -> Verdict:
