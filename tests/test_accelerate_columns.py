@@ -283,12 +283,9 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", MIXED)
-@settings(max_examples=6, deadline=None)
-@given(data=st.data())
-def test_mixed_rows_are_answered_alike_alone_and_together(name, data):
-    model = fitted(name)
-    count = data.draw(st.integers(1, 12))
+def some_rows(data: st.DataObject, most: int) -> Frame:
+    """Draw up to `most` rows of the table, with an odd cell in some columns."""
+    count = data.draw(st.integers(1, most))
     cells: list[Any] = []
     for column in TABLE:
         some = TABLE[column].iloc[:count].tolist()
@@ -296,7 +293,15 @@ def test_mixed_rows_are_answered_alike_alone_and_together(name, data):
             some[data.draw(st.integers(0, count - 1))] = data.draw(ODD[column])
         number = TABLE[column].dtype != object
         cells.append(np.array(some, np.float64) if number else some)
-    frame = Frame(cells, list(TABLE), count)
+    return Frame(cells, list(TABLE), count)
+
+
+@pytest.mark.parametrize("name", MIXED)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_mixed_rows_are_answered_alike_alone_and_together(name, data):
+    model = fitted(name)
+    frame = some_rows(data, 12)
     pairs = kernels(model)
     assert pairs
     for method, own, fast in pairs:

@@ -24,7 +24,15 @@ from skserve.estimators.methods import METHODS, find
 from skserve.estimators.schema import Schema
 from skserve.formats.conform import conform
 from skserve.formats.table import Table
-from tests.test_accelerate_columns import MIXED, ODD, TABLE, fitted, kernels, outcome, same
+from tests.test_accelerate_columns import (
+    MIXED,
+    TABLE,
+    fitted,
+    kernels,
+    outcome,
+    same,
+    some_rows,
+)
 
 # What takes a column of texts, bins, weights, or is a transformer itself, goes through arrays.
 ARRAYS = {
@@ -41,25 +49,13 @@ def bits(answer: Any) -> Any:
     return answer.dtype, answer.shape, answer.tobytes()
 
 
-def some_rows(data: st.DataObject) -> Frame:
-    count = data.draw(st.integers(1, 6))
-    cells: list[Any] = []
-    for column in TABLE:
-        some = TABLE[column].iloc[:count].tolist()
-        if data.draw(st.booleans()):
-            some[data.draw(st.integers(0, count - 1))] = data.draw(ODD[column])
-        number = TABLE[column].dtype != object
-        cells.append(np.array(some, np.float64) if number else some)
-    return Frame(cells, list(TABLE), count)
-
-
 # Where numbers are cast to float32, scikit-learn's own validation warns of huge ones.
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize("name", ALONE)
 @settings(max_examples=5, deadline=None, phases=[Phase.generate])
 @given(data=st.data())
 def test_a_row_is_answered_to_the_last_bit_as_among_others(name, data):
-    rows = some_rows(data)
+    rows = some_rows(data, 6)
     for method, own, fast in kernels(fitted(name)):
         one = for_one(fast)
         for at in range(len(rows)):

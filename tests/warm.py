@@ -26,19 +26,10 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).parent.parent
 
 MODULES = (
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.feature_extraction.text",
-    "sklearn.impute",
-    "sklearn.linear_model",
-    "sklearn.neighbors",
-    "sklearn.pipeline",
-    "sklearn.preprocessing",
     "skserve.inference.model",
     "skserve.multi_model.client",
     "skserve.serving.server",
 )
-
 
 CODE = "import sys; from tests import warm; warm.serve(int(sys.argv[1]), *sys.argv[2:])"
 
@@ -122,7 +113,10 @@ def serve(descriptor: int, more: str) -> None:
     from skserve.inference import artifact
 
     artifact.import_scikit_learn()  # without pandas, which it would import
-    for name in (*MODULES, *more.split()):
+    from skserve.multi_model.warm_up import WARM
+
+    models = [name for name in WARM if name != "pandas"]
+    for name in (*models, *MODULES, *more.split()):
         importlib.import_module(name)
     sys.path.remove(str(ROOT))
     with socket.socket(fileno=descriptor) as channel:
