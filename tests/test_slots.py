@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skserve.errors import ModelFault, NotReady, Overloaded, TimedOut
-from skserve.scheduling.costs import Durations, Pace
+from skserve.scheduling.costs import Durations, Pace, cost_since
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
@@ -219,6 +219,17 @@ def test_a_size_is_cheap_after_a_few_cheap_answers_and_dear_after_one_that_was_n
     for _ in range(100):
         pace.watch(20, lambda: 7)
     assert pace.cheap(20)
+
+
+def test_a_short_wait_is_hardly_any_work():
+    """Two of them, of a prediction and around it, would else make a cheap call dear."""
+    costs = []
+    for _ in range(5):
+        cost = cost_since()
+        time.sleep(0.9 * Pace.CHEAP)
+        costs.append(cost())
+
+    assert min(costs) < Pace.CHEAP / 4
 
 
 def test_a_large_body_is_never_cheap():

@@ -59,14 +59,7 @@ def cost_since() -> Callable[[], float]:
     that only what waits by itself, say for a disk, is dear for that.
     """
     began, worked = time.perf_counter(), time.thread_time()
-
-    def cost() -> float:
-        passed = time.perf_counter() - began
-        if passed <= Pace.CHEAP:  # no work takes longer; the other clock is a call of the kernel
-            return passed
-        return max(time.thread_time() - worked, passed / 20)
-
-    return cost
+    return lambda: max(time.thread_time() - worked, (time.perf_counter() - began) / 20)
 
 
 class Durations:
