@@ -65,21 +65,19 @@ class Answer:
         """Return the bytes of an answer that has its body whole."""
         assert isinstance(self.body, bytes)
         length = ("Content-Length", str(len(self.body)))
-        head = _head(self.status_code, (*self.headers, length), close, int(time.time()))
+        # What a caller sends in other headers, and gets back in them, is not to be kept.
+        spell = _spelled_once if len(self.headers) == 1 else _spelled
+        status = status_of(self.status_code)
+        head = spell(status, (*self.headers, length), close, int(time.time()))
         return head if head_only else head + self.body
 
 
 def head_of(status: str, headers: Iterable[tuple[str, str]], close: bool) -> bytes:
     """Write the head of an answer. Raises ValueError for a header that would break it."""
-    return _written(status, headers, close, int(time.time()))
+    return _spelled(status, headers, close, int(time.time()))
 
 
-@lru_cache(64)  # small models answer in few lengths, thousands of times a second
-def _head(code: int, headers: tuple[tuple[str, str], ...], close: bool, second: int) -> bytes:
-    return _written(status_of(code), headers, close, second)
-
-
-def _written(status: str, headers: Iterable[tuple[str, str]], close: bool, second: int) -> bytes:
+def _spelled(status: str, headers: Iterable[tuple[str, str]], close: bool, second: int) -> bytes:
     lines = [
         f"HTTP/1.1 {status}",
         "Server: gunicorn",
@@ -94,7 +92,10 @@ def _written(status: str, headers: Iterable[tuple[str, str]], close: bool, secon
     return "\r\n".join(lines).encode("latin-1")
 
 
-@lru_cache(256)
+# Small models answer in few lengths, thousands of times a second.
+_spelled_once = lru_cache(64)(_spelled)
+
+
 def _check(name: str, text: str) -> None:
     if not _NAME.fullmatch(name) or not _TEXT.fullmatch(text):
         raise ValueError(f"{name[:80]!r} is no header, or what it says cannot stand in one")
