@@ -132,8 +132,7 @@ class Counters:
         with self._lock:
             cells[_STATUS.get(status, _OTHER_STATUS)] += 1.0
             for name, seconds in stages.items():
-                if name in _STAGE:
-                    place = _STAGE[name]
+                if (place := _STAGE.get(name)) is not None:
                     cells[place + bisect_left(BUCKETS, seconds)] += 1.0
                     cells[place + _SUM] += seconds
             if predictions:

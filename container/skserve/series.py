@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-STATUSES = (
-    *("200", "400", "404", "406", "408", "413", "415", "500", "503", "504", "507", "other"),
-)
+STATUSES = ["200", "400", "404", "406", "408", "413", "415", "500", "503", "504", "507", "other"]
 
 # A series costs, so ten statuses are shown at most. By whether many models are served: those that
 # are not answered there, or hardly ever, and stand as `other`.
