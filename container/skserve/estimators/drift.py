@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skserve.estimators.accelerate.kernel import total
 from skserve.estimators.columns import Column
 from skserve.estimators.frame import Frame
 from skserve.estimators.schema import Schema
@@ -39,7 +40,7 @@ class Learned:
         category, and out of range. None where X is no table of this model, or nothing is to count.
         """
         numbers = isinstance(X, np.ndarray) and X.dtype.kind == "f"
-        if self._plain and numbers and (squares := np.vdot(X, X)) == squares:
+        if self._plain and numbers and (found := total(X)) == found:
             return None  # no NaN is among them, and nothing else is known
         width = len(self._columns)
         if numbers and X.ndim == 2 and X.shape[1] == width:

@@ -59,7 +59,14 @@ def cost_since() -> Callable[[], float]:
     that only what waits by itself, say for a disk, is dear for that.
     """
     began, worked = time.perf_counter(), time.thread_time()
-    return lambda: max(time.thread_time() - worked, (time.perf_counter() - began) / 20)
+
+    def cost() -> float:
+        passed = time.perf_counter() - began
+        if passed <= Pace.CHEAP:  # no more work than that; the other clock costs a system call
+            return passed
+        return max(time.thread_time() - worked, passed / 20)
+
+    return cost
 
 
 class Durations:

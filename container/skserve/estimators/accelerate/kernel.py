@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Values of which Python's own sum takes a tenth of numpy's time.
+FEW = 64
+
 Floats = NDArray[np.float64]
 
 # Rows in: float64, C-contiguous and of the fitted width, or a Frame, Blocks, or a list of texts.
@@ -70,6 +73,8 @@ def total(rows: NDArray[Any]) -> float:
 
     Both are answers here, of which numpy's warning would only say to the log what was sent.
     """
+    if rows.size <= FEW:
+        return float(sum(rows.ravel().tolist()))
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.add.reduce(rows, axis=None))
 
