@@ -6,12 +6,14 @@ both.
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import json
 import os
 import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -138,20 +140,46 @@ def test_the_curl_line_that_is_copied_answers_as_the_page_does(browser, mixed):
     assert answers(browser)[0].startswith(json.loads(done.stdout)["predictions"][0])
 
 
+@pytest.fixture
+def runtime(mixed):
+    """The address of SageMaker's runtime, which hands each call on to the server of the page."""
+
+    class Runtime(BaseHTTPRequestHandler):
+        def do_POST(self):
+            assert self.path == "/endpoints/my-endpoint/invocations"
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            names = ("Content-Type", "Accept")
+            said = mixed.post(body, **{name: self.headers[name] for name in names})
+            self.send_response(said.status_code)
+            self.send_header("Content-Length", str(len(said.content)))
+            self.end_headers()
+            self.wfile.write(said.content)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Runtime) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @in_browser
 @pytest.mark.parametrize("language", ["boto3", "Python"])
-def test_the_call_in_python_is_python_with_the_same_body(browser, mixed, language):
+def test_the_call_in_python_answers_as_the_page_does(browser, mixed, runtime, language):
     open_model(browser, mixed)
+    browser.type("#cell-0-2", "4100.25")
     browser.script(
         "const list = document.querySelector('#language'); list.value = arguments[0];"
         "list.dispatchEvent(new Event('change'))",
         language,
     )
+    predict(browser)
 
-    tree = ast.parse(browser.text("#call"))
-    texts = [one.value for one in ast.walk(tree) if isinstance(one, ast.Constant)]
+    environ = {"AWS_ENDPOINT_URL": runtime, "AWS_DEFAULT_REGION": "eu-west-1"}
+    environ |= {"AWS_ACCESS_KEY_ID": "made-up", "AWS_SECRET_ACCESS_KEY": "made-up"}
+    code = [sys.executable, "-c", browser.text("#call")]
+    done = subprocess.run(code, capture_output=True, check=True, env=os.environ | environ)
 
-    assert '{"instances": [["007", false, 2850]]}' in texts
+    said = done.stdout.decode()
+    assert json.loads(said[said.index("{") :])["predictions"][0] == answers(browser)[0].split()[0]
 
 
 @in_browser
