@@ -572,6 +572,26 @@ def test_lines_that_are_read_arrive_whole_whatever_the_log_is(kind, tmp_path):
     assert said == b"".join(b"%04d " % n + b"x" * 90 + b"\n" for n in range(3000))
 
 
+@pytest.mark.parametrize("length", [10, 3000])
+def test_lines_that_are_held_are_written_together_where_a_pipe_takes_them_whole(
+    monkeypatch, length
+):
+    written: list[bytes] = []
+    monkeypatch.setattr(logs.sink, "write", written.append)
+
+    for number in range(3):
+        logs.line({"status": 200, "total_ms": 0.125, "id": f"{number}" * length}, hold=True)
+    assert written == []
+    logs.flush()
+    logs.flush()
+
+    assert len(written) == (1 if length == 10 else 3)
+    lines = b"".join(written).decode().splitlines()
+    assert [line.partition("status=")[2] for line in lines] == [
+        f"200 total_ms=0.12 id={number * length}" for number in "012"
+    ]
+
+
 def test_what_shares_the_log_is_left_as_it_was():
     read, write = os.pipe()
     code = "from skserve.log_sink import sink\nsink.open()"

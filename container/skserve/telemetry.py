@@ -79,8 +79,8 @@ class Record:
             if self.counts:
                 counters.add("skserve_requests_waiting", amount=-1)
 
-    def write(self, response: Response) -> None:
-        """Count the request and write its line: its answer is known."""
+    def write(self, response: Response, hold: bool = False) -> None:
+        """Count the request and write its line, or `hold` that: its answer is known."""
         self.waited()
         status, facts = response.status_code, self.facts
         size = response.content_length
@@ -102,7 +102,7 @@ class Record:
             for name, seconds in self.stages.items():
                 line[f"{name}_ms"] = seconds * 1e3
             line["id"] = self.request_id
-            logs.line(line)
+            logs.line(line, hold)
         _current.set(None)
 
 

@@ -168,7 +168,7 @@ def invoke(
         answer = whole(reply, attributes, headers.get("accept-encoding", ""))
     except Exception as error:
         answer = failed(error, record)
-    record.write(answer)
+    record.write(answer, hold=True)
     return answer
 
 

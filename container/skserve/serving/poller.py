@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
+from skserve import logs
 from skserve.serving.balancer import Balancer
 from skserve.serving.client_socket import STALL
 from skserve.serving.clients import Address, Client, Clients
@@ -100,6 +101,7 @@ class Poller:
             if (waiting := self._pipelined.popleft()).pipelined:
                 waiting.pipelined = False
                 self._look(waiting, waiting.connection.answered())
+        logs.flush()
         self._expire()
         if not self._stopping:
             room = self.held < self._limits.connections or self._clients.dispensable() is not None
