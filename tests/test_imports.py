@@ -35,7 +35,7 @@ IMPORTERS = {
     "boto3": {"inference.source"},
     "botocore": {"inference.source"},
     "orjson": {
-        "formats.frames",
+        "formats.message_framing",
         "formats.json_text",
     },
     "pyarrow": {"formats.arrow"},
