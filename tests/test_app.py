@@ -17,8 +17,8 @@ from skserve.config import Config
 from skserve.errors import BadRequest, NotReady, Overloaded
 from skserve.inference.calls import Reply
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 from skserve.serving import inline
 from skserve.serving.app import create_app

@@ -43,8 +43,8 @@ from skserve.counters import Counters
 from skserve.estimators.drift import Learned
 from skserve.estimators.schema import Schema
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 from skserve.series import BUCKETS, CELLS, ENDS, FAMILIES, OTHER_MODELS, REJECTED, STATUSES
 from skserve.serving import metrics

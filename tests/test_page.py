@@ -27,8 +27,8 @@ from schemathesis import GenerationMode
 
 from skserve.config import Config
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 from skserve.serving.app import create_app
 from tests import page_models

@@ -17,8 +17,8 @@ from werkzeug.routing import MapAdapter
 from skserve import telemetry
 from skserve.config import Config
 from skserve.formats.media_types import JSON
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import Registry
-from skserve.scheduling.memory import Bodies
 from skserve.serving import browser, openapi
 from skserve.serving.invocation import invocation, parameters, request_id, respond, response_of
 from skserve.serving.metrics import CONTENT_TYPE, Exposition

@@ -25,7 +25,7 @@ from skserve.errors import Overloaded, Refused, ServeError
 from skserve.formats.media_types import JSON
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
-from skserve.scheduling.memory import Bodies
+from skserve.scheduling.bodies import Bodies
 from skserve.serving import browser, openapi, responses
 from skserve.serving.app import new_app
 from skserve.serving.body import Environ, Incoming
