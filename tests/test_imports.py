@@ -30,7 +30,7 @@ IMPORTERS = {
     "gunicorn": {"serving.application", "serving.arbiter", "serving.worker"},
     "httptools": {"serving.connection"},
     "prometheus_client": {"serving.metrics"},
-    "joblib": {"inference.artifact", "inference.mapped", "multi_model.warm_up"},
+    "joblib": {"inference.artifact", "inference.memory_mapped", "multi_model.warm_up"},
     "skops": {"inference.artifact"},
     "boto3": {"inference.source"},
     "botocore": {"inference.source"},
