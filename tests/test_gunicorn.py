@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from skserve.serving.application import Application, Log
-from skserve.serving.applications import MultiModelApplication, SingleModelApplication
 from skserve.serving.arbiter import Arbiter
+from skserve.serving.gunicorn_apps import MultiModelApplication, SingleModelApplication
+from skserve.serving.gunicorn_base import Application, Log
 from skserve.serving.worker import Worker
 from tests.conftest import ROOT
 from tests.test_imports import MODULES, source

@@ -25,9 +25,19 @@ PACKAGES = {
     "selftest": {"inference", "formats", "estimators"},
 }
 IMPORTERS = {
-    "flask": {"serving.app", "serving.browser", "serving.invocation", "serving.multi_model_api"},
-    "werkzeug": {"serving.app", "serving.body", "serving.browser", "serving.invocation"},
-    "gunicorn": {"serving.application", "serving.arbiter", "serving.worker"},
+    "flask": {
+        "serving.routes",
+        "serving.description_routes",
+        "serving.invocation",
+        "serving.multi_model_api",
+    },
+    "werkzeug": {
+        "serving.routes",
+        "serving.body",
+        "serving.description_routes",
+        "serving.invocation",
+    },
+    "gunicorn": {"serving.gunicorn_base", "serving.arbiter", "serving.worker"},
     "httptools": {"serving.connection"},
     "prometheus_client": {"serving.metrics"},
     "joblib": {"inference.artifact", "inference.memory_mapped", "multi_model.warm_up"},

@@ -26,7 +26,7 @@ from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Slots
 from skserve.serving import multi_model_api, openapi
-from skserve.serving.app import create_app
+from skserve.serving.routes import create_app
 from tests import page_models
 from tests.conftest import ROOT, serving
 
