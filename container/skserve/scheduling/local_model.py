@@ -1,4 +1,4 @@
-"""A name to something that can be invoked. LocalModel: the one model in this process."""
+"""What answers calls: the protocols that `serving` uses, and the one model of this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gunicorn runs: its settings, and the application that each worker makes after the fork."""
+"""What gunicorn runs for one model, and for many: it makes the application of each worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gunicorn runs, as far as one model and many are the same: its settings and its hooks."""
+"""What gunicorn runs, for one model and for many: its settings and its hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Flask application: the routes of one model, and what those of many share with them.
+"""The Flask application: the routes of one model, and those that many models have as well.
 
 A `ServeError` becomes `{"error": {...}}` under its status, anything else a 500 whose traceback
 stays in the log.
