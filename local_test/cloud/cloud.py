@@ -273,6 +273,6 @@ def _json(value: Any) -> Answer:
 
 def _download_url(self: Any) -> ActionResult:
     """Answer ECR's GetDownloadUrlForLayer, which moto has not."""
-    digest, host = self._get_param("layerDigest"), self.headers.get("Host")
+    digest, host = json.loads(self.body)["layerDigest"], self.headers.get("Host")
     url = f"http://{host}/_cloud/blob/{digest}"
     return ActionResult({"downloadUrl": url, "layerDigest": digest})
