@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from deployment import console, difference, execution, package, plan, preflight, survey, watch
+from deployment import apply_plan, console, difference, package, plan, preflight, survey, watch
 from deployment.aws import Cloud
 from deployment.errors import Failed, Refused, Usage
 from deployment.findings import Look
@@ -44,7 +44,7 @@ def deploy(words: Words) -> int:
             for line in console.reasons(planned):
                 talk.say(line)
             confirm_cost(words, planned)
-            execution.apply(cloud, planned, talk, words.pace, words.wait)
+            apply_plan.apply(cloud, planned, talk, words.pace, words.wait)
         _finish(words, planned, cloud, settings)
         return 0
 
@@ -160,7 +160,7 @@ def delete(words: Words) -> None:
                     f"{settings.name}: nothing of it exists")  # fmt: skip
         return
     confirm(words, planned)
-    execution.apply(cloud, planned, talk, words.pace)
+    apply_plan.apply(cloud, planned, talk, words.pace)
     left = survey.state(cloud, settings)
     if left.endpoint or left.configs or left.models or left.scaling or left.alarms:
         raise Failed(f"something of {settings.name} is still there", "run delete again")

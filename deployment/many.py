@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import console, execution, package, resolve, supplies, survey
+from deployment import apply_plan, console, package, resolve, supplies, survey
 from deployment.aws import Cloud
 from deployment.errors import Refused, Usage
 from deployment.session import Words, carried_out, confirm, connect
@@ -63,7 +63,7 @@ def remove(words: Words, name: str) -> None:
         return
     if there:
         confirm(words, planned)
-        execution.apply(cloud, planned, talk, words.pace)
+        apply_plan.apply(cloud, planned, talk, words.pace)
         talk.say("instances that have loaded it answer for it until they need the memory")
     talk.result({"model": name, "changed": bool(there)},
                 f"{name}: {'removed' if there else 'there is no such model'}")  # fmt: skip

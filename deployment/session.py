@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deployment import combinations, console, execution
+from deployment import apply_plan, combinations, console
 from deployment import settings as files
 from deployment.aws import Cloud
 from deployment.console import Talk
@@ -124,7 +124,7 @@ def carried_out(words: Words, cloud: Cloud, planned: Plan) -> bool:
     if words.dry_run:
         words.talk.result(console.as_data(planned), console.told(planned))
         return False
-    execution.apply(cloud, planned, words.talk, words.pace, words.wait)
+    apply_plan.apply(cloud, planned, words.talk, words.pace, words.wait)
     return True
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import commands, execution, model_packages, resolve, supplies, survey, watch
+from deployment import apply_plan, commands, model_packages, resolve, supplies, survey, watch
 from deployment.aws import Answer, Cloud
 from deployment.errors import Failed, Refused
 from deployment.logs import Followed
@@ -79,7 +79,7 @@ def _registered(cloud: Cloud, words: Words, settings: Settings, ended: Answer) -
     trained = ended["AlgorithmSpecification"]["TrainingImage"]
     image = resolve.by_digest(cloud, settings.image or trained)
     calls = tuple(model_packages.register(settings, cloud, ended, image))
-    run = execution.apply(cloud, Plan(settings.name, calls), talk, words.pace)
+    run = apply_plan.apply(cloud, Plan(settings.name, calls), talk, words.pace)
     arn = str(run.answers[-1]["ModelPackageArn"])
     if not train.approved:
         talk.say(model_packages.approval(arn))

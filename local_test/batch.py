@@ -1,7 +1,7 @@
 """Do on this machine what SageMaker's batch transform does with files.
 
 The model is served by the image as batch transform would, or is a server that runs already; what is
-done with the files is in cloud/transforming.py, which the local cloud's transform jobs use, too.
+done with the files is in cloud/batch_files.py, which the local cloud's transform jobs use, too.
 
 Python's standard library is all that is needed. Run as: python3 -m local_test.batch
 """
@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from local_test.cloud.batch_files import MB, Job, Options, Plan
 from local_test.cloud.batch_server import Failed, Server
-from local_test.cloud.transforming import MB, Job, Options, Plan
 
 
 @contextlib.contextmanager

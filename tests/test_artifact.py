@@ -246,8 +246,8 @@ def test_a_saved_model_can_be_mapped_and_says_what_saved_it(tmp_path):
 @pytest.fixture
 def neighbours(tmp_path, monkeypatch):
     """A model with an array that is large enough to map, and others that are not."""
-    monkeypatch.setattr("skserve.inference.mapped._MAPPED_FILE", 2**16)
-    monkeypatch.setattr("skserve.inference.mapped._MAPPED_ARRAY", 2**16)
+    monkeypatch.setattr("skserve.inference.memory_mapped._MAPPED_FILE", 2**16)
+    monkeypatch.setattr("skserve.inference.memory_mapped._MAPPED_ARRAY", 2**16)
     Y = np.random.default_rng(0).normal(size=(2000, 8))
     fitted = KNeighborsClassifier(algorithm="brute").fit(Y, Y[:, 0] > 0)
     joblib.dump(fitted, tmp_path / "m.joblib")
@@ -259,7 +259,7 @@ def mapped(path: Path) -> bool:
 
 
 def test_large_arrays_of_a_file_that_stays_are_mapped(neighbours, tmp_path, monkeypatch):
-    monkeypatch.setattr("skserve.inference.mapped._stays", lambda path: True)
+    monkeypatch.setattr("skserve.inference.memory_mapped._stays", lambda path: True)
     content = (tmp_path / "m.joblib").read_bytes()
     loaded, saved = artifact.load(tmp_path, CONFIG)
 
@@ -283,9 +283,9 @@ def test_what_is_compressed_small_or_may_change_is_read(
 ):
     joblib.dump(neighbours, tmp_path / "m.joblib", compress=compress)
     assert not isinstance(artifact.load(tmp_path, CONFIG)[0]._fit_X.base, np.memmap)
-    monkeypatch.setattr("skserve.inference.mapped._stays", lambda path: True)
+    monkeypatch.setattr("skserve.inference.memory_mapped._stays", lambda path: True)
     if not compress:
-        monkeypatch.setattr("skserve.inference.mapped._MAPPED_FILE", 2**30)
+        monkeypatch.setattr("skserve.inference.memory_mapped._MAPPED_FILE", 2**30)
     loaded, _ = artifact.load(tmp_path, CONFIG)
 
     assert not isinstance(loaded._fit_X.base, np.memmap)
@@ -294,7 +294,7 @@ def test_what_is_compressed_small_or_may_change_is_read(
 
 def test_arrays_of_other_kinds_are_read_as_they_are(neighbours, tmp_path, monkeypatch):
     """Of another byte order, of objects, in the order of Fortran."""
-    monkeypatch.setattr("skserve.inference.mapped._stays", lambda path: True)
+    monkeypatch.setattr("skserve.inference.memory_mapped._stays", lambda path: True)
     X = np.arange(20_000.0).reshape(100, 200)
     things = [X.astype(">f8"), X.astype(object), np.asfortranarray(X), X[::2]]
     joblib.dump(things, tmp_path / "m.joblib")

@@ -8,7 +8,7 @@ import pytest
 
 from skserve.config import MIB, Config
 from skserve.errors import ServeError, TooLarge, UnsupportedMediaType
-from skserve.scheduling.memory import Bodies
+from skserve.scheduling.bodies import Bodies
 from skserve.serving.body import Incoming
 from skserve.serving.framing import BrokenBody, ChunkTooLarge
 

@@ -32,11 +32,11 @@ from skserve.formats import chunks
 from skserve.formats.media_types import CSV, JSON, JSON_LINES, NDJSON, NPY
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
-from skserve.serving.app import create_app
 from skserve.serving.invocation import Sending
+from skserve.serving.routes import create_app
 
 BATCH = Config.from_env({"SAGEMAKER_BATCH": "true"})
 PATIENT = Config.from_env({"SAGEMAKER_BATCH": "true", "SKSERVE_BATCH_BAD_RECORD": "placeholder"})

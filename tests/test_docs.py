@@ -44,10 +44,13 @@ def test_every_link_of_a_page_leads_somewhere(page):
 @pytest.mark.parametrize(("name", "file"), PLACE.findall((ROOT / "docs/00-map.md").read_text()))
 def test_what_the_map_places_in_a_file_is_defined_there(name, file):
     (path,) = found(f"skserve/{file}") or found(file)
+    tree = ast.parse((ROOT / path).read_text())
     defined = {
-        node.name
-        for node in ast.walk(ast.parse((ROOT / path).read_text()))
-        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)
     }
+    for node in tree.body:  # the tables, and what else stands at the top
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            defined |= {target.id for target in targets if isinstance(target, ast.Name)}
 
     assert set(name.split(".")) <= defined

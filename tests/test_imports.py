@@ -25,17 +25,27 @@ PACKAGES = {
     "selftest": {"inference", "formats", "estimators"},
 }
 IMPORTERS = {
-    "flask": {"serving.app", "serving.browser", "serving.invocation", "serving.multi_model_api"},
-    "werkzeug": {"serving.app", "serving.body", "serving.browser", "serving.invocation"},
-    "gunicorn": {"serving.application", "serving.arbiter", "serving.worker"},
+    "flask": {
+        "serving.routes",
+        "serving.description_routes",
+        "serving.invocation",
+        "serving.multi_model_api",
+    },
+    "werkzeug": {
+        "serving.routes",
+        "serving.body",
+        "serving.description_routes",
+        "serving.invocation",
+    },
+    "gunicorn": {"serving.gunicorn_base", "serving.arbiter", "serving.worker"},
     "httptools": {"serving.connection"},
     "prometheus_client": {"serving.metrics"},
-    "joblib": {"inference.artifact", "inference.mapped", "multi_model.warm_up"},
+    "joblib": {"inference.artifact", "inference.memory_mapped", "multi_model.warm_up"},
     "skops": {"inference.artifact"},
     "boto3": {"inference.source"},
     "botocore": {"inference.source"},
     "orjson": {
-        "formats.frames",
+        "formats.message_framing",
         "formats.json_text",
     },
     "pyarrow": {"formats.arrow"},

@@ -43,12 +43,12 @@ from skserve.counters import Counters
 from skserve.estimators.drift import Learned
 from skserve.estimators.schema import Schema
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 from skserve.series import BUCKETS, CELLS, ENDS, FAMILIES, OTHER_MODELS, REJECTED, STATUSES
 from skserve.serving import metrics
-from skserve.serving.app import create_app
+from skserve.serving.routes import create_app
 from tests.conftest import ROOT, Server, free_port, serving, start
 from tests.prometheus import INTERVAL, Ask, program, queries, scraping
 

@@ -579,13 +579,13 @@ def test_what_a_model_answers_is_only_data(shared, add):
 
 
 FALSE_LENGTH = """
-from skserve.formats import frames
+from skserve.formats import message_framing
 from skserve.multi_model import model_server
 def send(self, line, reply, record, cheap):
     head = {"status": 200, "media_type": "text/csv", "stages": {}, "facts": {}, "length": 1000}
     head |= {"whole": reply.body == b"[0]", "headers": {"content-length": "1000"}}
-    frames.send_frame(line, head, b"whole" if head["whole"] else b"")
-    if not head["whole"]: frames.send_parts(line, [b"in ", b"parts"])
+    message_framing.send_frame(line, head, b"whole" if head["whole"] else b"")
+    if not head["whole"]: message_framing.send_parts(line, [b"in ", b"parts"])
 model_server.ModelServer._send = send
 """
 

@@ -22,11 +22,11 @@ from schemathesis.specs.openapi.checks import (
 
 from skserve.config import Config
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 from skserve.serving import multi_model_api, openapi
-from skserve.serving.app import create_app
+from skserve.serving.routes import create_app
 from tests import page_models
 from tests.conftest import ROOT, serving
 

@@ -27,10 +27,10 @@ from schemathesis import GenerationMode
 
 from skserve.config import Config
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
-from skserve.serving.app import create_app
+from skserve.serving.routes import create_app
 from tests import page_models
 from tests.chromium import CONTROL, ENTER, FOUND, SHIFT, TAB, browsing
 from tests.conftest import ROOT, serving
@@ -606,7 +606,9 @@ def test_each_file_has_an_etag_and_a_strict_policy(mixed, path):
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize("path", ["..%2Fapp.py", "%2e%2e/app.py", "nothing.js", "page.css/", "%00"])
+@pytest.mark.parametrize(
+    "path", ["..%2Froutes.py", "%2e%2e/routes.py", "nothing.js", "page.css/", "%00"]
+)
 def test_no_other_file_is_served(mixed, path):
     assert requests.get(f"{mixed.url}/page/{path}", timeout=30).status_code == 404
 

@@ -246,7 +246,7 @@ CASES = [
     Case("text", NPY, npy(np.array(["a"], "<U1"))[:-4] + b"\0\xd8\0\0", 400, "not Unicode text"),
     Case("text", NPY, npy(np.array(["", ""], "<U1")).replace(b"<U1", b"<U0")[:-8], 400, "without"),
     Case("iris", NPY, npy(np.zeros((9, 0))), 400, "rows without values"),
-    # Methods, by body and by attribute (see test_app for the attribute).
+    # Methods, by body and by attribute (see test_routes for the attribute).
     Case(
         "iris", JSON, json.dumps({"instances": [ROW], "method": "apply"}), 400, "no method 'apply'"
     ),

@@ -19,7 +19,7 @@ from skserve.estimators.schema import Schema
 from skserve.formats.catalogue import DECODERS
 from skserve.formats.media_types import MediaType
 from skserve.formats.sizes import ANSWER, expected_size
-from skserve.scheduling.memory import Bodies
+from skserve.scheduling.bodies import Bodies
 from skserve.serving.compression import claimed, packed
 
 SCHEMA = Schema(n_features=4)

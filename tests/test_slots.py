@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skserve.errors import ModelFault, NotReady, Overloaded, TimedOut
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.costs import Durations, Pace, cost_since
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 from skserve.telemetry import begin, note
 

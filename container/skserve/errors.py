@@ -1,7 +1,7 @@
 """The vocabulary of failure.
 
 A `ServeError` is an answer: it carries the HTTP status, a stable code, the useful sentence,
-and the way out. The layer that knows why chooses the class, `app` alone turns it into HTTP, and any
+and the way out. The layer that knows why chooses the class, `serving` turns it into HTTP, and any
 exception that is not a `ServeError` is a bug: a 500 whose traceback stays in the log. A
 `StartError` ends the process instead: its text is the one sentence printed on stderr.
 """

@@ -59,7 +59,7 @@ def shield() -> None:
 
 
 def open_own(name: str, flags: int) -> int:
-    """Open a file of /proc/self that is this process's own business. Raises OSError."""
+    """Open a file of /proc/self, such as `oom_score_adj`. Raises OSError."""
     if os.geteuid() == 0:
         return os.open(f"/proc/self/{name}", flags)
     _LIBC.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # the file is ours for this moment

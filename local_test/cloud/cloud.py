@@ -18,9 +18,8 @@ from .artifacts import Artifacts
 from .asynchronous import Queues
 from .capture import capture
 from .catalogue import Catalogue
-from .deployment import Deployer
 from .docker_front import DockerFront
-from .endpoints import Endpoints
+from .endpoint_calls import Endpoints
 from .engine import Engine
 from .errors import ApiError
 from .faults import Faults
@@ -32,6 +31,7 @@ from .launcher import Launcher
 from .listings import LISTINGS
 from .metrics import Metrics, exact_dimensions
 from .multi_model import Models
+from .rollout import Deployer
 from .runtime import Runtime
 from .scaling import Scaler
 from .server import Front, Handler, Operation
@@ -39,7 +39,7 @@ from .services import Services
 from .speed import Speed
 from .store import Store
 from .training import TrainingJobs
-from .transform import TransformJobs
+from .transform_jobs import TransformJobs
 from .web import Answer, Web
 
 _LOOK = 0.2  # seconds between two looks for containers that have ended
@@ -273,6 +273,6 @@ def _json(value: Any) -> Answer:
 
 def _download_url(self: Any) -> ActionResult:
     """Answer ECR's GetDownloadUrlForLayer, which moto has not."""
-    digest, host = self._get_param("layerDigest"), self.headers.get("Host")
+    digest, host = json.loads(self.body)["layerDigest"], self.headers.get("Host")
     url = f"http://{host}/_cloud/blob/{digest}"
     return ActionResult({"downloadUrl": url, "layerDigest": digest})

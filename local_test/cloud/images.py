@@ -39,10 +39,10 @@ class PushError(Exception):
 def real_digests() -> None:
     """Let moto's ECR name an image by its manifest's digest, as ECR does."""
 
-    def create(self: Any) -> None:
-        self._image_digest = _sha256(self.image_manifest.encode())
+    def digest(self: Image) -> str:
+        return _sha256(self.image_manifest.encode())
 
-    Image._create_digest = create  # type: ignore[method-assign]
+    Image.get_image_digest = digest  # type: ignore[method-assign]
 
 
 class Images:

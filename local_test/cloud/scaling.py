@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .asynchronous import Queues
-from .deployment import Deployer
 from .endpoint import Endpoint
 from .fleet import Variant
 from .metrics import NAMESPACE, Metrics
+from .rollout import Deployer
 from .schedules import Schedules
 from .services import Services
 from .speed import Speed

@@ -35,7 +35,7 @@ from local_test.cloud.server import Handler, Operation
 from local_test.cloud.services import ACCOUNT, split_uri
 from local_test.cloud.speed import Speed
 from local_test.cloud.training import TrainingJobs
-from local_test.cloud.transform import TransformJobs
+from local_test.cloud.transform_jobs import TransformJobs
 
 # What the next operations do. `outcomes` is a queue, consumed by CreateEndpoint and UpdateEndpoint
 # (ok, failed, rolled-back, rollback-failed) and by jobs (ok, failed, stopped).

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deployment import execution
+from deployment import apply_plan
 from deployment.errors import Unreachable
 from tests.deployment.conftest import (
     ROOT,
@@ -50,7 +50,7 @@ def broken(step: int, after: bool, fault: Callable[[], BaseException]) -> Callab
     return run
 
 
-REAL = execution._step
+REAL = apply_plan._step
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_whatever_step_a_run_ends_at_the_next_run_takes_it_up(
         make_role(moto)
         make_image(moto)
         with monkeypatch.context() as patch:
-            patch.setattr(execution, "_step", broken(step, after, fault))
+            patch.setattr(apply_plan, "_step", broken(step, after, fault))
             ended = shell.change(code=1)
         said = " ".join(ended.err.split())
         if "wine" in leftovers(moto):
@@ -88,7 +88,7 @@ def test_whatever_step_a_run_ends_at_the_next_run_takes_it_up(
     make_role(moto)
     make_image(moto)
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "_step", broken(STEPS + 1, after, fault))
+        patch.setattr(apply_plan, "_step", broken(STEPS + 1, after, fault))
         shell.change()  # there is no step after the last one, so the walk has met them all
 
 

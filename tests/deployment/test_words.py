@@ -35,13 +35,13 @@ def test_an_online_dry_run_equals_the_plan_that_the_next_run_applies(
     image: str, moto: Moto, shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied: list[Any] = []
-    real = commands.execution.apply
+    real = commands.apply_plan.apply
 
     def recorded(cloud: Any, planned: Any, *more: Any) -> Any:
         applied.append(console.as_data(planned))
         return real(cloud, planned, *more)
 
-    monkeypatch.setattr(commands.execution, "apply", recorded)
+    monkeypatch.setattr(commands.apply_plan, "apply", recorded)
     settings_file(folder, image, MORE)
     changes: list[list[str]] = [
         [],

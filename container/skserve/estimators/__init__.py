@@ -1,4 +1,4 @@
-"""All that is known of scikit-learn: methods, columns, `schema.Schema`, and fast paths.
+"""What a fitted estimator expects and answers: methods, columns, `schema.Schema`, fast paths.
 
-Nothing here knows a body's format. It imports only the modules beside the packages.
+No module here reads the bytes of a body, or imports from another package.
 """

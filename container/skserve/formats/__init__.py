@@ -1,4 +1,4 @@
-"""Bytes to a table, answers to bytes: one file a format, listed in `catalogue` and `encoders`.
+"""Bytes to a table, answers to bytes: a function for each format, by media type in `catalogue`.
 
-Nothing here knows how a model is loaded or asked; of it only its `Schema` is known.
+Of a model the functions are given only its `Schema`; no module here loads or calls one.
 """

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from skserve import privileges
-from skserve.formats.frames import receive_frame, send_frame
+from skserve.formats.message_framing import receive_frame, send_frame
 from skserve.machine import addressed, resident
 
 Job = tuple[dict[str, Any], bytes]

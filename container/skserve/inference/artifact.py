@@ -19,7 +19,7 @@ from typing import Any
 from skserve import archive
 from skserve.config import ModelSettings
 from skserve.errors import NoRoom, StartError
-from skserve.inference import mapped
+from skserve.inference import memory_mapped
 from skserve.inference.load_errors import explained
 from skserve.inference.versions import check_version, installed
 
@@ -163,8 +163,8 @@ def _load_joblib(path: Path, config: ModelSettings) -> Any:
         raise StartError(
             f"{path.name} is a Git LFS pointer, not a model; fetch it with `git lfs pull`."
         )
-    if mapped.possible(path, head):
-        return mapped.load(path)
+    if memory_mapped.possible(path, head):
+        return memory_mapped.load(path)
     import joblib
 
     return joblib.load(path)

@@ -27,7 +27,7 @@ from skserve.formats.negotiation import answer_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.fitted import check_fitted, check_model, check_new_rows, no_method
-from skserve.inference.refusal import of_a_booster, of_a_silent_step, refused, unlike
+from skserve.inference.model_errors import of_a_booster, of_a_silent_step, refused, unlike
 from skserve.telemetry import look_at_cells
 
 Asked = Callable[[Any], Any]

@@ -1,6 +1,7 @@
 """Many models, one process each.
 
-`client.ModelClient` is a worker's way in, `supervisor.Supervisor` the master's.
-The zygote forks a process for each model; a worker talks to it by the messages of `protocol`.
-Nothing here knows HTTP.
+A worker uses `client.ModelClient`, the master `supervisor.Supervisor`. The zygote forks a process
+for each model, and exchanges the messages of `protocol` with workers and with models' processes. A
+call goes from a worker directly to the model's process, as a frame of `formats.message_framing`.
+HTTP is read and written in `serving` alone.
 """

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from skserve import telemetry
 from skserve.config import MIB, Config
 from skserve.errors import ModelFault, OutOfMemory, Overloaded, ServeError, TimedOut, quote
-from skserve.formats import frames
+from skserve.formats import message_framing
 from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
 from skserve.multi_model.control_client import ControlClient
@@ -129,7 +129,7 @@ class ModelClient:
                 record.model = connection.place
             head["headers"] = dict(call.headers) if connection.scripted else {}
             try:
-                frames.send_frame(connection.end, head, call.body)
+                message_framing.send_frame(connection.end, head, call.body)
             except (BrokenPipeError, ConnectionResetError):
                 # The whole call did not get through, so no model answered it.
                 self._pool.drop(name, connection)
@@ -146,7 +146,7 @@ class ModelClient:
         """Wait for the answer to a call of `size` bytes."""
         began = time.perf_counter()
         try:
-            frame = frames.receive_frame(connection.end, self._largest)
+            frame = message_framing.receive_frame(connection.end, self._largest)
         except BlockingIOError:
             raise self._hung(name, connection) from None
         except (EOFError, ConnectionResetError):
@@ -178,7 +178,7 @@ class ModelClient:
     def _parts(self, name: str, connection: ModelConnection) -> Iterator[bytes]:
         """Yield a body in parts as they come. Raises ModelFault where they break off."""
         try:
-            yield from frames.receive_parts(connection.end, self._largest)
+            yield from message_framing.receive_parts(connection.end, self._largest)
         except BaseException as error:
             connection.end.close()
             if isinstance(error, EOFError | OSError):

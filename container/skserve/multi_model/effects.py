@@ -1,4 +1,4 @@
-"""Carries out what the lifecycle of a model wants done: the zygote's hands."""
+"""Carries out the effects that `lifecycle.handle` returns: on processes, connections, workers."""
 
 from __future__ import annotations
 

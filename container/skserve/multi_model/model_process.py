@@ -30,8 +30,8 @@ from skserve.multi_model import protocol
 from skserve.multi_model.memory_guard import check_rest, check_room, first_to_go
 from skserve.multi_model.model_server import ModelServer
 from skserve.multi_model.reports import WORDS_LIMIT
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.retirement import Retirement
 from skserve.scheduling.slots import Slots
 

@@ -20,7 +20,7 @@ from skserve.errors import (
     ServeError,
     TimedOut,
 )
-from skserve.formats import frames
+from skserve.formats import message_framing
 from skserve.formats.json_text import dumps_anyway
 from skserve.inference.calls import Call, Reply
 from skserve.multi_model import protocol
@@ -83,7 +83,7 @@ class ModelServer:
     def _serve(self, connection: socket.socket) -> None:
         """Answer the calls of one connection until it ends."""
         try:
-            while (frame := frames.receive_frame(connection)) is not None:
+            while (frame := message_framing.receive_frame(connection)) is not None:
                 self._answer(connection, *frame)
                 self._ask_for_replacement()
         except (OSError, EOFError, ValueError):
@@ -107,7 +107,7 @@ class ModelServer:
                     reply = self._single.invoke(Call(body, **head), cheap)
             except BaseException as error:
                 failed = self._failed(error, record.request_id)
-                frames.send_frame(connection, {"error": failed, **_counted(record)}, b"")
+                message_framing.send_frame(connection, {"error": failed, **_counted(record)}, b"")
                 return
             self._send(connection, reply, record, self._single.cheap(len(body)))
         self._tell_memory()
@@ -125,12 +125,12 @@ class ModelServer:
             **_counted(record),
         }
         if isinstance(reply.body, bytes):
-            frames.send_frame(connection, answer, reply.body)
+            message_framing.send_frame(connection, answer, reply.body)
             return
         with closing(reply.body) as parts:  # type: ignore[type-var]
-            frames.send_frame(connection, answer, b"")
+            message_framing.send_frame(connection, answer, b"")
             try:
-                frames.send_parts(connection, parts)
+                message_framing.send_parts(connection, parts)
             except OSError:
                 raise
             except Exception as error:

@@ -3,7 +3,7 @@
 The process of a model runs its owner's code, so what it says is parsed as data, never unpickled.
 A *channel* (SOCK_SEQPACKET) carries messages: JSON objects, one a packet, a descriptor beside one
 where it is needed. A *connection* (SOCK_STREAM) carries frames, a call and its reply in turn; see
-`formats/frames.py`.
+`formats/message_framing.py`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from skserve.formats.answer import Answer
 from skserve.inference.calls import Request
 from skserve.scheduling.costs import cost_since
 from skserve.scheduling.independence import WIDE
-from skserve.scheduling.refusals import hangs, no_slot, safely, took_too_long
+from skserve.scheduling.slot_errors import hangs, no_slot, safely, took_too_long
 from skserve.scheduling.slots import Slots
 
 # Rows of one call: more of them take longer and save no more, while others wait.

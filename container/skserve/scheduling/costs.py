@@ -18,8 +18,8 @@ SMALL = 64 << 10
 class Pace:
     """Knows for which sizes of body the answers are cheap: less work than a hand-over to a thread.
 
-    A size is what `int.bit_length` says of it. It is cheap after a few cheap answers in a row, and
-    an answer that was not takes as many more as it was dearer.
+    Sizes of the same `int.bit_length` count as one. A size is cheap after PROOF cheap answers. An
+    answer that cost n times CHEAP makes it dear until n times PROOF cheap answers have followed.
     """
 
     CHEAP = 2e-3  # seconds of work

@@ -1,4 +1,4 @@
-"""A name to something that can be invoked. LocalModel: the one model in this process."""
+"""What answers calls: the protocols that `serving` uses, and the one model of this process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from skserve.formats.chunks import Read
 from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.scheduling.batching import Batcher
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.costs import SMALL, Pace
 from skserve.scheduling.independence import joinable
-from skserve.scheduling.memory import Bodies
-from skserve.scheduling.refusals import safely
+from skserve.scheduling.slot_errors import safely
 from skserve.scheduling.slots import Slots
 from skserve.scheduling.streaming import StreamQueue
 

@@ -20,7 +20,7 @@ from skserve import telemetry
 from skserve.errors import Overloaded
 from skserve.scheduling.costs import Durations, wait_for_slot
 from skserve.scheduling.native_threads import limit_native_threads
-from skserve.scheduling.refusals import (
+from skserve.scheduling.slot_errors import (
     about,
     hangs,
     late,

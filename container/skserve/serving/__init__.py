@@ -1,4 +1,6 @@
 """HTTP and gunicorn: connections, routes, workers; `server.serve` is the way in.
 
-A model is something to invoke here: what a table is, or what scikit-learn is, stays unknown.
+Requests reach a model by `scheduling.local_model` or `multi_model.client`. Only the start knows a
+`Model` itself: `preload` and `gunicorn_apps`, and `summary`, which describes it in the log and in
+/metrics.
 """

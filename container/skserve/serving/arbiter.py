@@ -1,7 +1,7 @@
 """The gunicorn master: how workers start, how they fail, and how new connections are stopped.
 
-All this overrides methods of gunicorn's arbiter that are its own business and may change in any
-release; read them again before raising the pin.
+It overrides methods that gunicorn does not document and may change in any release; read them again
+before raising the pin.
 """
 
 from __future__ import annotations

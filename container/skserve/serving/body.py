@@ -11,7 +11,7 @@ from werkzeug.wsgi import get_content_length
 
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, ServeError, TooLarge, TooSlow, UnsupportedMediaType
-from skserve.scheduling.memory import Bodies
+from skserve.scheduling.bodies import Bodies
 from skserve.serving import compression
 from skserve.serving.framing import BrokenBody, ChunkTooLarge
 from skserve.serving.wsgi import NEXT_PART

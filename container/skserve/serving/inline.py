@@ -1,7 +1,7 @@
 """What the poller answers itself, from parsed bytes to an answer, without WSGI and Flask.
 
-Only what never waits: /ping, and calls that are known to be cheap. One function decides, and the
-poller alone asks it: `Inline.handler`.
+That is /ping, /metrics, and the calls of a model whose last answers of about the size were cheap.
+`Inline.handler` decides it, for the poller alone.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _TARGET = "x-amzn-sagemaker-target-model"
 class Inline:
     """Which small requests are answered by the thread that polls.
 
-    `always` are those that cost next to nothing, by method and path; `called` finds what answers a
-    call of a model, if that is known to be cheap. `is_call` tells such a call by its line.
+    `always` has the handlers of /ping and /metrics, by method and path. `called` returns the
+    handler of a model's call that is expected to be cheap. `is_call` tells such a call by its line.
     """
 
     def __init__(

@@ -16,8 +16,8 @@ from skserve import telemetry
 from skserve.config import MIB, Config
 from skserve.errors import BadRequest, TooLarge
 from skserve.inference.calls import Call, Reply, attribute
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import Invocable
-from skserve.scheduling.memory import Bodies
 from skserve.serving.body import Environ, Incoming
 from skserve.serving.responses import (
     ATTRIBUTES,

@@ -25,14 +25,14 @@ from skserve.errors import Overloaded, Refused, ServeError
 from skserve.formats.media_types import JSON
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
-from skserve.scheduling.memory import Bodies
-from skserve.serving import browser, openapi, responses
-from skserve.serving.app import new_app
+from skserve.scheduling.bodies import Bodies
+from skserve.serving import description_routes, openapi, responses
 from skserve.serving.body import Environ, Incoming
 from skserve.serving.invocation import Wsgi, invocation, parameters, request_id, response_of
 from skserve.serving.management import limit_of, load_of, name_of, token_after, token_of
 from skserve.serving.metrics import Exposition
 from skserve.serving.responses import Answer
+from skserve.serving.routes import new_app
 from skserve.telemetry import Record
 
 log = logging.getLogger("skserve")
@@ -80,8 +80,8 @@ def create_app(
             facts["target"] = shown(target)
         return invocation(request.environ, client.model(name), config, bodies, fault, **facts)
 
-    browser.add_page(app, config, lambda: _listed(client, request.args))
-    browser.add_openapi(app, openapi.of_models)
+    description_routes.add_page(app, config, lambda: _listed(client, request.args))
+    description_routes.add_openapi(app, openapi.of_models)
     app.wsgi_app = _on_raw_path(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
@@ -127,13 +127,13 @@ def _add_models(app: Flask, client: ModelClient, managed: Managed) -> None:
     @app.route("/models/<segment>/invoke", methods=["OPTIONS"])
     @managed
     def shown_model(segment: str) -> Response:
-        return browser.described(client.describe(name_of(segment)))
+        return description_routes.described(client.describe(name_of(segment)))
 
     @app.get("/models/<segment>/openapi.json")
     @managed
     def documented(segment: str) -> Response:
         name = name_of(segment)
-        return browser.described(openapi.of_named_model(name, client.describe(name)))
+        return description_routes.described(openapi.of_named_model(name, client.describe(name)))
 
 
 def _on_raw_path(wsgi: Wsgi) -> Wsgi:

@@ -1,7 +1,7 @@
 """The thread that polls all connections of a worker.
 
-It accepts, reads heads and small bodies, and answers what `Inline` says. It never waits: what may
-take long goes to a thread, as does the rest of an answer that the client does not take at once.
+It accepts, reads heads and small bodies, and answers what `Inline` says. All other requests go to
+threads, as does the rest of an answer that the client does not take at once.
 
 - Where there are as many connections as may be, a new one takes the place of the one that has
   waited longest for a request.

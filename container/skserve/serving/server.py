@@ -23,7 +23,7 @@ from skserve.machine import resident
 from skserve.multi_model import warm_up
 from skserve.multi_model.supervisor import Supervisor
 from skserve.serving import multi_model_api, summary
-from skserve.serving.applications import PLACES, MultiModelApplication, SingleModelApplication
+from skserve.serving.gunicorn_apps import PLACES, MultiModelApplication, SingleModelApplication
 from skserve.serving.preload import failures_said, preloaded
 from skserve.serving.sizing import Plan, places
 

@@ -20,10 +20,11 @@ log = logging.getLogger("skserve")
 
 
 class Threads:
-    """Takes a client out of the poller's hands until its request is answered.
+    """Answers requests in threads; meanwhile the poller does not watch their clients.
 
-    `done` then has it, and whether its connection is kept, and a byte comes to the pipe's end
-    `wake`. A body may take `body_timeout` seconds; `stopping` says whether to keep no connection.
+    After each answer `done` has the client, and whether its connection is kept, and a byte is
+    written to `wake`, the end of a pipe. A body may take `body_timeout` seconds; `stopping` says
+    whether to keep no connection.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skserve.estimators.accelerate.jobs import parts_of
-from skserve.estimators.accelerate.ranges import ranges, thresholds
+from skserve.estimators.accelerate.probe_ranges import ranges, thresholds
 from skserve.estimators.columns import Column
 from skserve.estimators.frame import Cells, Frame
 from skserve.estimators.methods import look

@@ -1,1 +1,4 @@
-"""The families of estimators that have kernels, a module each; see `kernel.py`."""
+"""The families of estimators that have kernels, a module each.
+
+`registry.builders` finds every module here, and takes the table `KERNELS` of each.
+"""

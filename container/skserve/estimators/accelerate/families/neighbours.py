@@ -1,6 +1,6 @@
 """Nearest neighbours: by brute force, or by the tree that scikit-learn has built.
 
-By brute force `search.py` finds them.
+By brute force `neighbour_search.py` finds them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from skserve.estimators.accelerate.distances import BLURRED_WEIGHT, METRICS, Metric
 from skserve.estimators.accelerate.kernel import Builder, Declined, Floats, Kernel, finite
-from skserve.estimators.accelerate.search import QUERIES, SCORES, Indices, search
+from skserve.estimators.accelerate.neighbour_search import QUERIES, SCORES, Indices, search
 from skserve.estimators.methods import look
 
 # Kernels of one estimator share what is packed, which lives as long as one of them.

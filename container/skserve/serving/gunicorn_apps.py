@@ -1,4 +1,4 @@
-"""What gunicorn runs: its settings, and the application that each worker makes after the fork."""
+"""What gunicorn runs for one model, and for many: it makes the application of each worker."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.retirement import Retirement
 from skserve.scheduling.slots import Slots
 from skserve.serving import inline, multi_model_api, summary
-from skserve.serving.app import create_app
-from skserve.serving.application import Application
+from skserve.serving.gunicorn_base import Application
 from skserve.serving.metrics import Exposition
 from skserve.serving.preload import failures_said
+from skserve.serving.routes import create_app
 from skserve.serving.sizing import Plan, places
 
 log = logging.getLogger("skserve")

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from skserve.formats.frames import receive_frame, receive_parts, send_frame, send_parts
+from skserve.formats.message_framing import receive_frame, receive_parts, send_frame, send_parts
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The Flask application: the routes of one model, and what those of many share with them.
+"""The Flask application: the routes of one model, and those that many models have as well.
 
 A `ServeError` becomes `{"error": {...}}` under its status, anything else a 500 whose traceback
 stays in the log.
@@ -17,9 +17,9 @@ from werkzeug.routing import MapAdapter
 from skserve import telemetry
 from skserve.config import Config
 from skserve.formats.media_types import JSON
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import Registry
-from skserve.scheduling.memory import Bodies
-from skserve.serving import browser, openapi
+from skserve.serving import description_routes, openapi
 from skserve.serving.invocation import invocation, parameters, request_id, respond, response_of
 from skserve.serving.metrics import CONTENT_TYPE, Exposition
 from skserve.serving.responses import (
@@ -62,10 +62,12 @@ def create_app(
     @app.route("/ping", methods=["OPTIONS"])
     @app.route("/invocations", methods=["OPTIONS"])
     def describe() -> Response:
-        return browser.described(registry.describe())
+        return description_routes.described(registry.describe())
 
-    browser.add_page(app, config, registry.describe)
-    browser.add_openapi(app, lambda served: openapi.of_model(registry.describe(), served))
+    description_routes.add_page(app, config, registry.describe)
+    description_routes.add_openapi(
+        app, lambda served: openapi.of_model(registry.describe(), served)
+    )
     return app
 
 

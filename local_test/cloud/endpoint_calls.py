@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .catalogue import Catalogue, Given
-from .deployment import Deployer, Policy
 from .endpoint import IN_PROGRESS, Endpoint
 from .errors import invalid
 from .fleet import Fleet, Variant
 from .images import Images
 from .instance import Instance
+from .rollout import Deployer, Policy
 from .services import Services
 from .store import Store
 

@@ -1,4 +1,4 @@
-"""What gunicorn runs, as far as one model and many are the same: its settings and its hooks."""
+"""What gunicorn runs, for one model and for many: its settings and its hooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gunicorn.glogging import Logger
 
 from skserve.config import Config
 from skserve.errors import StartError
-from skserve.scheduling.memory import Bodies
+from skserve.scheduling.bodies import Bodies
 from skserve.serving import inline
 from skserve.serving.arbiter import Arbiter
 from skserve.serving.balancer import Balancer

@@ -17,14 +17,14 @@ from skserve.config import Config
 from skserve.errors import BadRequest, NotReady, Overloaded
 from skserve.inference.calls import Reply
 from skserve.inference.model import Model
+from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
-from skserve.scheduling.memory import Bodies
 from skserve.scheduling.slots import Slots
 from skserve.serving import inline
-from skserve.serving.app import create_app
 from skserve.serving.connection import Connection
 from skserve.serving.head import Request
 from skserve.serving.responses import ATTRIBUTES, INFERENCE_ID
+from skserve.serving.routes import create_app
 
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 

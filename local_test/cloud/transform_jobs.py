@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .batch_files import LINES, Job, Options, Plan
 from .batch_server import Failed, Server
 from .catalogue import Given
 from .engine import Container, EngineError, Mount, Spec
@@ -20,7 +21,6 @@ from .filters import Filter, FilterError
 from .instance import instance_id
 from .jobs import Jobs, Stopped
 from .launcher import memory_mb
-from .transforming import LINES, Job, Options, Plan
 
 _STRATEGIES = {"SingleRecord": "SINGLE_RECORD", "MultiRecord": "MULTI_RECORD"}
 _NOT_READY = "AlgorithmError: the container did not pass the ping health check. See the job logs."
