@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from hypothesis import settings
 
 from tests import warm
+
+if TYPE_CHECKING:
+    from tests.many_models import ManyModels
 
 ROOT = Path(__file__).parent.parent
 START_LIMIT = 60  # seconds
@@ -179,6 +182,36 @@ def servers(
     yield server
     for context, _ in running.values():
         context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def _shared(
+    add: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ManyModels]:
+    from tests.many_models import many_models
+
+    root = tmp_path_factory.mktemp("models")
+    add(root, "iris")
+    add(root, "one", model="one")
+    log = tmp_path_factory.mktemp("logs") / "shared"
+    settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2", "SKSERVE_LOAD_TIMEOUT": "5"}
+    with many_models(root, log, SKSERVE_QUEUE="4", **settings) as server:
+        yield server
+
+
+@pytest.fixture
+def shared(_shared: ManyModels) -> Iterator[ManyModels]:
+    """Return a server of many models that several tests use, without a model loaded."""
+    yield _shared
+    for name in _shared.names():
+        assert _shared.unload(name).status_code == 200
+
+
+@pytest.fixture
+def three(shared: ManyModels) -> ManyModels:
+    for name in ("a", "b", "c"):
+        assert shared.load(name, shared.root / "iris").status_code == 200
+    return shared
 
 
 @pytest.fixture(scope="session")
