@@ -17,6 +17,8 @@ BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORK
   $(if $(OLDER),--older $(OLDER))
 
 export PYTHONPATH := $(CURDIR)/container
+# Every server of a test would compile the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check house audit soak bench bench-peers image cloud clean
