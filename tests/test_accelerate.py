@@ -377,9 +377,10 @@ def test_jobs_are_brought_down_everywhere(tmp_path):
     model = make_pipeline(
         pp.StandardScaler(),
         VotingClassifier([("a", forest), ("b", lm.LogisticRegression())], n_jobs=4),
-    ).fit(X, TWO)
+    )
     search = GridSearchCV(BaggingRegressor(lm.Ridge(), 2, n_jobs=8), {"n_estimators": [2]}, cv=2)
-    joblib.dump([model, search.fit(X, REAL)], tmp_path / "m")
+    with joblib.parallel_config("threading"):  # to start eight Pythons takes longer than the test
+        joblib.dump([model.fit(X, TWO), search.fit(X, REAL)], tmp_path / "m")
     model, search = joblib.load(tmp_path / "m")
 
     limit_jobs([model, search], 2)
