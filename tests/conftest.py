@@ -161,6 +161,29 @@ def add(models: Callable[[str], Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder that the example of that name trains, as a person runs it.
+
+    It is made once for all processes of a run.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def train(name: str) -> Path:
+        folder = base / "trained" / name
+        folder.parent.mkdir(exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "model.joblib").exists():
+                script = ROOT / "examples" / name / "train.py"
+                subprocess.run([sys.executable, script, folder], check=True)
+        return folder
+
+    return train
+
+
+@pytest.fixture(scope="session")
 def servers(
     models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Server]]:
