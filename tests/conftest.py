@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,22 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+# Tests of these files, and tests with containers, take ten seconds each.
+LONG = (
+    "test_examples", "test_interruptions", "test_round_trips", "test_selftest", "test_story",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)  # what is deselected counts for nothing
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with much to do first: xdist hands them out so, and none is left for the end."""
+    weights: Counter[Path] = Counter()
+    for item in items:
+        long = item.path.stem in LONG or item.get_closest_marker("docker")
+        weights[item.path] += 20 if long else 1
+    items.sort(key=lambda item: -weights[item.path])
 
 
 # The processes that servers are forked from, without pandas and with it.
