@@ -17,8 +17,6 @@ BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORK
   $(if $(OLDER),--older $(OLDER))
 
 export PYTHONPATH := $(CURDIR)/container
-# Every server of a test would compile the program anew.
-unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check house audit soak bench bench-peers image cloud clean
@@ -44,6 +42,7 @@ house: $(VENV)/dev  ## lengths of modules, classes and functions, comments, the 
 	@$(RUN) tests/house.py
 
 test: check  ## check, then every test that takes seconds; with Docker the image too
+	@$(RUN) -m compileall -q container deployment local_test  # or each process of a test would
 	$(RUN) -m pytest -m "not soak" --numprocesses $(JOBS) --dist loadfile \
 	  --no-loadscope-reorder
 
