@@ -42,7 +42,9 @@ house: $(VENV)/dev  ## lengths of modules, classes and functions, comments, the 
 	@$(RUN) tests/house.py
 
 test: check  ## check, then every test that takes seconds; with Docker the image too
-	$(RUN) -m pytest -m "not soak" --numprocesses $(JOBS) --dist loadfile
+	@$(RUN) -m compileall -q container deployment local_test  # or each process of a test would
+	$(RUN) -m pytest -m "not soak" --numprocesses $(JOBS) --dist loadfile \
+	  --no-loadscope-reorder
 
 audit: $(VENV)/dev  ## licences and known vulnerabilities of all pins (ADVISORIES=all.zip of OSV)
 	@$(RUN) requirements/audit.py $(ADVISORIES)

@@ -11,17 +11,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from hypothesis import settings
 
 from tests import warm
+
+if TYPE_CHECKING:
+    from tests.many_models import ManyModels
 
 ROOT = Path(__file__).parent.parent
 START_LIMIT = 60  # seconds
@@ -65,6 +69,22 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+# Tests of these files, and tests with containers, take ten seconds each.
+LONG = (
+    "test_examples", "test_interruptions", "test_round_trips", "test_selftest", "test_story",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)  # what is deselected counts for nothing
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with much to do first: xdist hands them out so, and none is left for the end."""
+    weights: Counter[Path] = Counter()
+    for item in items:
+        long = item.path.stem in LONG or item.get_closest_marker("docker")
+        weights[item.path] += 20 if long else 1
+    items.sort(key=lambda item: -weights[item.path])
 
 
 # The processes that servers are forked from, without pandas and with it.
@@ -158,6 +178,29 @@ def add(models: Callable[[str], Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder that the example of that name trains, as a person runs it.
+
+    It is made once for all processes of a run.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def train(name: str) -> Path:
+        folder = base / "trained" / name
+        folder.parent.mkdir(exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "model.joblib").exists():
+                script = ROOT / "examples" / name / "train.py"
+                subprocess.run([sys.executable, script, folder], check=True)
+        return folder
+
+    return train
+
+
+@pytest.fixture(scope="session")
 def servers(
     models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Server]]:
@@ -179,6 +222,36 @@ def servers(
     yield server
     for context, _ in running.values():
         context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def _shared(
+    add: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ManyModels]:
+    from tests.many_models import many_models
+
+    root = tmp_path_factory.mktemp("models")
+    add(root, "iris")
+    add(root, "one", model="one")
+    log = tmp_path_factory.mktemp("logs") / "shared"
+    settings = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2", "SKSERVE_LOAD_TIMEOUT": "5"}
+    with many_models(root, log, SKSERVE_QUEUE="4", **settings) as server:
+        yield server
+
+
+@pytest.fixture
+def shared(_shared: ManyModels) -> Iterator[ManyModels]:
+    """Return a server of many models that several tests use, without a model loaded."""
+    yield _shared
+    for name in _shared.names():
+        assert _shared.unload(name).status_code == 200
+
+
+@pytest.fixture
+def three(shared: ManyModels) -> ManyModels:
+    for name in ("a", "b", "c"):
+        assert shared.load(name, shared.root / "iris").status_code == 200
+    return shared
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import cache
 
 import joblib
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import linear_model as lm
 from sklearn import preprocessing as pp
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -85,36 +86,44 @@ TRANSFORMERS = {
 }
 
 
-def fitted() -> dict[str, object]:
-    """Return every estimator that has a kernel here, fitted in each way that matters."""
-    made: dict[str, object] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, model in REGRESSORS.items():
-            made[name] = model.fit(SMALL, REAL)
-        for name in ("PoissonRegressor", "GammaRegressor", "TweedieRegressor"):
-            made[name] = getattr(lm, name)().fit(SMALL, COUNTS + 1)
-        for name in ("LinearRegression", "Ridge", "Lars"):
-            made[f"{name} of three"] = getattr(lm, name)().fit(SMALL, REALS)
-        made["MultiTaskLasso"] = lm.MultiTaskLasso().fit(SMALL, REALS)
-        made["Ridge of one column"] = lm.Ridge().fit(SMALL, REAL[:, None])
-        made["Lasso of float32"] = lm.Lasso().fit(SMALL.astype(np.float32), REAL)
-        for name, model in CLASSIFIERS.items():
-            for kind, y in (("two", TWO), ("text", NAMES), ("truth", TWO > 0)):
-                made[f"{name} {kind}"] = type(model)(**model.get_params()).fit(SMALL, y)
-        made["liblinear of three"] = lm.LogisticRegression(solver="liblinear").fit(SMALL, TWO)
-        for name, model in TRANSFORMERS.items():
-            made[name] = model.fit(HOLES)
-        made["Normalizer"] = pp.Normalizer().fit(X)
-        made["pipeline"] = make_pipeline(
-            SimpleImputer(), pp.StandardScaler(), lm.LogisticRegression()
-        ).fit(HOLES, NAMES)
-        made["search"] = GridSearchCV(
+# Each estimator that has a kernel here, in each way that matters, with what it is fitted on.
+UNFITTED: dict[str, tuple[BaseEstimator, np.ndarray, np.ndarray | None]] = {
+    **{name: (model, SMALL, REAL) for name, model in REGRESSORS.items()},
+    **{
+        name: (getattr(lm, name)(), SMALL, COUNTS + 1)
+        for name in ("PoissonRegressor", "GammaRegressor", "TweedieRegressor")
+    },
+    **{
+        f"{name} of three": (getattr(lm, name)(), SMALL, REALS)
+        for name in ("LinearRegression", "Ridge", "Lars")
+    },
+    "MultiTaskLasso": (lm.MultiTaskLasso(), SMALL, REALS),
+    "Ridge of one column": (lm.Ridge(), SMALL, REAL[:, None]),
+    "Lasso of float32": (lm.Lasso(), SMALL.astype(np.float32), REAL),
+    **{
+        f"{name} {kind}": (clone(model), SMALL, y)
+        for name, model in CLASSIFIERS.items()
+        for kind, y in (("two", TWO), ("text", NAMES), ("truth", TWO > 0))
+    },
+    "liblinear of three": (lm.LogisticRegression(solver="liblinear"), SMALL, TWO),
+    **{name: (model, HOLES, None) for name, model in TRANSFORMERS.items()},
+    "Normalizer": (pp.Normalizer(), X, None),
+    "pipeline": (
+        make_pipeline(SimpleImputer(), pp.StandardScaler(), lm.LogisticRegression()),
+        HOLES,
+        NAMES,
+    ),
+    "search": (
+        GridSearchCV(
             Pipeline([("s", pp.RobustScaler()), ("none", "passthrough"), ("m", lm.Ridge())]),
             {"m__alpha": [1, 2]},
             cv=2,
-        ).fit(X, REAL)
-        made["columns"] = make_pipeline(
+        ),
+        X,
+        REAL,
+    ),
+    "columns": (
+        make_pipeline(
             ColumnTransformer(
                 [
                     ("a", make_pipeline(SimpleImputer(), pp.StandardScaler()), [3, 0]),
@@ -123,11 +132,20 @@ def fitted() -> dict[str, object]:
                 ]
             ),
             lm.Ridge(),
-        ).fit(np.where(np.arange(4) == 1, X, HOLES), REAL)
-    return made
+        ),
+        np.where(np.arange(4) == 1, X, HOLES),
+        REAL,
+    ),
+}
 
 
-FITTED = fitted()
+@cache
+def fitted(name: str) -> BaseEstimator:
+    """Fit when it is asked for: each process of the tests collects this module, one runs it."""
+    model, rows, y = UNFITTED[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(rows, y)
 
 
 def own_and_fast(model: object) -> list[tuple[str, object, object]]:
@@ -145,11 +163,11 @@ def same(fast: object, own: object) -> bool:
     return bool((fast == own).all())
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", UNFITTED)
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)
 def test_a_kernel_answers_as_the_estimator_does(name, data):
-    model = FITTED[name]
+    model = fitted(name)
     count = data.draw(st.sampled_from([1, 2, 50]))
     seed = data.draw(st.integers(0, 10**6))
     scale = data.draw(st.sampled_from([0.0, 1.0, 1e-300, 1e6]))
@@ -168,9 +186,9 @@ def test_a_kernel_answers_as_the_estimator_does(name, data):
             assert same(answer, own(rows)), method
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", UNFITTED)
 def test_a_kernel_answers_ordinary_rows_and_is_proved(name):
-    model = FITTED[name]
+    model = fitted(name)
     rows = probes.probe(model, model.n_features_in_)
     for _, own, fast in own_and_fast(model):
         fast(rows)  # declines nothing here
@@ -178,7 +196,7 @@ def test_a_kernel_answers_ordinary_rows_and_is_proved(name):
 
 
 def test_kernels_leave_what_they_are_given_as_it_is():
-    for model in FITTED.values():
+    for model in map(fitted, UNFITTED):
         rows = probes.probe(model, model.n_features_in_)
         before = rows.copy()
         for _, _, fast in own_and_fast(model):
@@ -198,7 +216,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_wrong_path_is_not_used(wrong, monkeypatch, caplog):
-    model = FITTED["Ridge"]
+    model = fitted("Ridge")
     monkeypatch.setitem(registry.builders(), "Ridge", lambda model, name: wrong(model.predict))
 
     with caplog.at_level(logging.INFO, "skserve"):
@@ -267,7 +285,7 @@ def test_an_object_with_a_method_of_its_own_is_never_accelerated():
 
 
 def test_what_is_declined_is_asked_of_the_estimator():
-    model = FITTED["LinearRegression"]
+    model = fitted("LinearRegression")
     (fast,) = accelerate(model, {"predict": model.predict}, Schema.of(model)).values()
 
     with pytest.raises(ValueError, match="Input X contains NaN"):
@@ -282,14 +300,14 @@ def test_require_stops_the_start_where_there_is_no_fast_path():
 
     with pytest.raises(StartError, match="SKSERVE_ACCELERATE is require, but predict of this SVC"):
         EstimatorHandler.of(svc, None, Config(accelerate="require"))
-    EstimatorHandler.of(FITTED["Ridge"], None, Config(accelerate="require"))
+    EstimatorHandler.of(fitted("Ridge"), None, Config(accelerate="require"))
     EstimatorHandler.of(svc, None, Config(accelerate="auto"))
 
 
 def test_off_asks_the_estimator():
-    line = EstimatorHandler.of(FITTED["Ridge"], None, Config(accelerate="off"))
+    line = EstimatorHandler.of(fitted("Ridge"), None, Config(accelerate="off"))
 
-    assert line._methods["predict"] == FITTED["Ridge"].predict
+    assert line._methods["predict"] == fitted("Ridge").predict
 
 
 @pytest.mark.parametrize("names", [None, list("abcd")])
@@ -359,9 +377,10 @@ def test_jobs_are_brought_down_everywhere(tmp_path):
     model = make_pipeline(
         pp.StandardScaler(),
         VotingClassifier([("a", forest), ("b", lm.LogisticRegression())], n_jobs=4),
-    ).fit(X, TWO)
+    )
     search = GridSearchCV(BaggingRegressor(lm.Ridge(), 2, n_jobs=8), {"n_estimators": [2]}, cv=2)
-    joblib.dump([model, search.fit(X, REAL)], tmp_path / "m")
+    with joblib.parallel_config("threading"):  # to start eight Pythons takes longer than the test
+        joblib.dump([model.fit(X, TWO), search.fit(X, REAL)], tmp_path / "m")
     model, search = joblib.load(tmp_path / "m")
 
     limit_jobs([model, search], 2)

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,16 +34,6 @@ def test_the_demo_shows_both_stories():
     assert '{"progression": [206.1, 68.1]}' in said
     assert said.count("stopped with status 0") == 2
     assert done.stderr == ""
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    def train(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        subprocess.run([sys.executable, ROOT / "examples" / name / "train.py", folder], check=True)
-        return folder
-
-    return train
 
 
 def predict(url: str, payload: str, accept: str) -> subprocess.CompletedProcess[str]:

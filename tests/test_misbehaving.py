@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from tests.conftest import serving
+from tests.many_models import ManyModels, many_models
 from tests.servers import children, until
 from tests.test_image import Container, container, readable
 from tests.test_multi_image import contained
-from tests.test_multi_model import ManyModels, many_models
 
 # The first number of a row says what is done. At import the script takes the signals away, seeds
 # `random`, and puts its own handlers in the place of ours.

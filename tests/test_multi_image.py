@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from tests.conftest import free_port
+from tests.many_models import ManyModels
 from tests.servers import until
 from tests.test_image import Container, docker, readable
 from tests.test_image import pytestmark as needs_docker
-from tests.test_multi_model import ManyModels
 
 pytestmark = needs_docker
 

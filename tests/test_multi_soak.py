@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.many_models import ManyModels, children, many_models
 from tests.servers import until
 from tests.test_image import pytestmark as needs_docker
 from tests.test_multi_image import contained
-from tests.test_multi_model import ManyModels, children, many_models
 
 pytestmark = pytest.mark.soak
 

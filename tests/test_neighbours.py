@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Server, free_port, wait_until_ready
+from tests.many_models import ManyModels
 from tests.test_multi_image import contained
-from tests.test_multi_model import ManyModels
 
 # Root without any privilege: every process of the server is the same ordinary user.
 PLAIN = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Server, serving
-from tests.test_multi_model import ManyModels, children, many_models
+from tests.many_models import ManyModels, children, many_models
 
 boofuzz = pytest.importorskip("boofuzz", reason="boofuzz is in requirements/fuzz.txt")
 

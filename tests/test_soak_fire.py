@@ -22,8 +22,8 @@ import pytest
 import requests
 
 from tests.conftest import serving
+from tests.many_models import ManyModels, many_models
 from tests.servers import children, until
-from tests.test_multi_model import ManyModels, many_models
 from tests.test_multi_soak import pss
 
 pytestmark = pytest.mark.soak

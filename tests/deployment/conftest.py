@@ -46,6 +46,7 @@ class Moto:
 
     url: str
     environ: dict[str, str] = field(default_factory=dict)
+    clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def steer(self, path: str, value: Any = None, method: str = "POST") -> Any:
         data = value if isinstance(value, bytes) else json.dumps(value or {}).encode()
@@ -76,10 +77,12 @@ class Moto:
             return list(json.loads(response.read()))
 
     def client(self, service: str, region: str = REGION) -> Any:
-        return boto3.client(
-            service, region_name=region, endpoint_url=self.url,
-            aws_access_key_id="test", aws_secret_access_key="test",
-        )  # fmt: skip
+        if (service, region) not in self.clients:
+            self.clients[service, region] = boto3.client(
+                service, region_name=region, endpoint_url=self.url,
+                aws_access_key_id="test", aws_secret_access_key="test",
+            )  # fmt: skip
+        return self.clients[service, region]
 
     def reset(self) -> None:
         request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,22 +55,12 @@ def answer(url: str, body: str) -> list[str]:
         return str(response.read().decode()).splitlines()
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the trained model of each example."""
-    base = tmp_path_factory.mktemp("trained")
-    for name in ROWS:
-        script = EXAMPLES / name / "train.py"
-        subprocess.run([sys.executable, str(script), str(base / name)], check=True)
-    return base
-
-
 @pytest.mark.docker
 @pytest.mark.parametrize("example", ROWS)
 def test_the_packed_archive_of_each_example_serves(
-    example: str, image: str, trained: Path, tmp_path: Path
+    example: str, image: str, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    packed = package.pack(trained / example, tmp_path / "model.tar.gz")
+    packed = package.pack(trained(example), tmp_path / "model.tar.gz")
 
     with container(image, packed.path, tmp_path) as url:
         assert len(answer(url, ROWS[example] * 3)) == 3
@@ -79,10 +69,10 @@ def test_the_packed_archive_of_each_example_serves(
 
 @pytest.mark.docker
 def test_an_archive_made_by_hand_as_aws_documents_it_serves(
-    image: str, trained: Path, tmp_path: Path
+    image: str, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """The guide's layout: the model at the root, `code/inference.py` beside it, plain tar."""
-    folder = str(trained / "regression")
+    folder = str(trained("regression"))
     words = ["tar", "-czf", str(tmp_path / "model.tar.gz"), "-C", folder, "."]
     subprocess.run(words, check=True)
 
