@@ -193,15 +193,22 @@ def test_faults_come_as_often_as_they_were_asked_for(cloud: LocalCloud) -> None:
     assert cloud.client("sagemaker").list_models()["Models"] is not None
 
 
-def test_without_docker_one_sentence_says_what_runs(tmp_path: Path) -> None:
-    environ = os.environ | {"DOCKER_HOST": "unix:///nowhere.sock"}
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("unix:///nowhere.sock", "Docker does not answer at unix:///nowhere.sock: "),
+        ("ssh://somewhere", "Docker is asked at unix:// or tcp:// only, not at ssh://somewhere, "),
+    ],
+)
+def test_without_docker_one_sentence_says_what_runs(host: str, reason: str, tmp_path: Path) -> None:
+    environ = os.environ | {"DOCKER_HOST": host}
     done = subprocess.run(
         [sys.executable, "-m", "local_test.cloud", "--folder", str(tmp_path / "c")], cwd=ROOT,
         env=environ, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
 
     assert done.returncode == 1
-    assert done.stderr.startswith("error: Docker does not answer")
+    assert done.stderr.startswith(f"error: {reason}")
     assert done.stderr.count("\n") == 1
     assert "CLOUD=--no-containers" in done.stderr
 
