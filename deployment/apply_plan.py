@@ -16,7 +16,7 @@ from deployment.answers import absent
 from deployment.aws import Answer, Cloud
 from deployment.console import Talk
 from deployment.errors import ApiError, DeployError, Failed, Refused, Unreachable
-from deployment.logs import tail
+from deployment.logs import paragraph, tail
 from deployment.patience import patiently
 from deployment.state import Endpoint
 from deployment.step import Call, Plan, Wait
@@ -142,9 +142,7 @@ def _answered(run: Run) -> None:
 
 def _after_failure(run: Run, error: EndpointFailed) -> None:
     """Add the log to the message, then remove what this run made and nothing uses."""
-    lines = tail(run.cloud, run.plan.endpoint)
-    if lines:
-        error.message += "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in lines)
+    error.message += paragraph(tail(run.cloud, run.plan.endpoint))
     created = run.handed_over is not None and run.handed_over.operation == "create_endpoint"
     seen = error.endpoint
     rolled_back = seen.status == "InService"

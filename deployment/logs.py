@@ -1,10 +1,11 @@
-"""The endpoint's log in CloudWatch. A log that cannot be read is no failure of its own."""
+"""The logs of endpoints and jobs in CloudWatch. One that cannot be read is no failure itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from deployment.aws import Cloud
 from deployment.errors import DeployError
@@ -54,17 +55,38 @@ def tail(cloud: Cloud, name: str, lines: int = _TAIL_LINES) -> list[str]:
 
 def events(cloud: Cloud, name: str, lines: int, since_ms: int = 0) -> list[tuple[int, str]]:
     """Return (milliseconds, text) of the newest `lines` lines over all streams, oldest first."""
-    group = GROUP.format(name=name)
-    newest = cloud.find("logs", "describe_log_streams", logGroupName=group,
-                        orderBy="LastEventTime", descending=True, limit=5)  # fmt: skip
+    newest = {"orderBy": "LastEventTime", "descending": True, "limit": 5}
+    return _last(cloud, GROUP.format(name=name), newest, lines, since_ms)
+
+
+def of_job(cloud: Cloud, group: str, job: str, lines: int = _TAIL_LINES) -> list[str]:
+    """Return the last lines of a job's streams, oldest first; none if they cannot be read."""
+    try:
+        found = _last(cloud, group, {"logStreamNamePrefix": f"{job}/"}, lines)
+        return [text for _, text in found]
+    except DeployError:
+        return []
+
+
+def paragraph(lines: list[str]) -> str:
+    """Return what a failure says below its sentence: the last lines of a log, if there are any."""
+    return "".join(
+        ["\nlast lines of its log:", *(f"\n  {line}" for line in lines)] if lines else []
+    )
+
+
+def _last(
+    cloud: Cloud, group: str, which: Mapping[str, Any], lines: int, since_ms: int = 0
+) -> list[tuple[int, str]]:
+    streams = cloud.find("logs", "describe_log_streams", logGroupName=group, **which)
     found: list[tuple[int, str]] = []
-    for stream in (newest or {}).get("logStreams", ()):
+    for stream in (streams or {}).get("logStreams", ()):
         answer = cloud.call(
             "logs", "get_log_events", logGroupName=group, logStreamName=stream["logStreamName"],
             limit=lines, startFromHead=False, startTime=since_ms,
         )  # fmt: skip
         found += [(event["timestamp"], event["message"].rstrip()) for event in answer["events"]]
-    return sorted(found)[-lines:]
+    return sorted(found, key=lambda event: event[0])[-lines:]
 
 
 def shown(found: list[tuple[int, str]]) -> Iterator[str]:

@@ -152,6 +152,12 @@ def by_digest(cloud: Cloud | None, image: str, region: str = "") -> str:
         return in_account(image, _NO_ACCOUNT, region)
     uri = in_account(image, cloud.account, cloud.region, cloud.dns_suffix)
     parts = ecr_parts(uri)
+    if parts is None and ".dkr.ecr." in uri:
+        raise Refused(
+            f"{image!r} names no image",
+            "a repository of this account in lower case, or the URI that ./build_and_push.sh "
+            "printed; then nothing, :TAG or @sha256: with 64 hexadecimal digits",
+        )
     if parts is None or parts["digest"]:
         return uri
     host = uri.split("/", 1)[0]

@@ -101,6 +101,9 @@ def test_an_image_without_a_registry_is_the_newest_of_that_repository(
         ),
         ("skserve:3", "skserve:3 does not exist"),
         ("docker.io/skserve", "is not in ECR"),
+        ("skserve:", "'skserve:' names no image"),
+        (f"{image}@sha256:abc", "@sha256:abc' names no image"),
+        ("My Wine", "'My Wine' names no image"),
     ):
         assert sentence in shell("plan", "--image", named, code=3).err
     assert (

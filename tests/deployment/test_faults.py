@@ -117,7 +117,14 @@ def test_a_rollback_that_fails_leaves_everything_and_says_so(
 
 @pytest.mark.parametrize(
     ("outcome", "said"),
-    [("failed", "is Failed: ClientError: rows.csv: 400"), ("stopped", "is Stopped: AWS gives no")],
+    [
+        (
+            "failed",
+            "is Failed: ClientError: See job logs for more information last lines of its log: "
+            "rows.csv: Bad HTTP status received from algorithm: 400 Row 1 is short way out",
+        ),
+        ("stopped", "is Stopped: AWS gives no reason way out"),
+    ],
 )
 def test_a_transform_job_that_does_not_complete_is_told(
     outcome: str, said: str, serving: str, ready: Moto, shell: Shell, folder: Path
