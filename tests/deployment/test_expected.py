@@ -182,11 +182,12 @@ def test_no_wait_leaves_the_rest_to_the_next_run(
     image: str, moto: Moto, shell: Shell, folder: Path
 ) -> None:
     settings_file(folder, image, '[scaling]\nmax = 3\ntarget = 9\n[smoke]\nbody = "1"\n')
-    moto.next(looks=2)
+    moto.next(looks=3)
 
     left = shell.change("--no-wait")
     assert "under way" in left.out
     assert "RegisterScalableTarget" not in moto.calls
+    assert "wine is Creating: that is waited for" in shell("plan").err
     assert "is changing already" in shell.change("--no-wait", code=3).err
     shell.change()
 
