@@ -161,7 +161,7 @@ _BILLS = "it bills until `python deploy.py delete`"
 _FOLLOW = {
     "InService": f"it serves, and {_BILLS}; go back with `python deploy.py rollback`",
     "Failed": "the next `python deploy.py` replaces it, or `python deploy.py delete` removes it",
-    "UpdateRollbackFailed": "it still serves; the next `python deploy.py` repairs it",
+    "UpdateRollbackFailed": f"it serves, and {_BILLS}; the next `python deploy.py` repairs it",
 }
 
 
@@ -182,7 +182,8 @@ def _left(run: Run, error: DeployError | None) -> str:
         if isinstance(error, Unreachable):
             return f"{run.plan.endpoint} was not seen, but may appear; {_RESUME}"
         return _undo(run)
-    return f"{_state_of(seen)}. It goes on without this command; {_BILLS}{_unscaled(run)}"
+    alone = "" if seen.status in _FOLLOW else f". It goes on without this command; {_BILLS}"
+    return f"{_state_of(seen)}{alone}{_unscaled(run)}"
 
 
 def _unscaled(run: Run) -> str:
