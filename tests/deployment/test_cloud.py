@@ -15,6 +15,8 @@ from botocore.exceptions import ClientError
 
 from deployment import image as images
 from deployment.aws import Cloud
+from local_test.cloud.errors import ApiError
+from local_test.cloud.faults import Faults
 from local_test.cloud.filters import Filter, parse, write
 from local_test.cloud.launcher import memory_mb
 from tests.deployment.conftest import DOCKER, ROOT, Moto
@@ -174,6 +176,23 @@ def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, on_cloud:
         ClientError, match=f"Unsupported manifest media type {kind}".replace("+", ".")
     ):
         cloud.model("oci", f"{on_cloud.split('@')[0]}:oci", b"")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([], "is a JSON object, not []"),
+        ({"fault": "none"}, "fault 'none' is none of container-dies, "),
+        ({"fault": "throttle"}, "the fault throttle needs operation"),
+        ({"fault": "throttle", "operation": "X", "times": "2"}, "times of a fault is int, not '2'"),
+        ({"fault": "throttle", "operation": "X", "count": 2}, "a fault has no 'count', only fault"),
+        ({"fault": "slow-start", "endpoint": "*", "seconds": True}, "is int or float, not True"),
+    ],
+)
+def test_a_fault_that_cannot_be_understood_is_refused(asked: Any, said: str) -> None:
+    with pytest.raises(ApiError) as told:
+        Faults().add(asked)
+    assert said in told.value.message
 
 
 @pytest.mark.docker
