@@ -83,6 +83,14 @@ def test_no_connection_is_no_answer_so_a_wait_survives_it(error: Exception) -> N
     assert isinstance(aws.told(error, "sagemaker", "describe_endpoint"), Unreachable)
 
 
+def test_a_local_cloud_that_does_not_run_is_named() -> None:
+    here = exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:5099/")
+    there = exceptions.EndpointConnectionError(endpoint_url="https://sts.amazonaws.com/")
+
+    assert "start `make cloud`" in aws.told(here, "sts", "get_caller_identity").hint
+    assert aws.told(there, "sts", "get_caller_identity").hint == ""
+
+
 def test_an_error_of_the_container_is_a_sentence_and_its_hint() -> None:
     body = ('{"error": {"code": "bad_request", "message": "Row 1 has 2 values, expected 4.", '
             '"hint": "Send four.", "request_id": "42"}}')  # fmt: skip
