@@ -18,6 +18,13 @@ SLIPS = [
     (("plan", "--profile", "nope"), 2, "profile (nope) could not be found", "~/.aws/config"),
     (("plan", "--region", "mars"), 2, "there is no region 'mars'", "near it are: none"),
     (("plan", "--role", "nope"), 3, "there is no role nope", "role --create"),
+    (
+        ("plan", "--role", "arn:aws:iam::999999999999:role/skserve"),
+        3,
+        "role/skserve is in account 999999999999, and SageMaker takes roles of its own account",
+        "a role of this account",
+    ),
+    (("plan", "--role", "arn:nope"), 2, "'arn:nope' is not a role: its name, PATH/NAME, or", ""),
     (("plan", "--bucket", "BAD_Bucket"), 3, "BAD_Bucket is no name that S3 takes", ""),
     (("plan", "--model", "modl.joblib"), 3, "modl.joblib", "endpoint.toml, model.joblib"),
     (("plan", "--instance-type", "m5.large"), 2, "'m5.large' is not an instance type, such as", ""),
