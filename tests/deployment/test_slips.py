@@ -27,6 +27,7 @@ SLIPS = [
     (("plan", "--role", "arn:nope"), 2, "'arn:nope' is not a role: its name, PATH/NAME, or", ""),
     (("plan", "--bucket", "BAD_Bucket"), 3, "BAD_Bucket is no name that S3 takes", ""),
     (("plan", "--model", "modl.joblib"), 3, "modl.joblib", "endpoint.toml, model.joblib"),
+    (("plan", "--code", "model.joblib"), 3, "model.joblib is no Python file", "inference.py"),
     (("plan", "--instance-type", "m5.large"), 2, "'m5.large' is not an instance type, such as", ""),
     (("plan", "--name", "-x"), 2, "'-x' is not a name of at most 63 letters", ""),
     (("plan", "-f", "nope.toml"), 2, "nope.toml cannot be read: No such file", ""),
