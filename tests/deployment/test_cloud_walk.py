@@ -136,10 +136,10 @@ def test_a_fresh_clone_becomes_an_endpoint_by_three_commands(tmp_path: Path) -> 
             assert "/skserve@sha256:" in typed("./build_and_push.sh")
             assert "iris: done; in service" in typed("python deploy.py < /dev/null")
             assert typed("python deploy.py invoke --data 5.1,3.5,1.4,0.2") == "[0]"
-            listed = "docker ps --all --quiet --filter label=skserve.cloud.endpoint=iris"
-            assert typed(listed)
+            cloud = LocalCloud(clone / "build")  # the folder that make's cloud is known by
+            assert cloud.containers()
             typed("python deploy.py delete --yes")
-            until(lambda: not typed(listed), 60)
+            until(lambda: not cloud.containers(), 60)
         finally:
             os.killpg(make.pid, signal.SIGINT)
 
