@@ -142,7 +142,7 @@ def _answered(run: Run) -> None:
 
 def _after_failure(run: Run, error: EndpointFailed) -> None:
     """Add the log to the message, then remove what this run made and nothing uses."""
-    error.message += paragraph(tail(run.cloud, run.plan.endpoint))
+    error.message += paragraph(tail(run.cloud, error.endpoint))
     created = run.handed_over is not None and run.handed_over.operation == "create_endpoint"
     seen = error.endpoint
     rolled_back = seen.status == "InService"

@@ -214,6 +214,8 @@ class ScriptedCloud(Cloud):
             f"The primary container for production variant {variant.name} did not pass the ping "
             "health check."
         )
+        stream = f"{variant.name}/{instance_id()}"
+        self.services.log(f"/aws/sagemaker/Endpoints/{variant.endpoint}", stream, ["no sklearn"])
         endpoint.set("Failed", reason)
         raise SystemExit  # ends the deployment's thread where it stands
 
