@@ -67,8 +67,13 @@ image:  ## build the image: make image SKLEARN=1.5
 	  /opt/skserve/sbom.json > build/sbom-$(SKLEARN).json
 	@echo "What is in it: build/sbom-$(SKLEARN).json"
 
-cloud: $(VENV)/dev  ## a SageMaker on this machine, with real containers: docs/35-cloud.md (CLOUD=--help)
+cloud: $(VENV)/dev endpoint.toml  ## a SageMaker on this machine, with real containers: docs/35-cloud.md (CLOUD=--help)
 	@$(RUN) -m local_test.cloud $(CLOUD)
+
+# What `python deploy.py` takes in this folder: the iris example, unless there is a file of yours.
+endpoint.toml: | $(VENV)/dev
+	@test -e model || $(RUN) examples/iris/train.py model
+	@cp examples/endpoint.toml $@
 
 clean:  ## remove what the words above made here
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ from deployment.answers import absent
 from deployment.aws import Answer, Cloud
 from deployment.console import Talk
 from deployment.errors import ApiError, DeployError, Failed, Refused, Unreachable
-from deployment.logs import tail
+from deployment.logs import paragraph, tail
 from deployment.patience import patiently
 from deployment.state import Endpoint
 from deployment.step import Call, Plan, Wait
@@ -142,9 +142,7 @@ def _answered(run: Run) -> None:
 
 def _after_failure(run: Run, error: EndpointFailed) -> None:
     """Add the log to the message, then remove what this run made and nothing uses."""
-    lines = tail(run.cloud, run.plan.endpoint)
-    if lines:
-        error.message += "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in lines)
+    error.message += paragraph(tail(run.cloud, error.endpoint))
     created = run.handed_over is not None and run.handed_over.operation == "create_endpoint"
     seen = error.endpoint
     rolled_back = seen.status == "InService"
@@ -163,7 +161,7 @@ _BILLS = "it bills until `python deploy.py delete`"
 _FOLLOW = {
     "InService": f"it serves, and {_BILLS}; go back with `python deploy.py rollback`",
     "Failed": "the next `python deploy.py` replaces it, or `python deploy.py delete` removes it",
-    "UpdateRollbackFailed": "it still serves; the next `python deploy.py` repairs it",
+    "UpdateRollbackFailed": f"it serves, and {_BILLS}; the next `python deploy.py` repairs it",
 }
 
 
@@ -184,7 +182,8 @@ def _left(run: Run, error: DeployError | None) -> str:
         if isinstance(error, Unreachable):
             return f"{run.plan.endpoint} was not seen, but may appear; {_RESUME}"
         return _undo(run)
-    return f"{_state_of(seen)}. It goes on without this command; {_BILLS}{_unscaled(run)}"
+    alone = "" if seen.status in _FOLLOW else f". It goes on without this command; {_BILLS}"
+    return f"{_state_of(seen)}{alone}{_unscaled(run)}"
 
 
 def _unscaled(run: Run) -> str:

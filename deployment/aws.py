@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -119,7 +120,7 @@ class Cloud:
         except _FAULTS as error:
             failed = told(error, service, operation, arguments)
             if isinstance(failed, Unreachable):
-                failed.hint = self._doubt()
+                failed.hint = failed.hint or self._doubt()
             raise failed from error
 
     def once(self, service: str, operation: str) -> Answer:
@@ -228,5 +229,15 @@ def told(
         )
     # Where no connection is made, it is one of the first kind; where one breaks, of the second.
     if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
-        return Unreachable(f"{what} got no answer: {error}")
+        return Unreachable(f"{what} got no answer: {error}", _not_aws(error))
     return Failed(f"{what}: {error}")
+
+
+def _not_aws(error: Exception) -> str:
+    """Return the way out where the call did not go to AWS itself."""
+    url = str(getattr(error, "kwargs", {}).get("endpoint_url", ""))
+    if urlsplit(url).hostname not in ("127.0.0.1", "localhost"):
+        return ""
+    return (
+        "that is this machine, as AWS_ENDPOINT_URL says: start `make cloud`, or unset the variable"
+    )

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deployment import batch_inputs, supplies, survey, watch
+from deployment import batch_inputs, logs, supplies, survey, watch
 from deployment.aws import Cloud
 from deployment.batch_inputs import Job as Job
 from deployment.combinations import NVME, TRANSFORM, family
@@ -27,6 +27,7 @@ _JOIN = ("text/csv", "application/json", "application/jsonlines")
 # Content types of one record a line: cut at lines, and put together with a newline after each.
 _LINES = ("text/csv", "application/jsonlines", "text/plain")
 _PLATFORM_PAYLOAD_MB = 100
+_LOGS = "/aws/sagemaker/TransformJobs"
 
 
 def transform(words: Words, job: Job) -> None:
@@ -165,9 +166,10 @@ def _finish(words: Words, cloud: Cloud, document: dict[str, Any], source: str) -
                      f"Its output will be below {output}") from None  # fmt: skip
     if ended["TransformJobStatus"] != "Completed":
         reason = ended.get("FailureReason") or "AWS gives no reason"
+        told = logs.paragraph(logs.of_job(cloud, _LOGS, name))
         raise Failed(
-            f"the job {name} is {ended['TransformJobStatus']}: {reason}",
-            "its log is in /aws/sagemaker/TransformJobs",
+            f"the job {name} is {ended['TransformJobStatus']}: {reason}{told}",
+            f"its log is in {_LOGS}",
         )
     counted = list(lines(cloud, source, output)) if _cut(document) else []
     for key, before, after in counted:

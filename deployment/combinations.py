@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from deployment.errors import Refused
+from deployment.image_uri import of_account
 from deployment.settings import Settings
 from deployment.tables import Schedule
 
@@ -91,7 +92,7 @@ def _environment_bytes(environment: Mapping[str, str]) -> int:
 
 
 def _private_registry(image: str) -> bool:
-    return bool(image) and ".dkr.ecr." not in image
+    return bool(image) and not of_account(image) and ".dkr.ecr." not in image
 
 
 def _metric_misfits(s: Settings) -> bool:

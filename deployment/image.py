@@ -1,6 +1,6 @@
 """What an image is, as a registry tells it, and whether SageMaker would take it.
 
-Pure but for `in_ecr`, which asks ECR. The facts are in the contract, section 7.1.
+Pure but for `in_ecr` and `newest_in_ecr`, which ask ECR. The facts are in the contract, 7.1.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployment.answers import absent
 from deployment.aws import Cloud
-from deployment.errors import Refused
+from deployment.errors import ApiError, Refused
 from deployment.image_uri import ecr_parts
 
 DOCKER_V2 = "application/vnd.docker.distribution.manifest.v2+json"
@@ -99,6 +100,26 @@ def in_ecr(cloud: Cloud, uri: str) -> Image:
     # ECR's own digest is the one that counts, should it have normalised the manifest's text.
     digest = found[0].get("imageId", {}).get("imageDigest") or image.digest
     return Image(digest, image.media_type, image.architecture, image.labels)
+
+
+def newest_in_ecr(cloud: Cloud, uri: str) -> str:
+    """Return the digest of what was pushed last to a repository. Raises `Refused` without any."""
+    parts = ecr_parts(uri)
+    assert parts is not None
+    where = {"registryId": parts["account"], "repositoryName": parts["repository"]}
+    try:
+        listed = list(cloud.pages("ecr", "describe_images", "imageDetails", **where))
+    except ApiError as error:
+        if not absent(error):
+            raise
+        listed = []
+    # What lost its tag to another image is not what its reader means.
+    tagged = sorted(
+        (one for one in listed if one.get("imageTags")), key=lambda one: one["imagePushedAt"]
+    )
+    if not tagged:
+        raise Refused(f"nothing is pushed to {uri} yet", "push it with ./build_and_push.sh")
+    return str(tagged[-1]["imageDigest"])
 
 
 def _config(cloud: Cloud, where: Mapping[str, str], manifest: bytes) -> Mapping[str, Any] | None:

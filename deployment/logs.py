@@ -1,13 +1,15 @@
-"""The endpoint's log in CloudWatch. A log that cannot be read is no failure of its own."""
+"""The logs of endpoints and jobs in CloudWatch. One that cannot be read is no failure itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from deployment.aws import Cloud
 from deployment.errors import DeployError
+from deployment.state import Endpoint
 
 GROUP = "/aws/sagemaker/Endpoints/{name}"
 _TAIL_LINES = 20
@@ -44,12 +46,20 @@ class Followed:
                 return
 
 
-def tail(cloud: Cloud, name: str, lines: int = _TAIL_LINES) -> list[str]:
-    """Return the last lines of the endpoint's newest stream, oldest first; none if unreadable."""
-    try:
-        return [text for _, text in events(cloud, name, lines)]
-    except DeployError:
-        return []
+def tail(cloud: Cloud, endpoint: Endpoint, lines: int = _TAIL_LINES) -> list[str]:
+    """Return the last lines of the instance that came last, oldest first; none if unreadable.
+
+    A group outlives its endpoint: streams from before this one are of another of its name.
+    """
+    since = endpoint.created.timestamp() * 1000 if endpoint.created else 0
+    which = {"orderBy": "LastEventTime", "descending": True, "limit": 50}
+    group = GROUP.format(name=endpoint.name)
+    with suppress(DeployError):
+        found = cloud.find("logs", "describe_log_streams", logGroupName=group, **which) or {}
+        streams = [one for one in found.get("logStreams", ()) if one["creationTime"] >= since]
+        streams.sort(key=lambda one: one["creationTime"])
+        return [text for _, text in _last(cloud, group, streams[-1:], lines)]
+    return []
 
 
 def events(cloud: Cloud, name: str, lines: int, since_ms: int = 0) -> list[tuple[int, str]]:
@@ -57,14 +67,36 @@ def events(cloud: Cloud, name: str, lines: int, since_ms: int = 0) -> list[tuple
     group = GROUP.format(name=name)
     newest = cloud.find("logs", "describe_log_streams", logGroupName=group,
                         orderBy="LastEventTime", descending=True, limit=5)  # fmt: skip
+    return _last(cloud, group, (newest or {}).get("logStreams", ()), lines, since_ms)
+
+
+def of_job(cloud: Cloud, group: str, job: str, lines: int = _TAIL_LINES) -> list[str]:
+    """Return the last lines of a job's streams, oldest first; none if they cannot be read."""
+    with suppress(DeployError):
+        found = cloud.find("logs", "describe_log_streams", logGroupName=group,
+                           logStreamNamePrefix=f"{job}/") or {}  # fmt: skip
+        return [text for _, text in _last(cloud, group, found.get("logStreams", ()), lines)]
+    return []
+
+
+def paragraph(lines: list[str]) -> str:
+    """Return what a failure says below its sentence: the last lines of a log, if there are any."""
+    return "".join(
+        ["\nlast lines of its log:", *(f"\n  {line}" for line in lines)] if lines else []
+    )
+
+
+def _last(
+    cloud: Cloud, group: str, streams: Iterable[Mapping[str, Any]], lines: int, since_ms: int = 0
+) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
-    for stream in (newest or {}).get("logStreams", ()):
+    for stream in streams:
         answer = cloud.call(
             "logs", "get_log_events", logGroupName=group, logStreamName=stream["logStreamName"],
             limit=lines, startFromHead=False, startTime=since_ms,
         )  # fmt: skip
         found += [(event["timestamp"], event["message"].rstrip()) for event in answer["events"]]
-    return sorted(found)[-lines:]
+    return sorted(found, key=lambda event: event[0])[-lines:]
 
 
 def shown(found: list[tuple[int, str]]) -> Iterator[str]:

@@ -18,7 +18,7 @@ FLAGS = (
     ("--model", "model", "a joblib file, a folder, a .tar.gz or an s3:// URI"),
     ("--code", "code", "a folder with inference.py"),
     ("--choose", "choose", "which file is the model, if there are several"),
-    ("--image", "image", "the URI that build_and_push.sh printed"),
+    ("--image", "image", "what build_and_push.sh printed, or a repository of the account"),
     ("--role", "role", "the execution role, by name or ARN"),
     ("--bucket", "bucket", "where the archive goes; default sagemaker-REGION-ACCOUNT"),
     ("--prefix", "prefix", "the folder in the bucket"),

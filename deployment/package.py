@@ -121,6 +121,10 @@ def _beside(source: Path) -> str:
 
 def _code(code: Path) -> list[tuple[str, Path]]:
     if code.is_file():
+        if code.suffix != ".py":
+            raise Refused(
+                f"{code} is no Python file", "name inference.py, or the folder that has it"
+            )
         return [("inference.py", code)]
     if not code.is_dir():
         raise Refused(f"there is no code folder {code}", f"beside it lies {_beside(code)}")

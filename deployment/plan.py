@@ -58,8 +58,15 @@ def deploy(target: Target, state: State, *, adopt: bool = False, resumed: bool =
     steps += _prune(settings, state, config_name, models)
     failed = remembered(state, history.failed(state, config_name)) if change else ()
     reasons = _reasons(state, makes[0].arguments, config) if change else ()
-    return Plan(settings.name, tuple(steps), restore, config_name, failed, reasons,
-                tuple(notes(settings, state, bool(change))))  # fmt: skip
+    said = (*_unsettled(state), *notes(settings, state, bool(change)))
+    return Plan(settings.name, tuple(steps), restore, config_name, failed, reasons, said)
+
+
+def _unsettled(state: State) -> Iterator[str]:
+    """Say that a plan made now may not be the one that is carried out."""
+    if state.endpoint is not None and state.endpoint.status in TRANSITIONAL:
+        yield (f"{state.endpoint.name} is {state.endpoint.status}: that is waited for, and what it "
+               "then is decides what follows")  # fmt: skip
 
 
 def _reasons(state: State, model: Mapping[str, Any], config: Document) -> tuple[str, ...]:

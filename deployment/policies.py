@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from deployment.image_uri import ecr_parts
+from deployment.image_uri import ecr_parts, of_account
 from deployment.logs import GROUP
 from deployment.settings import Settings
 from deployment.state import OWNER_TAG
@@ -110,8 +110,10 @@ def _image(settings: Settings, arn: str, region: str, account: str) -> list[Docu
     images = [settings.image, (settings.shadow.image or "") if settings.shadow else "",
               settings.train.image if settings.train else "", *variants]  # fmt: skip
     found = [parts for parts in map(ecr_parts, images) if parts]
+    own = [re.split("[:@]", image)[0] for image in images if of_account(image)]
     if not settings.image:  # not pushed yet: where build_and_push.sh will put it
-        found.append({"region": region, "account": account, "repository": "skserve"})
+        own.append("skserve")
+    found += [{"region": region, "account": account, "repository": name} for name in own]
     resources = [
         f"{arn}:ecr:{p['region']}:{p['account']}:repository/{p['repository']}" for p in found
     ]

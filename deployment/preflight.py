@@ -64,6 +64,12 @@ def _credentials(look: Look) -> Iterator[Finding]:
 
 def _role(look: Look) -> Iterator[Finding]:
     name = look.target.role.rsplit("/", 1)[-1]
+    account = look.target.role.split(":")[4]
+    if account != look.target.account:
+        text = (f"{look.target.role} is in account {account}, and SageMaker takes roles of its "
+                f"own account, {look.target.account}, only")  # fmt: skip
+        yield Finding("refuse", "role", text, "name a role of this account")
+        return
     found = iam.find(look.cloud, name)
     if found is None:
         yield Finding("refuse", "role", f"there is no role {name}",

@@ -14,8 +14,8 @@ from deployment import model_packages, package
 from deployment.aws import Cloud
 from deployment.combinations import isolated
 from deployment.errors import Refused, Unauthorised
-from deployment.image import in_ecr
-from deployment.image_uri import ecr_parts
+from deployment.image import in_ecr, newest_in_ecr
+from deployment.image_uri import ecr_parts, in_account, of_account
 from deployment.settings import Settings
 from deployment.state import Source, Target
 
@@ -41,9 +41,9 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
     if settings.shadow is not None:
         shadow = _source(cloud, settings, bucket, settings.shadow.model, settings.shadow.code,
                          settings.shadow.choose, workspace / "shadow.tar.gz")  # fmt: skip
-        shadow_image = by_digest(cloud, settings.shadow.image or settings.image)
+        shadow_image = by_digest(cloud, settings.shadow.image or settings.image, region)
     others = tuple(
-        (by_digest(cloud, one.image or settings.image),
+        (by_digest(cloud, one.image or settings.image, region),
          _source(cloud, settings, bucket, one.model, one.code, one.choose,
                  workspace / f"variant-{name}.tar.gz"))
         for name, one in settings.variants.items()
@@ -55,7 +55,7 @@ def target(cloud: Cloud | None, settings: Settings, workspace: Path) -> Target:
         region=region,
         role=role_arn(cloud, settings.role),
         bucket=bucket,
-        image=by_digest(cloud, image),
+        image=by_digest(cloud, image, region),
         source=source,
         isolated=isolated(settings, needs),
         shadow_image=shadow_image,
@@ -143,13 +143,27 @@ def _in_s3(cloud: Cloud | None, uri: str) -> Source:
     return Source(uri, "archive" if uri.endswith(".tar.gz") else "object", head.get("ETag", ""))
 
 
-def by_digest(cloud: Cloud | None, uri: str) -> str:
-    """Pin an image in ECR to its digest, so that a tag pushed again changes nothing that serves."""
+def by_digest(cloud: Cloud | None, image: str, region: str = "") -> str:
+    """Pin an image in ECR to its digest, so that a tag pushed again changes nothing that serves.
+
+    A repository alone, without a registry, is this account's, and means its newest image.
+    """
+    if cloud is None:
+        return in_account(image, _NO_ACCOUNT, region)
+    uri = in_account(image, cloud.account, cloud.region, cloud.dns_suffix)
     parts = ecr_parts(uri)
-    if cloud is None or parts is None or parts["digest"]:
+    if parts is None and ".dkr.ecr." in uri:
+        raise Refused(
+            f"{image!r} names no image",
+            "a repository of this account in lower case, or the URI that ./build_and_push.sh "
+            "printed; then nothing, :TAG or @sha256: with 64 hexadecimal digits",
+        )
+    if parts is None or parts["digest"]:
         return uri
     host = uri.split("/", 1)[0]
-    return f"{host}/{parts['repository']}@{in_ecr(cloud, uri).digest}"
+    newest = of_account(image) and not parts["tag"]
+    digest = newest_in_ecr(cloud, uri) if newest else in_ecr(cloud, uri).digest
+    return f"{host}/{parts['repository']}@{digest}"
 
 
 def role_arn(cloud: Cloud | None, role: str) -> str:

@@ -28,6 +28,7 @@ from deployment.tables import (
     Metrics,
     Models,
     Name,
+    RoleName,
     Scaling,
     Serverless,
     Shadow,
@@ -56,7 +57,7 @@ class Settings(Table):
     verify: bool = False  # the container checks the digest of its model's files before it loads
     image: str = Field(default="", max_length=255)
     image_credentials: str | None = None  # a Lambda function's ARN, for a registry of your own
-    role: str = ""
+    role: RoleName = ""
     permissions_boundary: str = ""
     access: Access = Access()
     region: str | None = None

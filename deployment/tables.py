@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 _NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
 _URI, _PREFIX = r"^s3://[^/]+(/.*)?$", r"^s3://[^/]+/(.+/)?$"
 _INSTANCE = r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$"
+_ROLE = r"^(arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]+|[\w+=,.@/-]*)$"
 _WHEN = (
     r"^(cron\((\S+ ){5}\S+\)|rate\(\d+ (minute|hour|day)s?\)"
     r"|at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\))$"
@@ -20,6 +21,7 @@ FORMS = {
     _URI: "of the form s3://BUCKET/KEY",
     _PREFIX: "of the form s3://BUCKET/FOLDER/",
     _INSTANCE: "an instance type, such as ml.m5.large",
+    _ROLE: "a role: its name, PATH/NAME, or arn:aws:iam::ACCOUNT:role/NAME",
     _WHEN: "a schedule: cron(MINUTES HOURS DAY MONTH WEEKDAY YEAR), rate(N days) or "
     "at(YYYY-MM-DDTHH:MM:SS)",
 }
@@ -27,6 +29,7 @@ Name = Annotated[str, StringConstraints(pattern=_NAME)]
 S3Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=512)]
 S3Prefix = Annotated[str, StringConstraints(pattern=_PREFIX, max_length=512)]
 InstanceType = Annotated[str, StringConstraints(pattern=_INSTANCE)]
+RoleName = Annotated[str, StringConstraints(pattern=_ROLE)]
 Seconds = Annotated[int, Field(ge=0, le=3600)]
 EnvironmentKey = Annotated[
     str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=1024)

@@ -181,6 +181,7 @@ def _watched(cloud: Cloud, words: Words, name: str) -> Answer:
     status = ended["TrainingJobStatus"]
     if status == "Failed" or not model:
         reason = ended.get("FailureReason") or ended.get("SecondaryStatus") or "AWS gives no reason"
+        reason = reason.strip()  # a script's own file ends with a newline
         raise Failed(f"the job {name} is {status}: {reason}", f"its log is in {GROUP}")
     if status == "Stopped":
         talk.warn(

@@ -13,14 +13,26 @@ import threading
 from pathlib import Path
 
 _DOCKERLESS = (
-    "Docker does not answer ({reason}), and endpoints and jobs are containers: start it, or run "
-    "what needs none: `make serve MODEL=folder`, or `make cloud CLOUD=--no-containers` for "
-    "everything of the account but endpoints and jobs."
+    "{reason}, and endpoints and jobs are containers: start it, or run what needs none: `make "
+    "serve MODEL=folder`, or `make cloud CLOUD=--no-containers` for everything of the account "
+    "but endpoints and jobs."
 )
 _EXPORTS = """\
 export AWS_ENDPOINT_URL=http://127.0.0.1:{port}
 export AWS_DEFAULT_REGION={region}
 export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local"""
+
+_RUNS = "A local SageMaker runs until Ctrl-C; every container of it ends with it."
+_NEXT = """\
+Its account has the execution role skserve. Put the exports into another shell, and there:
+  ./build_and_push.sh
+  python deploy.py                      # endpoint.toml: the iris example, or yours
+  python deploy.py invoke --data 5.1,3.5,1.4,0.2
+  python deploy.py delete --yes"""
+
+_NO_CONTAINERS = (
+    "It has no containers: endpoints fail, jobs are refused, and no image can be pushed."
+)
 
 
 def main() -> int:
@@ -78,11 +90,13 @@ def main() -> int:
     try:
         print(_EXPORTS.format(port=cloud.port, region=options.region))
         if engine is not None:
-            print(f"export DOCKER_HOST=tcp://127.0.0.1:{cloud.docker_port}", flush=True)
+            print(f"export DOCKER_HOST=tcp://127.0.0.1:{cloud.docker_port}")
+        if sys.prefix != sys.base_prefix:  # its Python has what the commands below need
+            print(f"export PATH={sys.prefix}/bin:$PATH")
         if found:
             print("Took up what an earlier process left.", file=sys.stderr)
-        print("A local SageMaker runs until Ctrl-C; every container of it ends with it.",
-              file=sys.stderr, flush=True)  # fmt: skip
+        sys.stdout.flush()
+        print(_RUNS, _NEXT if engine else _NO_CONTAINERS, sep="\n", file=sys.stderr, flush=True)
         while not stopped.wait(3600):
             pass
         print("Removing the containers ...", file=sys.stderr, flush=True)

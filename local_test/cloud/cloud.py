@@ -152,6 +152,8 @@ class Cloud:
             self._thread(self._docker.serve_forever, "docker")
         if found:
             self.images.restore()
+        else:
+            self.services.set_up()
         self._resume()
         self.store.start()
         self.launcher.ended = self._look

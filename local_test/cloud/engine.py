@@ -98,6 +98,8 @@ class Engine:
         where = urlsplit(self.address)
         if where.scheme == "unix":
             return _Unix(where.path, timeout)
+        if where.scheme not in ("tcp", "http"):
+            raise EngineError(f"Docker is asked at unix:// or tcp:// only, not at {self.address}")
         return http.client.HTTPConnection(where.hostname or "", where.port or 2375, timeout=timeout)
 
     def open(
@@ -112,7 +114,7 @@ class Engine:
             answer = connection.getresponse()
             if answer.status >= 400:
                 raise EngineError(_message(answer.read(), answer.status))
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise EngineError(f"Docker does not answer at {self.address}: {error}") from error
         return answer
 

@@ -17,6 +17,12 @@ _FIELDS = {
     "denied": {"operation"},
     "error": {"operation", "code"},
 }
+# What a fault may hold, and the type of each.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "fault": (str,), "endpoint": (str,), "operation": (str,), "seconds": (int, float),
+    "code": (str,), "message": (str,), "status": (int,), "extra": (dict,),
+    "times": (int,), "skip": (int,), "after": (bool,),
+}  # fmt: skip
 _REFUSALS: Mapping[str, Callable[[Mapping[str, Any]], ApiError]] = {
     "throttle": lambda fault: ApiError("ThrottlingException", "Rate exceeded"),
     "denied": lambda fault: ApiError(
@@ -39,8 +45,17 @@ class Faults:
         self._lock = threading.Lock()
         self.kill: Callable[[str], None] = lambda endpoint: None
 
-    def add(self, fault: Mapping[str, Any]) -> None:
+    def add(self, fault: Any) -> None:
         """Ask for a fault: `fault` names its kind, `times` how often it happens (default 1)."""
+        if not isinstance(fault, dict):
+            raise invalid(f"a fault is a JSON object, not {fault!r}")
+        for key, value in fault.items():
+            kinds = _TYPES.get(key)
+            if kinds is None:
+                raise invalid(f"a fault has no {key!r}, only {', '.join(_TYPES)}")
+            if type(value) not in kinds:
+                raise invalid(f"{key} of a fault is {' or '.join(k.__name__ for k in kinds)}, "
+                              f"not {value!r}")  # fmt: skip
         kind = fault.get("fault", "")
         if kind not in _FIELDS:
             raise invalid(f"fault {kind!r} is none of {', '.join(_FIELDS)}")

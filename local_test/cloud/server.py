@@ -32,6 +32,7 @@ MOTO_SERVICES = frozenset(
     ("s3", "iam", "sts", "ecr", "logs", "monitoring", "cloudwatch", "sns", "sqs", "kms", "ec2",
      "application-autoscaling", "tagging", "resource-groups-tagging-api")
 )  # fmt: skip
+REGIONAL = (MOTO_SERVICES | {"sagemaker"}) - {"s3", "iam", "sts"}
 _log = logging.getLogger(__name__)
 _READS = ("Describe", "List", "Get", "Head", "BatchGet", "Search")
 _BODY_LIMIT = 1 << 20  # bytes of a body that is read to know its operation
@@ -84,10 +85,11 @@ class Front:
             error, after = fault
             if not after:
                 raise error
+        if service in REGIONAL:
+            self._check_region(region)
         if self._web.serves(path):
             answered = self._web.answer(environ)
         elif service == "sagemaker" and not self._is_motos(operation):
-            self._check_region(region)
             answered = self._sagemaker(operation, environ)
         else:
             return self._by_moto(environ, start, service, operation, error if after else None)

@@ -19,6 +19,7 @@ from moto.sagemaker.models import sagemaker_backends
 from moto.sns.models import sns_backends
 
 ACCOUNT = DEFAULT_ACCOUNT_ID
+ROLE = "skserve"  # the execution role that examples/endpoint.toml names
 _PARTITION = "aws"
 _LINE_LIMIT = 256 * 1024  # bytes of one event in CloudWatch Logs
 
@@ -71,6 +72,20 @@ class Services:
         self.changed("s3")
 
     # ---- IAM
+
+    def set_up(self) -> None:
+        """Make the execution role, which an account in use has.
+
+        Its tag lets `deploy.py role --create` add to it; no permission is enforced here.
+        """
+        trusted = {"Effect": "Allow", "Action": "sts:AssumeRole",
+                   "Principal": {"Service": "sagemaker.amazonaws.com"}}  # fmt: skip
+        allowed = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        iam = iam_backends[ACCOUNT][_PARTITION]
+        iam.create_role(ROLE, _policy(trusted), "/", None, "the role of this local cloud",
+                        [{"Key": "skserve:endpoint", "Value": "any"}], None, None)  # fmt: skip
+        iam.put_role_policy(ROLE, "everything", _policy(allowed))
+        self.changed("iam")
 
     def role_fault(self, arn: str) -> str:
         """Say why SageMaker cannot assume the role, "" if it can."""
@@ -177,6 +192,10 @@ class Services:
                 for policy in self.policies(target.resource_id, target.scalable_dimension):
                     backend.delete_scaling_policy(policy.policy_name, *where)
                 backend.deregister_scalable_target(*where)
+
+
+def _policy(statement: Mapping[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def _trusts(document: Any) -> bool:

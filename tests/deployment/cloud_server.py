@@ -125,7 +125,9 @@ class ScriptedTransform(TransformJobs):
         if outcome == "stopped":
             raise Stopped
         if outcome == "failed":
-            raise StartError("ClientError: rows.csv: 400 from the algorithm")
+            lines = ("rows.csv: Bad HTTP status received from algorithm: 400", "Row 1 is short")
+            self._services.log(self.group, f"{record['TransformJobName']}/1/data-log", lines)
+            raise StartError("ClientError: See job logs for more information")
         joined = record.get("DataProcessing", {}).get("JoinSource") == "Input"
         for uri in self._inputs(record["TransformInput"]["DataSource"]["S3DataSource"]):
             lines = (self._services.read(uri) or b"").splitlines()[NEXT["lose_lines"] :]
@@ -212,6 +214,8 @@ class ScriptedCloud(Cloud):
             f"The primary container for production variant {variant.name} did not pass the ping "
             "health check."
         )
+        stream = f"{variant.name}/{instance_id()}"
+        self.services.log(f"/aws/sagemaker/Endpoints/{variant.endpoint}", stream, ["no sklearn"])
         endpoint.set("Failed", reason)
         raise SystemExit  # ends the deployment's thread where it stands
 

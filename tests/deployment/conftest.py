@@ -291,7 +291,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """`make cloud` as a process, with a role and a bucket."""
+    """`make cloud` as a process, with a bucket."""
     from tests.deployment import local_cloud
 
     # A busy machine gives a start more than a minute; SageMaker gives it eight.

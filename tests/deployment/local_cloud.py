@@ -28,8 +28,6 @@ REPOSITORY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/skserve"
 BUCKET = "cloud-models"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/skserve"
 FLOWER = b"5.1,3.5,1.4,0.2"
-_TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
-          "Principal": {"Service": "sagemaker.amazonaws.com"}}]}  # fmt: skip
 
 
 @dataclass
@@ -135,10 +133,7 @@ class LocalCloud:
         return f"{REPOSITORY}@{line.split('digest: ')[1].split()[0]}"
 
     def account(self) -> None:
-        """Make the role and the bucket that models need."""
-        self.client("iam").create_role(
-            RoleName="skserve", AssumeRolePolicyDocument=json.dumps(_TRUST)
-        )
+        """Make the bucket that models need; the role is there."""
         self.client("s3").create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
         )

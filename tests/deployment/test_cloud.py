@@ -15,6 +15,8 @@ from botocore.exceptions import ClientError
 
 from deployment import image as images
 from deployment.aws import Cloud
+from local_test.cloud.errors import ApiError
+from local_test.cloud.faults import Faults
 from local_test.cloud.filters import Filter, parse, write
 from local_test.cloud.launcher import memory_mb
 from tests.deployment.conftest import DOCKER, ROOT, Moto
@@ -176,6 +178,23 @@ def test_an_oci_manifest_is_refused_at_create_model(cloud: LocalCloud, on_cloud:
         cloud.model("oci", f"{on_cloud.split('@')[0]}:oci", b"")
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([], "is a JSON object, not []"),
+        ({"fault": "none"}, "fault 'none' is none of container-dies, "),
+        ({"fault": "throttle"}, "the fault throttle needs operation"),
+        ({"fault": "throttle", "operation": "X", "times": "2"}, "times of a fault is int, not '2'"),
+        ({"fault": "throttle", "operation": "X", "count": 2}, "a fault has no 'count', only fault"),
+        ({"fault": "slow-start", "endpoint": "*", "seconds": True}, "is int or float, not True"),
+    ],
+)
+def test_a_fault_that_cannot_be_understood_is_refused(asked: Any, said: str) -> None:
+    with pytest.raises(ApiError) as told:
+        Faults().add(asked)
+    assert said in told.value.message
+
+
 @pytest.mark.docker
 @needs_docker
 def test_faults_come_as_often_as_they_were_asked_for(cloud: LocalCloud) -> None:
@@ -193,15 +212,22 @@ def test_faults_come_as_often_as_they_were_asked_for(cloud: LocalCloud) -> None:
     assert cloud.client("sagemaker").list_models()["Models"] is not None
 
 
-def test_without_docker_one_sentence_says_what_runs(tmp_path: Path) -> None:
-    environ = os.environ | {"DOCKER_HOST": "unix:///nowhere.sock"}
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("unix:///nowhere.sock", "Docker does not answer at unix:///nowhere.sock: "),
+        ("ssh://somewhere", "Docker is asked at unix:// or tcp:// only, not at ssh://somewhere, "),
+    ],
+)
+def test_without_docker_one_sentence_says_what_runs(host: str, reason: str, tmp_path: Path) -> None:
+    environ = os.environ | {"DOCKER_HOST": host}
     done = subprocess.run(
         [sys.executable, "-m", "local_test.cloud", "--folder", str(tmp_path / "c")], cwd=ROOT,
         env=environ, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
 
     assert done.returncode == 1
-    assert done.stderr.startswith("error: Docker does not answer")
+    assert done.stderr.startswith(f"error: {reason}")
     assert done.stderr.count("\n") == 1
     assert "CLOUD=--no-containers" in done.stderr
 

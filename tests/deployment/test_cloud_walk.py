@@ -1,9 +1,11 @@
-"""docs/30-deployment.md, from its first command to its last, against make cloud."""
+"""A fresh clone, and docs/30-deployment.md from first to last, against make cloud."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.tree import DecisionTreeClassifier
 
+from tests.conftest import free_port
 from tests.deployment.conftest import ROOT
 from tests.deployment.local_cloud import LocalCloud, running, until
 from tests.test_image import engine, required
@@ -106,6 +109,39 @@ class Walk:
         told = reader.type(command)
         if command.startswith("./build_and_push.sh"):
             self.image = told.strip()
+
+
+def test_a_fresh_clone_becomes_an_endpoint_by_three_commands(tmp_path: Path) -> None:
+    clone, venv = tmp_path / "clone", Path(sys.prefix)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    options = f"--port {free_port()} --docker-port {free_port()}"
+    given = [f"--assume-old={venv / part}" for part in ("dev", "serve")]  # what it would install
+    words = ["make", "--silent", *given, "cloud", f"VENV={venv}", f"CLOUD={options}"]
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    environ["DOCKER_CONFIG"] = str(tmp_path / "docker")
+    with subprocess.Popen(words, cwd=clone, env=environ, text=True, stdout=subprocess.PIPE,
+                          start_new_session=True) as make:  # fmt: skip
+        try:
+            assert make.stdout is not None
+            exports = []
+            while not exports or not exports[-1].startswith("export PATH="):
+                exports.append(make.stdout.readline())
+
+            def typed(command: str) -> str:
+                return subprocess.run(
+                    ["bash", "-e"], input="".join(exports) + command, cwd=clone, env=environ,
+                    text=True, stdout=subprocess.PIPE, timeout=600, check=True,
+                ).stdout  # fmt: skip
+
+            assert "/skserve@sha256:" in typed("./build_and_push.sh")
+            assert "iris: done; in service" in typed("python deploy.py < /dev/null")
+            assert typed("python deploy.py invoke --data 5.1,3.5,1.4,0.2") == "[0]"
+            cloud = LocalCloud(clone / "build")  # the folder that make's cloud is known by
+            assert cloud.containers()
+            typed("python deploy.py delete --yes")
+            until(lambda: not cloud.containers(), 60)
+        finally:
+            os.killpg(make.pid, signal.SIGINT)
 
 
 def test_every_command_of_the_deployment_page_works(

@@ -77,6 +77,43 @@ def test_the_calls_of_newer_settings_fit_the_service(more: dict[str, Any]) -> No
     assert plan.deploy(wanted, made).steps == ()
 
 
+def test_an_image_without_a_registry_is_the_newest_of_that_repository(
+    image: str, moto: Moto, shell: Shell, folder: Path
+) -> None:
+    def pinned() -> str:
+        return str(dict(moto.sent)["CreateModel"]["PrimaryContainer"]["Image"])
+
+    settings_file(folder, "skserve")
+    shell.change()
+    first = pinned()
+    assert first.startswith(image.rpartition(":")[0] + "@sha256:")
+    assert "nothing to change" in shell.change().out
+    make_image(moto, "2", labels={"skserve.scikit-learn": "1.9"})
+    assert "nothing to change" in shell.change("--image", "skserve:1").out
+    assert f"Image: {first} -> " in shell("plan").out
+    shell.change()
+    assert pinned() not in (first, "")
+
+    for named, sentence in (
+        (
+            "elsewhere",
+            "nothing is pushed to 123456789012.dkr.ecr.eu-west-1.amazonaws.com/elsewhere",
+        ),
+        ("skserve:3", "skserve:3 does not exist"),
+        ("docker.io/skserve", "is not in ECR"),
+        ("skserve:", "'skserve:' names no image"),
+        (f"{image}@sha256:abc", "@sha256:abc' names no image"),
+        ("My Wine", "'My Wine' names no image"),
+    ):
+        assert sentence in shell("plan", "--image", named, code=3).err
+    assert (
+        "is not in ECR" not in shell("plan", "--name", "other", "--serverless-memory", "2048").err
+    )
+    allowed = shell("role").json["permissions"]["Statement"]
+    (pull,) = [one for one in allowed if "ecr:BatchGetImage" in one["Action"]]
+    assert pull["Resource"] == ["arn:aws:ecr:eu-west-1:123456789012:repository/skserve"]
+
+
 def test_alarms_on_our_own_metrics_quote_names_that_hold_dots() -> None:
     wanted = target(metrics={"rejected_per_second": 1, "queue_seconds": 0.5}).settings
 
@@ -145,11 +182,12 @@ def test_no_wait_leaves_the_rest_to_the_next_run(
     image: str, moto: Moto, shell: Shell, folder: Path
 ) -> None:
     settings_file(folder, image, '[scaling]\nmax = 3\ntarget = 9\n[smoke]\nbody = "1"\n')
-    moto.next(looks=2)
+    moto.next(looks=3)
 
     left = shell.change("--no-wait")
     assert "under way" in left.out
     assert "RegisterScalableTarget" not in moto.calls
+    assert "wine is Creating: that is waited for" in shell("plan").err
     assert "is changing already" in shell.change("--no-wait", code=3).err
     shell.change()
 

@@ -18,8 +18,16 @@ SLIPS = [
     (("plan", "--profile", "nope"), 2, "profile (nope) could not be found", "~/.aws/config"),
     (("plan", "--region", "mars"), 2, "there is no region 'mars'", "near it are: none"),
     (("plan", "--role", "nope"), 3, "there is no role nope", "role --create"),
+    (
+        ("plan", "--role", "arn:aws:iam::999999999999:role/skserve"),
+        3,
+        "role/skserve is in account 999999999999, and SageMaker takes roles of its own account",
+        "a role of this account",
+    ),
+    (("plan", "--role", "arn:nope"), 2, "'arn:nope' is not a role: its name, PATH/NAME, or", ""),
     (("plan", "--bucket", "BAD_Bucket"), 3, "BAD_Bucket is no name that S3 takes", ""),
     (("plan", "--model", "modl.joblib"), 3, "modl.joblib", "endpoint.toml, model.joblib"),
+    (("plan", "--code", "model.joblib"), 3, "model.joblib is no Python file", "inference.py"),
     (("plan", "--instance-type", "m5.large"), 2, "'m5.large' is not an instance type, such as", ""),
     (("plan", "--name", "-x"), 2, "'-x' is not a name of at most 63 letters", ""),
     (("plan", "-f", "nope.toml"), 2, "nope.toml cannot be read: No such file", ""),
@@ -81,6 +89,14 @@ def test_a_call_without_a_body_at_a_terminal_says_what_to_give(
 )
 def test_no_connection_is_no_answer_so_a_wait_survives_it(error: Exception) -> None:
     assert isinstance(aws.told(error, "sagemaker", "describe_endpoint"), Unreachable)
+
+
+def test_a_local_cloud_that_does_not_run_is_named() -> None:
+    here = exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:5099/")
+    there = exceptions.EndpointConnectionError(endpoint_url="https://sts.amazonaws.com/")
+
+    assert "start `make cloud`" in aws.told(here, "sts", "get_caller_identity").hint
+    assert aws.told(there, "sts", "get_caller_identity").hint == ""
 
 
 def test_an_error_of_the_container_is_a_sentence_and_its_hint() -> None:

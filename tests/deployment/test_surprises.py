@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from deployment import registry
 from tests.deployment.conftest import (
@@ -272,16 +273,24 @@ def test_every_upload_names_the_owner_of_the_default_bucket(
 
 
 def test_an_image_that_a_model_is_pinned_to_never_expires(
-    moto: Moto, shell: Shell, folder: Path
+    moto: Moto, shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ecr, cloud = moto.client("ecr"), registry.Cloud(REGION)
-    registry.ensure(cloud, "skserve", "", 1)
+    monkeypatch.setattr(registry, "_log_in", lambda *_: None)  # no Docker is asked here
+    ecr = moto.client("ecr")
+
+    def push() -> None:
+        """Do what build_and_push.sh --keep 1 does before it builds."""
+        words = ["open", "skserve", "1", "--keep", "1"]
+        done = CliRunner().invoke(registry.main, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+
+    push()
     make_role(moto)
     settings_file(folder, make_image(moto))
     shell.change()
     make_image(moto, "2")
 
-    registry.ensure(cloud, "skserve", "", 1)
+    push()
 
     (model,) = moto.client("sagemaker").list_models()["Models"]
     found = moto.client("sagemaker").describe_model(ModelName=model["ModelName"])
@@ -295,7 +304,7 @@ def test_an_image_that_a_model_is_pinned_to_never_expires(
     assert first, "the first rule claims images in use"
     assert any(tag.startswith(first) for tag in tags)
     shell.change("delete", "--yes")
-    registry.ensure(cloud, "skserve", "", 1)
+    push()
     tags = [one["imageTag"] for one in ecr.list_images(repositoryName="skserve")["imageIds"]]
     assert sorted(tags) == ["1", "2"]
 
@@ -463,6 +472,31 @@ def test_a_price_counts_the_shadow_the_month_and_scaling(
 
     assert "shadow 1 x ml.m5.large, each 0.115 USD per hour; 167.90 USD a month" in said
     assert "up to 335.80 USD at scaling.max = 3" in said
+
+
+def test_at_a_terminal_what_bills_is_asked_for_after_its_price(
+    image: str, moto: Moto, folder: Path
+) -> None:
+    settings_file(folder, image)
+
+    def answered(answer: bytes, *more: str) -> tuple[int, str]:
+        leader, follower = pty.openpty()
+        os.write(leader, answer)
+        words = [sys.executable, str(ROOT / "deploy.py"), "--poll", "0.02", *more]
+        done = subprocess.run(words, cwd=folder, env=moto.environ, stdin=follower, text=True,
+                              capture_output=True, check=False)  # fmt: skip
+        os.close(follower)
+        os.close(leader)
+        return done.returncode, " ".join(done.stderr.split())
+
+    before = moto.sent
+    code, said = answered(b"n\n")
+    assert (code, moto.sent) == (2, before)
+    assert "83.95 USD a month" in said.split("it bills from then on [y/N]")[0]
+    assert "nothing was made" in said
+    assert answered(b"y\n")[0] == 0
+    code, said = answered(b"n\n", "--yes", "--name", "other")
+    assert (code, "[y/N]" in said) == (0, False)
 
 
 # ---- 10: the rest
