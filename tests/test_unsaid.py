@@ -15,13 +15,17 @@ import pandas as pd
 import pytest
 import xgboost
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -464,6 +468,25 @@ TEXT_MODELS |= {
         "a Series, by a class": Stripped(),
         "an array": FunctionTransformer(lower_array),
         "a list, by place": FunctionTransformer(lower_by_place),
+    }.items()
+}
+
+TEXT_MODELS |= {
+    f"{name} of vectorizers": lambda wrap=wrap: wrap(
+        make_pipeline(TfidfVectorizer(), LogisticRegression())
+    )
+    for name, wrap in {
+        "a vote": lambda model: VotingClassifier([("a", model), ("b", model)], voting="soft"),
+        "a stack": lambda model: StackingClassifier([("a", model)], cv=2),
+        "a calibration": lambda model: CalibratedClassifierCV(model, cv=2),
+        "one against the rest": OneVsRestClassifier,
+        "a threshold": lambda model: FixedThresholdClassifier(model, threshold=0.5),
+        "a search of calibrations": lambda model: GridSearchCV(
+            CalibratedClassifierCV(model, cv=2), {"method": ["sigmoid"]}, cv=2
+        ),
+        "a frozen one": lambda model: CalibratedClassifierCV(
+            FrozenEstimator(model.fit(TEXTS, LABELS))
+        ),
     }.items()
 }
 
