@@ -443,6 +443,113 @@ def test_rows_without_names_are_matched_where_the_model_knows_its_own(fitted, na
     assert plain == pytest.approx(model.predict(frame))
 
 
+# ------------------------------------------------------------- what classes keep of their columns
+
+
+class Shares(TransformerMixin, BaseEstimator):
+    """Encodes values by how often they occur, and keeps no names but those of its dict."""
+
+    def fit(self, X, y=None):
+        self.shares_ = {name: X[name].value_counts(normalize=True).to_dict() for name in X}
+        return self
+
+    def transform(self, X):
+        return np.stack([X[name].map(self.shares_[name]).fillna(0) for name in X], axis=1)
+
+
+class Holder(BaseEstimator):
+    """A class of the user's own around a fitted model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, X, y):
+        self.model_ = self.model.fit(X, y)
+        return self
+
+    def predict(self, X):
+        return self.model_.predict(X)
+
+
+class Held(TransformerMixin, BaseEstimator):
+    """Knows its columns, and hands those of an encoder on, as feature-engine's wrapper does."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, object)
+        self.encoder_ = hot().fit(X)
+        return self
+
+    def transform(self, X):
+        return self.encoder_.transform(X)
+
+
+class Filled(TransformerMixin, BaseEstimator):
+    """Fills texts, as feature-engine's imputer does."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, object)
+        self.fills_ = dict.fromkeys(X, "none")
+        return self
+
+    def transform(self, X):
+        return X.fillna(self.fills_)
+
+
+class Typed(Filled):
+    """Keeps the dtypes of its columns, as category_encoders' encoders do."""
+
+    def fit(self, X, y=None):
+        self.feature_dtypes_in_ = list(X.dtypes)
+        return super().fit(X, y)
+
+    def transform(self, X):
+        return X[["open"]].astype(float) * 2
+
+
+class BoolMeans(Means):
+    """Keeps numpy's bools, as a list of unique values has them."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.means_ = {
+            name: {
+                np.bool_(one) if isinstance(one, bool) else one: mean for one, mean in of.items()
+            }
+            for name, of in self.means_.items()
+        }
+        return self
+
+
+def as_categories(X):
+    return X.astype("category")
+
+
+KEPT = {
+    "a dict of names": lambda: linear(Shares()),
+    "a model": lambda: Holder(linear(hot())),
+    "a model of routes": lambda: Holder(linear(make_column_transformer((hot(), ["zip", "open"])))),
+    "an encoder": lambda: linear(Held()),
+    "fills, then means": lambda: linear(Filled(), Means()),
+    "fills, then an encoder": lambda: linear(Filled(), Held()),
+    "dtypes": lambda: linear(Typed()),
+    "numpy's bools": lambda: linear(BoolMeans()),
+    "categories of a later booster": lambda: make_pipeline(
+        FunctionTransformer(as_categories),
+        lightgbm.LGBMRegressor(n_estimators=5, min_data_per_group=2, min_child_samples=2,
+                               cat_smooth=1, n_jobs=1, verbose=-1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("form", [records, csv_with_header])
+def test_a_cell_of_csv_is_the_value_that_a_class_keeps_of_its_column(name, form):
+    frame = FRAME[["zip", "open"]]
+    model = KEPT[name]().fit(frame, TARGET)
+
+    assert form(served(model), frame) == pytest.approx(model.predict(frame))
+
+
 # ------------------------------------------------------------------------------------- texts
 
 TEXTS = ["Fresh bread", "stale bread", "FRESH", "stale"] * 5
