@@ -682,6 +682,32 @@ def test_a_booster_meets_the_categories_that_it_learned(fit, name, form):
     assert found == pytest.approx(expected[: len(found)])
 
 
+def ordered(frame):
+    return frame.assign(ward=pd.Categorical(frame.ward, ["south", "north"], ordered=True))
+
+
+@pytest.mark.parametrize(
+    "columns", [[AGE, WARD], [WARD, AGE, "zip"], ["zip", AGE, WARD], [WARD]], ids=str
+)
+@pytest.mark.parametrize("form", [records, csv_with_header, csv_alone, lines])
+def test_lightgbm_meets_the_ordered_categories_that_it_learned(columns, form):
+    frame = ordered(FRAME[columns])
+    model = _lightgbm(frame, [name for name in columns if name == "zip"])
+
+    found = form(served(model), frame)
+
+    expected = model.predict(categories(frame, *[name for name in columns if name == "zip"]))
+    assert found == pytest.approx(expected[: len(found)])
+
+
+def test_ordered_categories_that_may_be_in_two_columns_are_refused_without_blame():
+    frame = ordered(FRAME[[WARD]]).assign(flag=FRAME.open.astype(int))
+
+    with pytest.raises(BadRequest) as refused:
+        served(_lightgbm(frame, []))([["north", 1]])
+    assert "or ordered ones, and its file does not say which is which" in refused.value.hint
+
+
 def test_lightgbm_has_underscores_for_the_spaces_in_names():
     frame = FRAME[[AGE, "beds"]].set_axis(["age of it", "no of beds"], axis=1)
     model = _lightgbm(frame, [])
