@@ -169,3 +169,21 @@ def test_names_that_pandas_counts_are_refused_in_another_order(form, names):
 
     with pytest.raises(BadRequest, match="fitted without names"):
         served(model)(*body(form, frame[names]))
+
+
+@pytest.mark.parametrize(
+    ("row", "cell"),
+    [
+        ([1, "west", 3], "column 'a' is 'west'"),
+        ([1, None, 3], "column 'a' is missing"),
+        ([1, "north", 90210], "column 'b' is 90210"),
+    ],
+)
+def test_a_category_that_the_model_never_met_is_named_by_its_cell(row, cell):
+    frame = pd.DataFrame({"n": NUMBERS, "a": column("north", "south"), "b": column(3, 4)})
+    steps = make_column_transformer((OrdinalEncoder(), ["a"]), (OrdinalEncoder(), ["b"]))
+    model = make_pipeline(steps, LinearRegression()).fit(frame, TARGET)
+
+    with pytest.raises(BadRequest) as refused:
+        served(model)(json.dumps([[0, "north", 3], row]), "application/json")
+    assert str(refused.value) == f"Row 2, {cell}, a category that the model never met."

@@ -419,7 +419,7 @@ BAD = [
     ("named", CSV, '1,2,3\n"1,2,3\n', "Line 2: The body is not CSV"),
     ("named", CSV, "1,2,3\n\n4,5,6\n", "Line 2 is a blank line"),
     ("named", CSV, "1,2,3\n,2,3\n", "Line 2, column 'a' is missing"),
-    ("mixed", CSV, "7,1,x\n8,1,x\n", "Line 2: Found unknown categories"),
+    ("mixed", CSV, "7,1,x\n8,1,x\n", "Line 2, column 'code' is '8', a category that"),
     ("one", CSV, "1\n1,2\n", "Line 2 has 2 values, expected 1"),
     ("one", CSV, "1,2\n", "Line 1 has 2 values, expected 1"),
     ("named", JSON_LINES, "[1,2,3]\n[1,\n", "Line 2 is not JSON"),

@@ -184,7 +184,7 @@ CASES = [
     Case("mixed", CSV, "code,size,note\n7,,x\n", 200, None),
     Case("mixed", JSON, "[[7, 1, null]]", 400, "column 'code': expected a text, got 7"),
     Case("mixed", JSON, '[["7", "big", null]]', 400, "column 'size': expected a number, got 'big'"),
-    Case("mixed", CSV, "8,1,x\n", 400, "unknown categories"),
+    Case("mixed", CSV, "8,1,x\n", 400, "column 'code' is '8', a category that the model never met"),
     Case("objects", JSON, '[["x", 1], ["y", 2]]', 200, [1, 12]),
     Case("objects", CSV, "y,2\n", 200, [12]),
     Case("objects", JSON, '["x", 1]', 200, [1]),

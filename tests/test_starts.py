@@ -24,6 +24,7 @@ from sklearn.cluster import DBSCAN, AgglomerativeClustering, KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
@@ -99,6 +100,10 @@ FILES = {
         b"<!DOCTYPE html><title>404</title>",
         NONE + "is an HTML or XML page; look whether the download of the model failed.",
     ),
+    "a conflict": (
+        b"<<<<<<< HEAD\nversion https://git-lfs.github.com/spec/v1\n",
+        NONE + "holds two versions in a conflict of git; choose one of them.",
+    ),
     "an error of S3": (
         b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
         NONE + "is an HTML or XML page; look whether the download of the model failed.",
@@ -142,6 +147,7 @@ FILES = {
     "two bytes of a pickle": (WHOLE[:2], CUT),
     "an array cut short": (_dumped(LinearRegression().fit(np.eye(3000)[:9], range(9)))[:9000], CUT),
     "a script": (b"import sklearn\nprint(1)\n", NONE + "does not begin as one."),
+    "a page in gzip": (_gzipped(b"<html>404</html>"), CUT),
     "a gzip cut short": (_gzipped(WHOLE)[:-20], CUT),
 }
 
@@ -155,6 +161,31 @@ def test_a_file_that_is_no_model_is_called_what_it_is(tmp_path, name):
         Model.load(tmp_path, Config())
 
     assert str(refused.value) == sentence
+
+
+HERE = "; put the version that saved it into code/requirements.txt, or its file into code/."
+
+# What a pickle names that the modules here do not have.
+LACKING = [
+    ("csteps\nCleaner\n.", "'Cleaner' of the module 'steps', which the 'steps'"),
+    ("cpandas\nInt64Index\n.", "'Int64Index' of the module 'pandas', which the 'pandas'"),
+    (
+        "cpandas.core.indexes.numeric\nInt64Index\n.",
+        "the Python module 'pandas.core.indexes.numeric', which the 'pandas'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "needed"), LACKING)
+def test_what_a_module_of_another_version_lacks_is_not_put_on_scikit_learn(tmp_path, names, needed):
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04" + names.encode())
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "steps.py").write_text("class Other: pass\n")
+
+    with pytest.raises(StartError) as refused:
+        Model.load(tmp_path, Config())
+
+    assert str(refused.value) == f"model.pkl needs {needed} that is here does not have{HERE}"
 
 
 # A setting that cannot be used, and what is said of it.
@@ -241,6 +272,7 @@ REFUSED: list[tuple[Any, str]] = [
     (KMeans(), _unfitted("KMeans")),
     (StandardScaler(), _unfitted("StandardScaler")),
     (DummyClassifier(), _unfitted("DummyClassifier")),
+    (IsotonicRegression(), _unfitted("IsotonicRegression")),
     (TfidfVectorizer(), _unfitted("TfidfVectorizer")),
     (LocalOutlierFactor(novelty=True), _unfitted("LocalOutlierFactor")),
     (make_pipeline(StandardScaler(), LogisticRegression()), _unfitted("Pipeline")),

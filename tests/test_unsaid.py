@@ -15,13 +15,17 @@ import pandas as pd
 import pytest
 import xgboost
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -439,6 +443,113 @@ def test_rows_without_names_are_matched_where_the_model_knows_its_own(fitted, na
     assert plain == pytest.approx(model.predict(frame))
 
 
+# ------------------------------------------------------------- what classes keep of their columns
+
+
+class Shares(TransformerMixin, BaseEstimator):
+    """Encodes values by how often they occur, and keeps no names but those of its dict."""
+
+    def fit(self, X, y=None):
+        self.shares_ = {name: X[name].value_counts(normalize=True).to_dict() for name in X}
+        return self
+
+    def transform(self, X):
+        return np.stack([X[name].map(self.shares_[name]).fillna(0) for name in X], axis=1)
+
+
+class Holder(BaseEstimator):
+    """A class of the user's own around a fitted model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, X, y):
+        self.model_ = self.model.fit(X, y)
+        return self
+
+    def predict(self, X):
+        return self.model_.predict(X)
+
+
+class Held(TransformerMixin, BaseEstimator):
+    """Knows its columns, and hands those of an encoder on, as feature-engine's wrapper does."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, object)
+        self.encoder_ = hot().fit(X)
+        return self
+
+    def transform(self, X):
+        return self.encoder_.transform(X)
+
+
+class Filled(TransformerMixin, BaseEstimator):
+    """Fills texts, as feature-engine's imputer does."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, object)
+        self.fills_ = dict.fromkeys(X, "none")
+        return self
+
+    def transform(self, X):
+        return X.fillna(self.fills_)
+
+
+class Typed(Filled):
+    """Keeps the dtypes of its columns, as category_encoders' encoders do."""
+
+    def fit(self, X, y=None):
+        self.feature_dtypes_in_ = list(X.dtypes)
+        return super().fit(X, y)
+
+    def transform(self, X):
+        return X[["open"]].astype(float) * 2
+
+
+class BoolMeans(Means):
+    """Keeps numpy's bools, as a list of unique values has them."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.means_ = {
+            name: {
+                np.bool_(one) if isinstance(one, bool) else one: mean for one, mean in of.items()
+            }
+            for name, of in self.means_.items()
+        }
+        return self
+
+
+def as_categories(X):
+    return X.astype("category")
+
+
+KEPT = {
+    "a dict of names": lambda: linear(Shares()),
+    "a model": lambda: Holder(linear(hot())),
+    "a model of routes": lambda: Holder(linear(make_column_transformer((hot(), ["zip", "open"])))),
+    "an encoder": lambda: linear(Held()),
+    "fills, then means": lambda: linear(Filled(), Means()),
+    "fills, then an encoder": lambda: linear(Filled(), Held()),
+    "dtypes": lambda: linear(Typed()),
+    "numpy's bools": lambda: linear(BoolMeans()),
+    "categories of a later booster": lambda: make_pipeline(
+        FunctionTransformer(as_categories),
+        lightgbm.LGBMRegressor(n_estimators=5, min_data_per_group=2, min_child_samples=2,
+                               cat_smooth=1, n_jobs=1, verbose=-1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("form", [records, csv_with_header])
+def test_a_cell_of_csv_is_the_value_that_a_class_keeps_of_its_column(name, form):
+    frame = FRAME[["zip", "open"]]
+    model = KEPT[name]().fit(frame, TARGET)
+
+    assert form(served(model), frame) == pytest.approx(model.predict(frame))
+
+
 # ------------------------------------------------------------------------------------- texts
 
 TEXTS = ["Fresh bread", "stale bread", "FRESH", "stale"] * 5
@@ -464,6 +575,25 @@ TEXT_MODELS |= {
         "a Series, by a class": Stripped(),
         "an array": FunctionTransformer(lower_array),
         "a list, by place": FunctionTransformer(lower_by_place),
+    }.items()
+}
+
+TEXT_MODELS |= {
+    f"{name} of vectorizers": lambda wrap=wrap: wrap(
+        make_pipeline(TfidfVectorizer(), LogisticRegression())
+    )
+    for name, wrap in {
+        "a vote": lambda model: VotingClassifier([("a", model), ("b", model)], voting="soft"),
+        "a stack": lambda model: StackingClassifier([("a", model)], cv=2),
+        "a calibration": lambda model: CalibratedClassifierCV(model, cv=2),
+        "one against the rest": OneVsRestClassifier,
+        "a threshold": lambda model: FixedThresholdClassifier(model, threshold=0.5),
+        "a search of calibrations": lambda model: GridSearchCV(
+            CalibratedClassifierCV(model, cv=2), {"method": ["sigmoid"]}, cv=2
+        ),
+        "a frozen one": lambda model: CalibratedClassifierCV(
+            FrozenEstimator(model.fit(TEXTS, LABELS))
+        ),
     }.items()
 }
 
@@ -550,6 +680,32 @@ def test_a_booster_meets_the_categories_that_it_learned(fit, name, form):
 
     expected = model.predict(categories(FRAME[columns], *categorical, **options))
     assert found == pytest.approx(expected[: len(found)])
+
+
+def ordered(frame):
+    return frame.assign(ward=pd.Categorical(frame.ward, ["south", "north"], ordered=True))
+
+
+@pytest.mark.parametrize(
+    "columns", [[AGE, WARD], [WARD, AGE, "zip"], ["zip", AGE, WARD], [WARD]], ids=str
+)
+@pytest.mark.parametrize("form", [records, csv_with_header, csv_alone, lines])
+def test_lightgbm_meets_the_ordered_categories_that_it_learned(columns, form):
+    frame = ordered(FRAME[columns])
+    model = _lightgbm(frame, [name for name in columns if name == "zip"])
+
+    found = form(served(model), frame)
+
+    expected = model.predict(categories(frame, *[name for name in columns if name == "zip"]))
+    assert found == pytest.approx(expected[: len(found)])
+
+
+def test_ordered_categories_that_may_be_in_two_columns_are_refused_without_blame():
+    frame = ordered(FRAME[[WARD]]).assign(flag=FRAME.open.astype(int))
+
+    with pytest.raises(BadRequest) as refused:
+        served(_lightgbm(frame, []))([["north", 1]])
+    assert "or ordered ones, and its file does not say which is which" in refused.value.hint
 
 
 def test_lightgbm_has_underscores_for_the_spaces_in_names():

@@ -6,7 +6,9 @@ of them in a saved model was read from LightGBM 4.7, XGBoost 3.2 and CatBoost 1.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -68,10 +70,11 @@ def _lightgbm(estimator: Any) -> dict[int, Column]:
     categories = look(booster, "pandas_categorical")
     if not categories:
         return {}
-    told = re.search(
-        r"\[categorical_feature: ([0-9,]+)\]", booster.model_to_string(num_iteration=1)
-    )
+    model = booster.model_to_string(num_iteration=1)
+    told = re.search(r"\[categorical_feature: ([0-9,]+)\]", model)
     at = [int(number) for number in told[1].split(",")] if told else []
+    if len(at) < len(categories):  # the others are ordered, and numbers to the booster
+        at = _with_ordered(at, categories, re.search(r"^feature_infos=(.*)$", model, re.MULTILINE))
     if len(at) != len(categories):  # others were named to fit, as columns of numbers
         return {number: Column("category", refusal=_MIXED) for number in at}
     return {
@@ -80,9 +83,44 @@ def _lightgbm(estimator: Any) -> dict[int, Column]:
     }
 
 
+def _with_ordered(
+    at: list[int], categories: list[list[Any]], ranges: re.Match[str] | None
+) -> list[int]:
+    """Add to the columns `at` those of ordered categories, which lie in the range of their numbers.
+
+    Where several columns may be meant, all of them are added.
+    """
+    infos = ranges[1].split() if ranges else []
+    most = max(map(len, categories)) - 1
+    free = [n for n, info in enumerate(infos) if n not in at and _highest(info) <= most]
+    chosen = itertools.combinations(free, len(categories) - len(at))
+    possible = [
+        found
+        for more in itertools.islice(chosen, _MOST_TRIED)
+        for found in [sorted([*at, *more])]
+        if all(
+            number in at or _highest(infos[number]) < len(values)
+            for number, values in zip(found, categories, strict=True)
+        )
+    ]
+    return possible[0] if len(possible) == 1 else sorted([*at, *free]) if possible else []
+
+
+def _highest(info: str) -> float:
+    """Return the largest number of a column that holds whole numbers from 0 on, else infinity."""
+    if info == "none":  # it was the same everywhere
+        return 0
+    low, _, high = info.strip("[]").partition(":")
+    whole = low.isdecimal() and high.isdecimal()
+    return int(high) if whole else math.inf
+
+
+_MOST_TRIED = 1000  # choices of columns for ordered categories
+
 _MIXED = (
-    "The model learned categories from a category column and from a column of numbers, and its "
-    "file does not say which is which. Fit it with all of them as category columns."
+    "The model learned categories from a category column and from a column of numbers, or ordered "
+    "ones, and its file does not say which is which. Fit it with all of them as category columns "
+    "without an order."
 )
 
 

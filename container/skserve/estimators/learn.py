@@ -57,7 +57,36 @@ def learn(estimator: object, count: int, names: Names) -> list[Column]:
         return known
     if takes_numbers_only(estimator):
         return [NUMBER] * count
-    return mappings.columns(estimator, count, names)
+    held = _held(estimator, names)
+    return [held.get(name, ANY) for name in names or ()] or [ANY] * count
+
+
+def _held(step: object, names: Names = None, deep: int = DEEP) -> dict[str, Column]:
+    """Return, by name, what a class of others learned itself, and the fitted steps that it holds.
+
+    It does not say the types of its columns, so this only tells how CSV spells their values.
+    """
+    found: dict[str, Column] = {}
+    for one in getattr(step, "__dict__", {}).values():
+        if not deep or isinstance(one, type):
+            continue
+        if not (callable(look(one, "transform")) or callable(look(one, "predict"))):
+            continue
+        own = names_of(one)
+        if own is None:
+            found |= learned_later(one, deep - 1)
+        elif names is None or set(own) <= set(names):
+            found |= _spelled(own, learn(one, len(own), own))
+    return found | mappings.columns(step, names)
+
+
+def _spelled(names: Names, columns: list[Column]) -> dict[str, Column]:
+    """Return, by name, columns of any type with the values that were learned, where they tell."""
+    return {
+        name: replace(one, kind="any")
+        for name, one in zip(names or (), columns, strict=True)
+        if one.kind == "text" or any(map(mappings.tells, one.values))
+    }
 
 
 def learned_later(estimator: object, deep: int = DEEP) -> dict[str, Column]:
@@ -66,11 +95,9 @@ def learned_later(estimator: object, deep: int = DEEP) -> dict[str, Column]:
     if len(steps) > 1 and is_opaque(steps[0]):
         width, names = width_of(steps[1]), names_of(steps[1])
         columns = _of_steps(steps[1:], width, names) if width and names else []
-        return {
-            name: replace(one, kind="any")
-            for name, one in zip(names or (), columns, strict=True)
-            if one.kind == "text"
-        }
+        return _spelled(names if columns else (), columns) | _held(steps[0], None, deep)
+    if is_opaque(estimator):
+        return _held(estimator, None, deep)
     found: dict[str, Column] = {}
     for inner in steps[:1] or [*union(estimator), *members(estimator)]:
         if deep:
@@ -115,11 +142,7 @@ def _guessed(
     """
     if names is None or after is None:
         return columns
-    known = {
-        name: replace(one, kind="any")
-        for name, one in zip(after, later, strict=True)
-        if one.kind == "text"
-    }
+    known = _spelled(after, later)
     return [
         known[name] if one.kind == "any" and name in known else one
         for name, one in zip(names, columns, strict=True)

@@ -10,23 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skserve.estimators.columns import ANY, Column, meaning
-from skserve.estimators.kept import Names
+import numpy as np
+
+from skserve.estimators.columns import Column, meaning
+from skserve.estimators.kept import Names, names_of
 from skserve.estimators.methods import look
 
 _DEEP = 3  # encoders within encoders, as in category_encoders
 
 
-def columns(estimator: object, count: int, names: Names) -> list[Column]:
-    """Return a column of any type for each, with the values that were learned, where they tell."""
+def columns(step: object, names: Names = None) -> dict[str, Column]:
+    """Return, by name, columns of any type with the values that were learned, where they tell.
+
+    Without `names`, whatever the step keeps by strings is taken for columns.
+    """
     found: dict[str, dict[tuple[type, Any], Any]] = {}
-    for name, value in _learned(estimator, frozenset(names or ()), _DEEP):
+    for name, value in _learned(step, frozenset(names or ()), _DEEP):
         found.setdefault(name, {})[type(value), value] = value
-    columns = [Column("any", tuple(found.get(name, {}).values())) for name in names or ()]
-    return [one if any(map(_tells, one.values)) else ANY for one in columns] or [ANY] * count
+    made = {name: Column("any", tuple(values.values())) for name, values in found.items()}
+    return {name: one for name, one in made.items() if any(map(tells, one.values))}
 
 
-def _tells(value: Any) -> bool:
+def tells(value: Any) -> bool:
     """Whether CSV spells a value as it does another one: "90210", "true", or True itself."""
     return isinstance(value, bool) or (isinstance(value, str) and meaning(value) is not value)
 
@@ -37,9 +42,13 @@ def _learned(step: object, names: frozenset[str], deep: int) -> list[tuple[str, 
     inner = [one for one in attributes if deep and callable(look(one, "transform"))]
     if found := [pair for one in inner for pair in _learned(one, names, deep - 1)]:
         return found
-    kept: list[tuple[str, Any]] = []
+    dtypes = look(step, "feature_dtypes_in_")  # of category_encoders
+    pairs = zip(names_of(step) or (), dtypes if isinstance(dtypes, list) else (), strict=False)
+    kept: list[tuple[str, Any]] = [
+        (name, (False, True)) for name, dtype in pairs if str(dtype) == "bool"
+    ]
     for one in attributes:
-        if isinstance(one, dict) and names.issuperset(map(str, one)):
+        if isinstance(one, dict) and (not names or names.issuperset(map(str, one))):
             kept += [(str(name), values) for name, values in one.items()]
         elif isinstance(one, list):  # of category_encoders' OrdinalEncoder
             of_columns = [part for part in one if isinstance(part, dict) and "col" in part]
@@ -52,4 +61,5 @@ def _values(kept: Any) -> list[Any]:
     index = look(kept, "index")  # of a Series or a DataFrame; a method of a list
     listed = kept if isinstance(kept, Mapping | list | tuple) else look(index, "tolist")
     values = listed() if callable(listed) else listed or ()
-    return [one for one in values if isinstance(one, str | bool | int | float) and one == one]
+    plain = [one.item() if isinstance(one, np.generic) else one for one in values]
+    return [one for one in plain if isinstance(one, str | bool | int | float) and one == one]

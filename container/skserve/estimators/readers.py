@@ -33,11 +33,18 @@ def is_function(step: object) -> bool:
 
 
 def first_step(estimator: object) -> object:
-    """Follow pipelines, unions and searches to the first step that tells what it reads of X."""
+    """Follow pipelines, unions, searches and ensembles to the first step that tells what it reads.
+
+    What was fitted on names or on a number of columns has told that.
+    """
     for _ in range(DEEP):
         steps = fitted_steps(estimator)
         telling = [one for one in steps if not (is_opaque(one) or does_nothing(one))]
-        inner = [*telling, *union(estimator), look(estimator, "best_estimator_")][0]
+        told = look(estimator, "n_features_in_") is not None
+        within = [look(estimator, "best_estimator_")] if told else members(estimator)
+        inner = next(
+            (one for one in [*telling, *union(estimator), *within] if one is not None), None
+        )
         if inner is None:
             break
         estimator = inner

@@ -104,7 +104,7 @@ class EstimatorHandler:
             if not (isinstance(error, ValueError) or of_a_booster(error)):
                 raise
             ask = self._methods[method]
-            raise refused(request, method, ask, self.schema.names, error) from error
+            raise refused(request, method, ask, self.schema, error) from error
         answer = Answer.of(y, method)
         if request.n_rows is not None and answer.n_rows != request.n_rows:
             raise ModelFault(

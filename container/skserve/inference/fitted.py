@@ -116,6 +116,9 @@ def check_fitted(estimator: object, ask: Callable[[Any], Any], example: Any) -> 
         ask(example)
     except NotFittedError:
         raise _unfitted(estimator) from None
+    except AttributeError as error:  # of one that lacks what a fit sets, such as X_min_
+        if error.obj is _last_step(estimator) and str(error.name).endswith("_"):
+            raise _unfitted(estimator) from None
     except Exception:  # its own affair: the example is made up
         return
 

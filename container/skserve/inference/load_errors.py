@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -17,12 +18,17 @@ _MAIN_CLASS = re.compile(
     r"|module '(?:\w+\.)*__main__' has no attribute '(\w+)'"
 )
 
+_NO_ATTRIBUTE = re.compile(r"attribute '([\w.]+)' on <module '([\w.]+)'")
+
+# Modules whose versions are those of the image.
+_OURS = ("sklearn", "numpy", "scipy", "joblib", "_")
 
 # How numpy says that a file ends within an array.
 _CUT_SHORT = re.compile(r"EOF: reading array|mmap length is greater")
 
 # What lies in the place of a model by a slip, by its first bytes.
 _OTHERS = (
+    (b"<<<<<<<", "holds two versions in a conflict of git; choose one of them"),
     (b"<", "is an HTML or XML page; look whether the download of the model failed"),
     (b"{", "is JSON; a booster saved as JSON needs a model_fn in code/inference.py that loads it"),
     (b"[", "is JSON"),
@@ -54,6 +60,15 @@ def _other_kind(path: Path) -> str | None:
     return "does not begin as one"
 
 
+def _of_another_version(path: Path, needed: str, module: str) -> str:
+    """Tell that a module which is here lacks what the pickle names."""
+    name = module.partition(".")[0]
+    return (
+        f"{path.name} needs {needed}, which the {name!r} that is here does not have; put the "
+        "version that saved it into code/requirements.txt, or its file into code/."
+    )
+
+
 def explained(path: Path, saved: str | None, error: Exception) -> str:
     """Tell an unpickling failure as one sentence with a way out."""
     text = " ".join(str(error).split())[:300]
@@ -67,14 +82,20 @@ def explained(path: Path, saved: str | None, error: Exception) -> str:
             "notebook or script that saved it; put its definition into code/inference.py beside "
             "the model, or save the model again with it in a module of its own below code/."
         )
+    lacking = _NO_ATTRIBUTE.search(text)
+    if lacking and not lacking[2].startswith(_OURS):
+        return _of_another_version(path, f"{lacking[1]!r} of the module {lacking[2]!r}", lacking[2])
     moved = re.search(r"No module named '([^']+)'", text)
-    if moved and not moved[1].startswith(("sklearn", "numpy", "scipy", "joblib", "_")):
+    if moved and not moved[1].startswith(_OURS):
+        if moved[1].partition(".")[0] in sys.modules:
+            return _of_another_version(path, f"the Python module {moved[1]!r}", moved[1])
         return (
             f"{path.name} needs the Python module {moved[1]!r}; add it to code/requirements.txt, "
             "or its file to code/."
         )
     damaged = isinstance(error, EOFError | pickle.UnpicklingError | struct.error | zlib.error)
-    if damaged or _CUT_SHORT.search(text):
+    no_pickle = isinstance(error, KeyError) and isinstance(error.args[0], int)  # pickle's opcodes
+    if damaged or no_pickle or _CUT_SHORT.search(text):
         return f"{path.name} is not a whole joblib or pickle file: it ends too early or is damaged."
     origin = f"scikit-learn {saved}" if saved else "another version of scikit-learn or numpy"
     way_out = (

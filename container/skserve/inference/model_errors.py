@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest, ModelFault, ServeError, quote
 from skserve.estimators.frame import plain
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import place
+from skserve.formats.cells import kind_of, listed, place
 from skserve.formats.conform import BY_NAME
 from skserve.inference.calls import Request
 
@@ -57,7 +57,7 @@ def refused(
     request: Request,
     method: str,
     ask: Callable[[Any], Any],
-    names: Sequence[str] | None,
+    schema: Schema,
     error: Exception,
 ) -> ServeError:
     """Make the answer to the values that `ask`, the model's `method`, refused with `error`.
@@ -71,8 +71,30 @@ def refused(
             "The log has the traceback.",
         )
     said = _BEHIND.sub("", _BEFORE.sub("", str(error)))
-    where = _cell_at_fault(ask, plain(request.X), names, said)
+    if "unknown categor" in said and (cell := _unknown(ask, plain(request.X), schema)):
+        return BadRequest(*cell)
+    where = _cell_at_fault(ask, plain(request.X), schema.names, said)
     return BadRequest(where + quote(said), "Change the values, or fit a model for them.")
+
+
+def _unknown(ask: Callable[[Any], Any], X: Any, schema: Schema) -> tuple[str, str] | None:
+    """Name the first cell that is no learned category and for which the model refuses its row.
+
+    scikit-learn counts the columns of the one encoder, and has a number as float64.
+    """
+    for at, column in [pair for pair in enumerate(schema.columns) if pair[1].values][:_MOST]:
+        cells = (X.iloc[:, at] if hasattr(X, "iloc") else X[:, at]).tolist()
+        row = next((number for number, one in enumerate(cells) if one not in column.known), None)
+        if row is None or not _refuses(ask, X, row, at, set()):
+            continue
+        cell = cells[row]
+        if isinstance(cell, float) and cell.is_integer():
+            cell = int(cell)
+        seen = "missing" if cell is None or cell != cell else kind_of(cell)
+        where = f"Row {row + 1}, column {place(schema.names, at)} is {seen}"
+        hint = f"The model learned {listed(column.values)}."
+        return f"{where}, a category that the model never met.", hint
+    return None
 
 
 def _cell_at_fault(
