@@ -66,6 +66,7 @@ def _overloaded(running: Running, rate: float, bench: Bench) -> dict[str, float]
         "rps": outcome.requests / outcome.seconds,
         "p50_ms": outcome.p50_ms,
         "p99_ms": outcome.p99_ms,
+        "sent_p99_ms": outcome.sent_p99_ms,
         "refused_ms": outcome.refused_ms,
         "ping_ms": 1e3 * max(pings, default=0.0),
         "lost": outcome.lost,

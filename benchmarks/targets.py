@@ -134,6 +134,31 @@ TARGETS = [
         )
         for what, value in (("start", "seconds"), ("memory", "pss_mib"), ("8 callers", "cpu_us"))
     ),
+    *(
+        Target(
+            f"overload, {model}, {times} times what it can",
+            _pick("overload", f"{model}, {times} times", value),
+            bound,
+            least=value == "goodput",
+        )
+        for model, times, goodput in (("script", 10, 0.9), ("iris", 2, 0.7), ("mixed", 2, 0.7))
+        for value, bound in (
+            ("goodput", goodput),
+            ("sent_p99_ms", 30_000),
+            ("refused_ms", 50),
+            ("ping_ms", 500),
+            ("lost", 0),
+        )
+    ),
+    *(
+        Target(
+            f"overload, {model}, afterwards",
+            _pick("overload", f"{model}, afterwards", "goodput"),
+            0.9,
+            least=True,
+        )
+        for model in ("script", "iris", "mixed")
+    ),
     *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("rps", "aws", 8, True)),
     *_ratios(f"{FOREST}, 64 callers", "forest", "64 callers", ("rps", "aws", 10, True)),
     *_ratios(f"{FOREST}, 8 callers", "forest", "8 callers", ("cpu_us", "aws", 0.12, False)),

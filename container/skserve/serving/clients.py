@@ -45,12 +45,13 @@ class Client:
 class Group(dict[Client, float]):
     """Clients that wait for the same thing, with the time at which they are given up.
 
-    In the order of that time, because all of them may wait for as long.
+    In the order of that time, because all of them may wait for as long. They are registered with
+    `epoll`.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, epoll: select.epoll, seconds: float) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.epoll, self.seconds = epoll, seconds
 
     def late(self, now: float) -> list[Client]:
         """Return those whose time is up."""
@@ -69,17 +70,16 @@ class Group(dict[Client, float]):
 
 
 class Clients:
-    """All that wait, registered with `epoll`, each in one group.
+    """All that wait, each in one group.
 
-    `fresh` and `kept` wait for a request, `reading` for the rest of one, `leaving` until their
-    clients have closed as well.
+    `fresh` wait for their first request, and are registered with an epoll of their own; `kept` wait
+    for the next one, `reading` for the rest of one, `leaving` until their clients have closed.
     """
 
-    def __init__(self, epoll: select.epoll, keep_alive: float) -> None:
-        self._epoll = epoll
+    def __init__(self, epoll: select.epoll, first: select.epoll, keep_alive: float) -> None:
         self._by_descriptor: dict[int, Client] = {}
-        self.fresh, self.kept = Group(STALL), Group(keep_alive)
-        self.reading, self.leaving = Group(STALL), Group(LINGER)
+        self.fresh, self.kept = Group(first, STALL), Group(epoll, keep_alive)
+        self.reading, self.leaving = Group(epoll, STALL), Group(epoll, LINGER)
 
     def get(self, descriptor: int) -> Client | None:
         return self._by_descriptor.get(descriptor)
@@ -89,11 +89,15 @@ class Clients:
 
     def enter(self, client: Client, group: Group) -> None:
         """Let a client wait in a group, as its last."""
-        if client.group is None:
+        before = client.group
+        if before is None:
             self._by_descriptor[client.socket.fileno()] = client
-            self._epoll.register(client.socket, select.EPOLLIN)
         else:
-            del client.group[client]
+            del before[client]
+        if before is None or before.epoll is not group.epoll:
+            group.epoll.register(client.socket, select.EPOLLIN)
+            if before is not None:
+                before.epoll.unregister(client.socket)
         client.group, client.pipelined = group, False
         group[client] = time.monotonic() + group.seconds
 
@@ -102,7 +106,7 @@ class Clients:
         if client.group is not None:
             del client.group[client]
             del self._by_descriptor[client.socket.fileno()]
-            self._epoll.unregister(client.socket)
+            client.group.epoll.unregister(client.socket)
             client.group, client.pipelined = None, False
 
     def silent(self) -> list[Client]:

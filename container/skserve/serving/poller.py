@@ -41,6 +41,9 @@ log = logging.getLogger("skserve")
 # Bytes that are read from a connection at once.
 PIECE = 64 << 10
 
+# Connections that are looked at before new ones are again.
+FEW = 16
+
 _LATE = Refusal(
     408, "request_timeout", f"The request was not whole within {STALL} s.", "Send it again."
 )
@@ -69,9 +72,11 @@ class Poller:
         self._threads = Threads(
             limits.threads, application, limits.body_timeout, waker, lambda: self._stopping
         )
-        self._epoll = select.epoll()
+        # New connections are in an epoll within the other, to be looked at in between.
+        self._epoll, self._first = select.epoll(), select.epoll()
+        self._epoll.register(self._first, select.EPOLLIN)
         self._epoll.register(self._woken, select.EPOLLIN)
-        self._clients = Clients(self._epoll, limits.keep_alive)
+        self._clients = Clients(self._epoll, self._first, limits.keep_alive)
         self._pipelined: deque[Client] = deque()
         self._standby = Standby(self._stand_in)
         self._stopping = False
@@ -84,19 +89,19 @@ class Poller:
     def start(self) -> None:
         """Make the calling thread the one that polls, by `turn`."""
         self._standby.start()
-        self._listeners.switch(self._epoll, not self._cold())
+        self._listeners.switch(self._first, not self._cold())
 
     def turn(self, seconds: float) -> None:
         """Wait for something to do, for so many seconds at most, and do what there is."""
-        for descriptor, _ in self._epoll.poll(0 if self._pipelined else seconds):
-            client = self._clients.get(descriptor)
-            if client is not None:
+        ready = self._epoll.poll(0 if self._pipelined else seconds)
+        for number, (descriptor, _) in enumerate(ready, 1):
+            if (client := self._clients.get(descriptor)) is not None:
                 if not client.pipelined:  # else its requests are answered in turn
                     self._readable(client)
             elif descriptor == self._woken:
                 self._finish()
-            elif self._listeners.open:
-                self._listeners.accept(descriptor)
+            if descriptor == self._first.fileno() or number % FEW == 0:
+                self._look_at_first()
         for _ in range(len(self._pipelined)):
             if (waiting := self._pipelined.popleft()).pipelined:
                 waiting.pipelined = False
@@ -105,12 +110,20 @@ class Poller:
         self._expire()
         if not self._stopping:
             room = self.held < self._limits.connections or self._clients.dispensable() is not None
-            self._listeners.switch(self._epoll, room and not self._cold())
+            self._listeners.switch(self._first, room and not self._cold())
+
+    def _look_at_first(self) -> None:
+        """Accept connections, and read the first requests of a few, /ping among them."""
+        for descriptor, _ in self._first.poll(0, FEW):
+            if (client := self._clients.get(descriptor)) is not None:
+                self._readable(client)
+            elif self._listeners.open:
+                self._listeners.accept(descriptor)
 
     def stop(self) -> None:
         """Accept what is queued and no more, and let idle connections wait only a little longer."""
         self._stopping = True
-        self._listeners.close(self._epoll)
+        self._listeners.close(self._first)
         self._clients.hurry()
 
     def close(self) -> None:
