@@ -295,6 +295,43 @@ def test_a_thread_sends_what_the_kernel_does_not_take(poller):
         assert client.group is poller._clients.kept
 
 
+def test_a_new_connection_is_answered_among_those_that_all_have_requests():
+    asked: list[str] = []
+
+    def handler(request: Request) -> Answer:
+        asked.append(request.line.path)
+        return Answer(200, b"")
+
+    def ask(client: socket.socket, path: str) -> None:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    listener, balancer, wake = socket.create_server(("127.0.0.1", 0)), Balancer(1), os.pipe()
+    limits, inline = Limits(100, 1, 60, 60, 1000), SimpleNamespace(handler=lambda _: handler)
+    poller = Poller([listener], balancer, balancer.join(), wake, limits, inline, None)
+    balancer.warm(0)
+    poller.start()
+    callers = []
+    for _ in range(40):
+        callers.append(socket.create_connection(listener.getsockname()))
+        ask(callers[-1], "/invocations")
+        until(lambda: poller.turn(1) or len(asked) == len(callers))
+    asked.clear()
+
+    for caller in callers:
+        ask(caller, "/invocations")
+    callers.append(socket.create_connection(listener.getsockname()))
+    ask(callers[-1], "/ping")
+    poller.turn(1)
+
+    assert asked.count("/invocations") == 40
+    assert asked.index("/ping") < 40
+    for one in [*callers, listener]:
+        one.close()
+    poller.close()
+    for end in wake:
+        os.close(end)
+
+
 def test_what_the_standby_has_done_meanwhile_is_past():
     """The poller learns of two requests and a wake-up at once; the first of them takes long."""
 
