@@ -13,7 +13,7 @@ JOBS ?= 3
 
 # For bench and bench-peers: where models and peers are kept, a smoke run, a choice of each.
 CACHE ?= build
-BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORKS),--works $(WORKS)) \
+BENCH = $(RUN) -m benchmarks --cache $(CACHE) $(if $(QUICK),--quick) $(if $(WORKS),--works '$(WORKS)') \
   $(if $(OLDER),--older $(OLDER))
 
 export PYTHONPATH := $(CURDIR)/container

@@ -39,7 +39,7 @@ def poller() -> Iterator[Poller]:
     """Return a poller that nothing runs, whose worker has a place of two."""
     balancer = Balancer(2)
     wake = os.pipe()
-    one = Poller([], balancer, balancer.join(), wake, Limits(3, 1, 60, 60, 1000), None, None)
+    one = Poller([], balancer, balancer.join(), wake, Limits(3, 1, 1, 60, 60, 1000), None, None)
     one.start()
     yield one
     one.close()
@@ -306,7 +306,7 @@ def test_a_new_connection_is_answered_among_those_that_all_have_requests():
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
     listener, balancer, wake = socket.create_server(("127.0.0.1", 0)), Balancer(1), os.pipe()
-    limits, inline = Limits(100, 1, 60, 60, 1000), SimpleNamespace(handler=lambda _: handler)
+    limits, inline = Limits(100, 1, 1, 60, 60, 1000), SimpleNamespace(handler=lambda _: handler)
     poller = Poller([listener], balancer, balancer.join(), wake, limits, inline, None)
     balancer.warm(0)
     poller.start()
@@ -346,9 +346,9 @@ def test_what_the_standby_has_done_meanwhile_is_past():
         start_response("200 OK", [("Content-Length", "8")])
         return [b"a thread"]
 
-    inline = SimpleNamespace(handler=lambda _: slow)
+    inline = SimpleNamespace(handler=lambda _: slow, is_call=lambda _: False)
     balancer, wake = Balancer(1), os.pipe()
-    limits = Limits(3, 1, 60, 60, 1000)
+    limits = Limits(3, 1, 1, 60, 60, 1000)
     poller = Poller([], balancer, balancer.join(), wake, limits, inline, application)
     balancer.warm(0)
     poller.start()

@@ -221,6 +221,17 @@ def test_a_size_is_cheap_after_a_few_cheap_answers_and_dear_after_one_that_was_n
     assert pace.cheap(20)
 
 
+def test_one_dear_answer_among_a_thousand_is_taken_for_chance():
+    pace = Pace()
+    for _ in range(Pace.MANY):
+        pace.learn(20, Pace.CHEAP)
+
+    pace.learn(20, 50 * Pace.CHEAP)
+    assert pace.cheap(20)
+    pace.learn(20, 50 * Pace.CHEAP)
+    assert not pace.cheap(20), "another one so soon is none"
+
+
 def test_a_short_wait_is_hardly_any_work():
     """Two of them, of a prediction and around it, would else make a cheap call dear."""
     costs = []

@@ -20,18 +20,20 @@ class Pace:
 
     Sizes of the same `int.bit_length` count as one. A size is cheap after PROOF cheap answers. An
     answer that cost n times CHEAP makes it dear until n times PROOF cheap answers have followed.
+    One among MANY cheap ones does not: the machine was busy with something else.
     """
 
     CHEAP = 2e-3  # seconds of work
-    PROOF = 4  # answers
+    PROOF, MANY = 4, 1000  # answers
 
     def __init__(self) -> None:
-        self._missing = [self.PROOF] * SMALL.bit_length()
+        steps = SMALL.bit_length()
+        self._needed, self._in_a_row = [self.PROOF] * steps, [0] * steps
 
     def cheap(self, size: int) -> bool:
         """Whether a body of `size` bytes was lately answered at little cost."""
         step = size.bit_length()
-        return step < len(self._missing) and not self._missing[step]
+        return step < len(self._needed) and self._in_a_row[step] >= self._needed[step]
 
     def watch(self, size: int, work: Callable[[], T]) -> T:
         """Learn from the answer to a body of `size` bytes, which `work` makes in this thread."""
@@ -43,13 +45,15 @@ class Pace:
     def learn(self, size: int, seconds: float, alone: bool = True) -> None:
         """Learn what an answer to a body of `size` bytes cost, or one that was made with others."""
         step = size.bit_length()
-        if step >= len(self._missing):
+        if step >= len(self._needed):
             return
         cost = seconds / self.CHEAP
         if cost <= 1:
-            self._missing[step] = max(0, self._missing[step] - 1)
+            self._in_a_row[step] += 1
         elif alone:  # its part in a dear one is not known
-            self._missing[step] = int(cost * self.PROOF)
+            by_chance = self._in_a_row[step] >= self.MANY
+            self._needed[step] = self.PROOF if by_chance else int(cost * self.PROOF)
+            self._in_a_row[step] = self.PROOF if by_chance else 0
 
 
 def cost_since() -> Callable[[], float]:
@@ -62,7 +66,7 @@ def cost_since() -> Callable[[], float]:
 
     def cost() -> float:
         passed = time.perf_counter() - began
-        if passed <= Pace.CHEAP:  # no more work than that; the other clock costs a system call
+        if passed < Pace.CHEAP / 4:  # no more work than that; the other clock costs a system call
             return passed
         return max(time.thread_time() - worked, passed / 20)
 

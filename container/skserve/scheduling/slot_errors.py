@@ -11,6 +11,14 @@ from skserve.errors import ModelFault, Overloaded, TimedOut
 T = TypeVar("T")
 
 
+def no_place(seconds: float = 0.0) -> Overloaded:
+    """Refuse a request where one of the others is expected to leave its place in `seconds`."""
+    rest = whole_seconds(seconds)
+    return Overloaded(
+        "As many requests are running and waiting as may.", f"Try again in {rest} s.", "queue", rest
+    )
+
+
 def no_slot(timeout: float) -> TimedOut:
     return TimedOut(f"No prediction slot was free within {timeout:g} s.", "Send fewer at a time.")
 

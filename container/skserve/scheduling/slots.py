@@ -24,6 +24,7 @@ from skserve.scheduling.slot_errors import (
     about,
     hangs,
     late,
+    no_place,
     no_slot,
     safely,
     took_too_long,
@@ -111,13 +112,7 @@ class Slots:
         """
         self.check_wait()
         if not self._places.acquire(blocking=False):
-            rest = self._holds.expected(None)
-            raise Overloaded(
-                "As many requests are running and waiting as may.",
-                f"Try again in {whole_seconds(rest)} s.",
-                "queue",
-                whole_seconds(rest),
-            )
+            raise no_place(self._holds.expected(None))
         try:
             yield
         finally:

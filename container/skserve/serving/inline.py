@@ -18,6 +18,7 @@ from skserve.inference.calls import Call, Reply
 from skserve.multi_model.client import ModelClient
 from skserve.multi_model.log_capture import shown
 from skserve.scheduling.local_model import Invocable, Registry
+from skserve.scheduling.slot_errors import no_place
 from skserve.serving import multi_model_api
 from skserve.serving.head import Line, Refusal, Request
 from skserve.serving.invocation import Sending
@@ -66,6 +67,18 @@ class Inline:
         if handler is None and line.minor:  # a stream has to be whole before HTTP/1.0 may have it
             handler = self._called(request)
         return handler
+
+    def is_call(self, request: Request) -> bool:
+        """Whether a request calls a model."""
+        return self._is_call(request.line)
+
+    def overloaded(self, request: Request) -> Answer:
+        """Make the answer to a call of a model for which no thread is left, and log it."""
+        record = telemetry.begin(identity(request.headers.get(_INFERENCE_ID, "")))
+        record.facts["bytes_in"] = len(request.body)
+        answer = fault(no_place(), record)
+        record.write(answer, hold=True)
+        return answer
 
     def refused(self, refusal: Refusal, request: Request | None) -> Answer:
         """Make the answer to what is no request, or to one whose body does not come, and log it.

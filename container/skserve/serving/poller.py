@@ -195,9 +195,13 @@ class Poller:
                 handler = self._inline.handler(request)
             if handler is not None:
                 self._answer(client, request, handler)
+                return
+            call = self._inline.is_call(request)
+            if call and verdict is Next.WHOLE and self._threads.calls >= self._limits.calls:
+                self._send(client, request, self._inline.overloaded(request))
             else:
                 self._clients.leave(client)
-                self._threads.serve(client)
+                self._threads.serve(client, call)
 
     def _refuse(self, client: Client, refusal: Refusal) -> None:
         """Answer what is no request: so few bytes fit into a socket without waiting."""

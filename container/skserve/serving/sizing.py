@@ -48,6 +48,7 @@ class Limits:
     """What a worker holds at most, and for how long."""
 
     connections: int
+    calls: int  # of models, in threads
     threads: int
     keep_alive: float  # seconds that an idle connection is kept
     body_timeout: float  # seconds that a body may take in any case
@@ -56,9 +57,10 @@ class Limits:
     @classmethod
     def make(cls, config: Config, plan: Plan) -> Limits:
         """Hold, beyond the connections with a request in a thread, as many as files may be open."""
-        threads = plan.threads + config.queue + SPARE_THREADS
+        calls = plan.threads + config.queue
+        threads = calls + SPARE_THREADS
         connections = max(1, min(threads + IDLE, _descriptors() - FILES))
-        return cls(connections, threads, KEEP_ALIVE, config.timeout, config.max_body)
+        return cls(connections, calls, threads, KEEP_ALIVE, config.timeout, config.max_body)
 
 
 def places(workers: int) -> int:

@@ -36,12 +36,20 @@ class Threads:
         stopping: Callable[[], bool],
     ) -> None:
         self.done: deque[tuple[Client, bool]] = deque()
+        self._calls: set[Client] = set()
         self._pool = ThreadPoolExecutor(count, "request")
         self._application, self._body_timeout = application, body_timeout
         self._wake, self._stopping = wake, stopping
 
-    def serve(self, client: Client) -> None:
-        """Let the application answer."""
+    @property
+    def calls(self) -> int:
+        """How many calls of models are here."""
+        return len(self._calls)
+
+    def serve(self, client: Client, call: bool) -> None:
+        """Let the application answer what may be a call of a model."""
+        if call:
+            self._calls.add(client)
         self._submit(client, partial(self._exchange, client, self._application))
 
     def stream(self, client: Client, answer: Answer) -> None:
@@ -84,6 +92,7 @@ class Threads:
             log.debug("A connection breaks: %s", error)
         except BaseException:
             log.exception("A request failed.")
+        self._calls.discard(client)
         self.done.append((client, keep))
         with suppress(OSError):  # enough was written to wake the poller, or it has ended
             os.write(self._wake, b"\0")
