@@ -34,6 +34,7 @@ http {{
   }}
   server {{
     listen 127.0.0.1:{listen};
+    server_name skserve;  # what $host is where an old client names none
     location / {{
       proxy_pass http://skserve;
       proxy_http_version 1.1;

@@ -75,7 +75,8 @@ def test_slow_clients_keep_no_other_out(models, tmp_path, mode):
         print(mode, f"{len(took)} answers, {max(took):.2f} s at most", said[-600:])
 
         assert wrong == []
-        assert len(took) > SECONDS
+        # slowhttptest ends at once where each of its clients was answered.
+        assert len(took) > SECONDS or "No open connections left" in said
         assert "service available:   NO" not in said
         assert children(server) == before
         assert " ERROR " not in server.log.read_text()
