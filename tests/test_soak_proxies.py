@@ -133,7 +133,8 @@ def test_raw_requests_poison_no_connection_that_others_share(server, proxy):
         statuses = tuple(status for status in all_of_it if status != 100)  # a proxy says it itself
         taken = [status for status in direct[name] if status < 400]
         if len(taken) == len(direct[name]):
-            assert statuses == direct[name] or 400 <= statuses[-1] < 502, name
+            waits = not statuses and "never ends" in name[1]  # nginx reads a request whole
+            assert waits or statuses == direct[name] or 400 <= statuses[-1] < 502, name
         assert len(statuses) <= len(TABLE[name][0].split(b"HTTP/1.")) or statuses[-1] >= 400, name
         assert 502 not in statuses, name
         assert 504 not in statuses, name
