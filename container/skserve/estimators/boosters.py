@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from skserve.estimators.columns import ANY, NUMBER, TEXT, Column
+from skserve.estimators.labels import UNKNOWN, Labels
 from skserve.estimators.methods import look
 
 _LOST = (
@@ -158,12 +159,21 @@ def _catboost(estimator: Any) -> dict[int, Column]:
     """Find the columns of categories, of which a model keeps only hashes, and those of text."""
     if not callable(look(estimator, "get_cat_feature_indices")):
         return {}
+    categories = np.asarray(estimator.get_cat_feature_indices(), int).tolist()
     kinds = (
-        (estimator.get_cat_feature_indices, Column("category")),
         (estimator.get_text_feature_indices, TEXT),
         (estimator.get_embedding_feature_indices, ANY),
     )
-    return {int(at): column for indices, column in kinds for at in np.asarray(indices(), int)}
+    found = {int(at): column for indices, column in kinds for at in np.asarray(indices(), int)}
+    others = [*categories, *found]
+    row: list[Any] = [0.0] * max(
+        [len(look(estimator, "feature_names_") or ()), *(at + 1 for at in others)]
+    )
+    for at in others:
+        row[at] = UNKNOWN
+    for at in categories:
+        found[at] = Column("category", label=Labels(estimator, row, at).of)
+    return found
 
 
 _LEARNED: dict[str, Callable[[Any], dict[int, Column]]] = {

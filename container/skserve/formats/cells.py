@@ -32,11 +32,12 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
     for number, row in enumerate(table.rows, table.first):
         try:
             values.append(convert(row[at], column, table.spelled))
-        except Ambiguous:
+        except Ambiguous as error:
+            why, way_out = error.args
             raise BadRequest(
                 f"Row {number}, column {place(schema.names, at)}: {kind_of(row[at])} can be a "
-                "text or another value; the model learned both.",
-                "Send JSON, where a text is quoted and a number, true or false is not.",
+                f"text or another value; {why}.",
+                way_out,
             ) from None
         except OverflowError:
             where = f"Row {number}, column {place(schema.names, at)}"
@@ -160,7 +161,7 @@ def _category(cell: Any, column: Column, spelled: bool) -> Any:
     if column.refusal:
         raise TypeError
     if not column.values:
-        return _label(cell, column)
+        return _label(cell, column, spelled)
     found = _text(cell, column, spelled)
     if found in column.known:
         return found
@@ -169,11 +170,11 @@ def _category(cell: Any, column: Column, spelled: bool) -> Any:
     return math.nan
 
 
-def _label(cell: Any, column: Column) -> Any:
-    """Return a category of a booster that keeps no list: 12, 12.0 and "12" are one to it."""
-    if isinstance(cell, float) and cell.is_integer():
-        return int(cell)
-    return _any(cell, column, False)
+def _label(cell: Any, column: Column, spelled: bool) -> Any:
+    """Return a category of a booster that keeps no list of them."""
+    cell = _any(cell, column, False)
+    missing = cell is None or cell != cell
+    return cell if missing or column.label is None else column.label(cell, spelled)
 
 
 def _date(cell: Any, column: Column, spelled: bool) -> datetime | None:
