@@ -708,6 +708,16 @@ def test_ordered_categories_that_may_be_in_two_columns_are_refused_without_blame
     assert "or ordered ones, and its file does not say which is which" in refused.value.hint
 
 
+def test_columns_of_numbers_named_as_categories_are_not_taken_for_the_ordered_ones():
+    frame = ordered(FRAME[[WARD, AGE, "zip"]]).assign(zip=FRAME.zip.astype(int))
+    model = lightgbm.LGBMRegressor(n_estimators=5, min_child_samples=2, n_jobs=1, verbose=-1)
+    model.fit(frame, TARGET, categorical_feature=["zip"])
+
+    with pytest.raises(BadRequest) as refused:
+        served(model)(frame.to_json(orient="records"))
+    assert "or ordered ones, and its file does not say which is which" in refused.value.hint
+
+
 def test_lightgbm_has_underscores_for_the_spaces_in_names():
     frame = FRAME[[AGE, "beds"]].set_axis(["age of it", "no of beds"], axis=1)
     model = _lightgbm(frame, [])
