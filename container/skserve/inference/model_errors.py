@@ -90,10 +90,11 @@ def _unknown(ask: Callable[[Any], Any], X: Any, schema: Schema) -> tuple[str, st
         cell = cells[row]
         if isinstance(cell, float) and cell.is_integer():
             cell = int(cell)
-        seen = "missing" if cell is None or cell != cell else kind_of(cell)
-        where = f"Row {row + 1}, column {place(schema.names, at)} is {seen}"
+        where = f"Row {row + 1}, column {place(schema.names, at)} is"
         hint = f"The model learned {listed(column.values)}."
-        return f"{where}, a category that the model never met.", hint
+        if cell is None or cell != cell:
+            return f"{where} missing, and the model met no missing value there.", hint
+        return f"{where} {kind_of(cell)}, a category that the model never met.", hint
     return None
 
 
