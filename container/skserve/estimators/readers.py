@@ -14,12 +14,20 @@ def is_vectorizer(step: object) -> bool:
     return callable(look(step, "build_analyzer"))
 
 
+def reads_dicts(step: object) -> bool:
+    """Whether `step` reads a list of dicts, as a DictVectorizer does."""
+    kinds = {base.__name__ for base in type(step).__mro__ if is_scikit_learn(base)}
+    hashes = "FeatureHasher" in kinds and look(step, "input_type") == "dict"
+    return hashes or "DictVectorizer" in kinds
+
+
 def is_opaque(step: object) -> bool:
     """Whether `step` reads X in a way that it does not tell: a function, or a class of others.
 
     What was fitted on names or on a number of columns has told that much.
     """
-    if fitted_steps(step) or is_vectorizer(step) or look(step, "n_features_in_") is not None:
+    told = is_vectorizer(step) or reads_dicts(step) or look(step, "n_features_in_") is not None
+    if told or fitted_steps(step):
         return False
     if is_function(step):
         return look(step, "func") is not None

@@ -51,6 +51,8 @@ class Header:
     def of(cls, body: bytes, kind: MediaType, schema: Schema, batch: bool = False) -> Header | None:
         """Find the header of a body, if it has one. Raises BadRequest for a wrong one in batch."""
         said = kind.parameters.get("header", "").lower()
+        if not said and schema.records:
+            said = "present"  # there is no other way to read the line
         if said not in ("", *SAID):
             raise BadRequest(
                 f"header={said} is not known.", "Send header=present or header=absent."

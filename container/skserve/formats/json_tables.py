@@ -51,6 +51,8 @@ def _of_columns(document: dict[str, Any]) -> bool:
 
 def _is_record(document: dict[str, Any], schema: Schema) -> bool:
     """Whether an object is one row by itself: by its names, or else by the kind of its values."""
+    if schema.records:
+        return _ENVELOPE.isdisjoint(document)
     if any(isinstance(value, list | dict) for value in document.values()):
         return False
     if schema.names and set(schema.own(tuple(document))) <= set(schema.names):
@@ -104,7 +106,7 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
         return Decoded(_columnar(columns, schema), method, enveloped=True)
     if schema.takes_texts and len(keys) == 1 and (texts := _texts(document[min(keys)])):
         return Decoded(_of_texts(texts, schema), method, enveloped=True)
-    if len(keys) == 1 and (key := keys.pop()) in (*_ROW_KEYS, "dataframe_split"):
+    if len(keys) == 1 and (key := min(keys)) in (*_ROW_KEYS, "dataframe_split"):
         rows = document[key]
         if isinstance(rows, list) and key != "dataframe_split":
             return Decoded(_rows(rows, schema), method, enveloped=True)
@@ -171,6 +173,8 @@ def _numbers(rows: list[Any], ndim: int, schema: Schema) -> list[Any] | NDArray[
 
 def _records(records: list[Any], schema: Schema) -> Table:
     """Make a table of objects, one a row, matched by name."""
+    if schema.records:
+        return Table(records)
     names = tuple(records[0])
     if names == ("features",) and "features" not in (schema.names or names[1:]):
         lists = [one.get("features") if isinstance(one, dict) else one for one in records]

@@ -101,7 +101,8 @@ class EstimatorHandler:
                 ) from error
             if of_a_silent_step(error, self.schema):
                 raise unlike(request, self.schema, error) from error
-            if not (isinstance(error, ValueError) or of_a_booster(error)):
+            of_values = self.schema.records and isinstance(error, TypeError)
+            if not (of_values or isinstance(error, ValueError) or of_a_booster(error)):
                 raise
             ask = self._methods[method]
             raise refused(request, method, ask, self.schema, error) from error
@@ -143,7 +144,9 @@ class EstimatorHandler:
         if self.method not in self._methods:
             has = ", ".join(self._methods)
             raise StartError(f"SKSERVE_METHOD is {self.method}, but {kind} has only: {has}.")
-        example = ["text"] if self.schema.text else np.zeros((1, self.schema.n_features or 1))
+        example: Any = np.zeros((1, self.schema.n_features or 1))
+        if self.schema.text or self.schema.records:
+            example = ["text"] if self.schema.text else [{}]
         check_fitted(estimator, self._methods[self.method], example)
 
     def accelerate(self, estimator: object, mode: str) -> None:
