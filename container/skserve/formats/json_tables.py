@@ -102,7 +102,7 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
         raise BadRequest("method must be a string.", 'Such as "predict_proba".')
     keys = set(document) - {"method"}
     columns = {name: values for name, values in document.items() if name in keys}
-    if schema.names and keys == set(schema.names) and set(map(type, columns.values())) == {list}:
+    if _by_name(columns, schema):
         return Decoded(_columnar(columns, schema), method, enveloped=True)
     if schema.takes_texts and len(keys) == 1 and (texts := _texts(document[min(keys)])):
         return Decoded(_of_texts(texts, schema), method, enveloped=True)
@@ -130,6 +130,17 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
         "Send a list of rows, or one of: instances, inputs, dataframe_records, dataframe_split, "
         "or columns and data; beside it only method.",
     )
+
+
+def _by_name(columns: dict[str, Any], schema: Schema) -> bool:
+    """Whether these are columns of a table, each a list under its name."""
+    if set(map(type, columns.values())) != {list}:
+        return False
+    if schema.names and set(columns) == set(schema.names):
+        return True
+    cells = [cell for values in columns.values() for cell in values]
+    plain = not any(isinstance(cell, list | dict) for cell in cells)
+    return schema.open and plain and _ENVELOPE.isdisjoint(columns)
 
 
 def _texts(value: Any) -> list[str] | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest, ModelFault, ServeError, quote
 from skserve.estimators.frame import plain
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import kind_of, listed, place
+from skserve.formats.cells import count, kind_of, listed, place
 from skserve.formats.conform import BY_NAME
 from skserve.inference.calls import Request
 
@@ -50,6 +50,19 @@ def unlike(request: Request, schema: Schema, error: Exception) -> BadRequest:
         "declares them."
         if named
         else BY_NAME,
+    )
+
+
+def other_rows(method: str, answered: int, sent: int) -> BadRequest:
+    """Make the answer to a table of which a step that does not say what it reads made other rows.
+
+    It may have gone through the names of columns, where it expects a list of texts.
+    """
+    return BadRequest(
+        f"{method} returned {count(answered, 'row')} for {sent}: a step that does not say what it "
+        "reads takes no table of these columns, or leaves rows out.",
+        "Send the rows in another form: of texts, a list of strings. Or read the body in an "
+        "input_fn.",
     )
 
 
