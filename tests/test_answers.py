@@ -160,6 +160,22 @@ def test_columns_by_name_are_a_table():
     assert served(model)(sent, "application/json") == pytest.approx(model.predict(frame))
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ({"a": [1, 2]}, "Missing: 'b'"),
+        ({"a": [1], "b": [2], "c": [3]}, "Unexpected: 'c'"),
+        ({"a": [1], "b": [1, 2]}, "not lists of one length"),
+    ],
+)
+def test_columns_by_name_that_do_not_fit_are_named(sent, told):
+    frame, steps = numbers("a", "b")
+    model = make_pipeline(steps, LinearRegression()).fit(frame, TARGET)
+
+    with pytest.raises(BadRequest, match=told):
+        served(model)(json.dumps(sent), "application/json")
+
+
 @pytest.mark.parametrize("names", [["1", "0", "2"], ["2", "1", "0"]])
 @pytest.mark.parametrize("form", ["csv", "records", "split", "lines"])
 def test_names_that_pandas_counts_are_refused_in_another_order(form, names):

@@ -652,10 +652,6 @@ TEXT_MODELS |= {
 }
 
 
-def text_of(X):
-    return X["text"]
-
-
 class Selector(TransformerMixin, BaseEstimator):
     """Picks a column by the name in its parameter, as DataFrames alone have it."""
 
@@ -761,21 +757,6 @@ def test_a_model_of_a_text_and_another_column_names_the_one_that_is_not_there():
     with pytest.raises(BadRequest, match="failed on this table: KeyError.*age") as refused:
         ask(["fresh", "stale"])
     assert "columns by name" in refused.value.hint
-
-
-@pytest.mark.parametrize(
-    "body", ["a list", "a column", "records", "csv", "one text", "one named text"]
-)
-def test_a_function_that_picks_a_text_by_its_name_takes_it_in_every_form(body):
-    """It was fitted on names, so another name is refused."""
-    model = make_pipeline(FunctionTransformer(text_of), TfidfVectorizer(), LogisticRegression())
-    ask = served(model.fit(pd.DataFrame({"text": TEXTS}), LABELS))
-    sent, content_type = TEXT_BODIES[body]
-    sent = sent if content_type == "text/csv" else json.dumps(sent)
-
-    found = ask(sent, content_type or "application/json")
-
-    assert found == [1, 0][: len(found)]
 
 
 def test_rows_that_a_class_of_the_users_own_counts_otherwise_are_refused():

@@ -136,11 +136,12 @@ def _by_name(columns: dict[str, Any], schema: Schema) -> bool:
     """Whether these are columns of a table, each a list under its name."""
     if set(map(type, columns.values())) != {list}:
         return False
-    if schema.names and set(columns) == set(schema.names):
+    names, fitted = set(schema.own(tuple(columns))), set(schema.names or ())
+    if names == fitted:
         return True
     cells = [cell for values in columns.values() for cell in values]
     plain = not any(isinstance(cell, list | dict) for cell in cells)
-    return schema.open and plain and _ENVELOPE.isdisjoint(columns)
+    return plain and _ENVELOPE.isdisjoint(names) and (schema.open or not names.isdisjoint(fitted))
 
 
 def _texts(value: Any) -> list[str] | None:
