@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skserve.config import Config
 from skserve.errors import BadRequest
@@ -120,6 +122,9 @@ FITS = {
 }
 
 
+FRAME = pd.DataFrame({"n": RNG.random(ROWS), "a": BOOLS, "ward": WARDS})
+
+
 def fitted(cells, options):
     catboost = pytest.importorskip("catboost")
     frame = pd.DataFrame({"n": RNG.random(ROWS), "a": cells, "ward": WARDS})
@@ -155,6 +160,33 @@ def test_a_body_is_answered_as_catboost_answers_its_frame(name, fit):
         assert ask(smaller, "text/csv") == pytest.approx(expected)
         texts = json.dumps(frame.assign(a=frame.a.astype(str)).to_dict("records"))
         assert ask(texts, "application/json") == pytest.approx(expected)
+
+
+class Holder:
+    """A class of the user's own around a model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def predict(self, X):
+        return self.model.predict(X)
+
+
+@pytest.mark.parametrize("around", [
+    lambda model: Pipeline([("same", FunctionTransformer(type_kept).fit(FRAME)), ("model", model)]),
+    Holder,
+])  # fmt: skip
+def test_a_step_before_catboost_is_given_the_bool_that_it_was_fitted_on(around):
+    frame, model = fitted(BOOLS, {})
+    ask, frame = served(around(model)), frame[:24]
+
+    found = ask(frame.to_csv(index=False), "text/csv; header=present")
+    assert found == pytest.approx(model.predict(frame))
+
+
+def type_kept(X):
+    assert X.a.dtype == bool
+    return X
 
 
 def test_a_category_that_catboost_counts_only_beside_another_is_refused_without_blame():

@@ -138,6 +138,9 @@ class Column:
         """
         if not spelled or cell in self.strings:
             return cell
+        if self.label is not None and cell in TRUTH:
+            found = self.label(cell, spelled)
+            return {"0": False, "1": True}.get(found, found)
         if self.others and (found := self.others.get(meaning(cell))) is not None:
             return found
         if self._numerals or not _LITERAL.fullmatch(cell):
