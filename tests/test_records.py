@@ -179,7 +179,7 @@ def test_the_example_of_a_model_of_dicts_is_one():
 
     assert told["input"] == "list of objects"
     assert told["example"]["body"] == [
-        {"age": False, "beds": False, "open": False, "ward": "north", "zip": "01234"}
+        {"age": 0, "beds": 0, "open": 0, "ward": "north", "zip": "01234"}
     ]
 
 

@@ -45,13 +45,13 @@ def of_features(vectorizer: object) -> dict[str, Column]:
             kept.append(text)
     numbers = frozenset(features).intersection(texts)
     return {
-        name: Column("any", (*kept, *(_FLAGS if name in numbers else ()))) if kept else _NUMBERS
+        name: Column("any", (*kept, *(_BITS if name in numbers else ()))) if kept else _NUMBERS
         for name, kept in texts.items()
     }
 
 
-_FLAGS = (False, True)  # a bool is a number to it
-_NUMBERS = Column("any", _FLAGS)
+_BITS = (0, 1)  # what False and True are to it
+_NUMBERS = Column("any", _BITS)
 
 
 def tells(value: Any) -> bool:
