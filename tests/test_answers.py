@@ -160,6 +160,22 @@ def test_columns_by_name_are_a_table():
     assert served(model)(sent, "application/json") == pytest.approx(model.predict(frame))
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ({"a": [1, 2]}, "Missing: 'b'"),
+        ({"a": [1], "b": [2], "c": [3]}, "Unexpected: 'c'"),
+        ({"a": [1], "b": [1, 2]}, "not lists of one length"),
+    ],
+)
+def test_columns_by_name_that_do_not_fit_are_named(sent, told):
+    frame, steps = numbers("a", "b")
+    model = make_pipeline(steps, LinearRegression()).fit(frame, TARGET)
+
+    with pytest.raises(BadRequest, match=told):
+        served(model)(json.dumps(sent), "application/json")
+
+
 @pytest.mark.parametrize("names", [["1", "0", "2"], ["2", "1", "0"]])
 @pytest.mark.parametrize("form", ["csv", "records", "split", "lines"])
 def test_names_that_pandas_counts_are_refused_in_another_order(form, names):
@@ -174,9 +190,10 @@ def test_names_that_pandas_counts_are_refused_in_another_order(form, names):
 @pytest.mark.parametrize(
     ("row", "cell"),
     [
-        ([1, "west", 3], "column 'a' is 'west'"),
-        ([1, None, 3], "column 'a' is missing"),
-        ([1, "north", 90210], "column 'b' is 90210"),
+        ([1, "west", 3], "column 'a' is 'west', a category that the model never met."),
+        ([1, None, 3], "column 'a' is missing, and the model met no missing value there."),
+        ([1, "north", 90210], "column 'b' is 90210, a category that the model never met."),
+        ([1, "north", None], "column 'b' is missing, and the model met no missing value there."),
     ],
 )
 def test_a_category_that_the_model_never_met_is_named_by_its_cell(row, cell):
@@ -186,4 +203,4 @@ def test_a_category_that_the_model_never_met_is_named_by_its_cell(row, cell):
 
     with pytest.raises(BadRequest) as refused:
         served(model)(json.dumps([[0, "north", 3], row]), "application/json")
-    assert str(refused.value) == f"Row 2, {cell}, a category that the model never met."
+    assert str(refused.value) == f"Row 2, {cell}"

@@ -45,6 +45,9 @@ def refused(model, body, content_type="application/json"):
     return error.value
 
 
+EMPTY = "A missing value is null or NaN in JSON, an empty cell in CSV."
+DIGITS = "A number is digits alone, such as 1234.5, without a unit, a currency or a comma."
+
 NAN, INF = float("nan"), float("inf")
 
 
@@ -145,6 +148,89 @@ def test_the_cell_that_the_model_refuses_is_named(model, rows, begins):
             "application/json",
             "The body is not JSON: Extra data at line 2, column 1.",
             "JSON Lines is announced by Content-Type: application/jsonlines.",
+        ),
+        (
+            NAMED,
+            '[{"age": 1, "rent": 2}, {"age": 1,',
+            "application/json",
+            "The body is not JSON: Expecting property name enclosed in double quotes at line 1, "
+            "column 35.",
+            "It breaks off there: send all of it, and close every bracket and quote.",
+        ),
+        (
+            NAMED,
+            '[{"age": 1, "rent": 2}, {"ag',
+            "application/json",
+            "The body is not JSON: Unterminated string starting at at line 1, column 26.",
+            "It breaks off there: send all of it, and close every bracket and quote.",
+        ),
+        (
+            NAMED,
+            "[1, 2]\n[1, ",
+            "application/jsonlines",
+            "Line 2 is not JSON: Expecting value at line 1, column 5.",
+            "It breaks off there: send all of it, and close every bracket and quote.",
+        ),
+        (
+            NAMED,
+            "",
+            "application/json",
+            "The body is not JSON: Expecting value at line 1, column 1.",
+            "It is empty: send rows, such as [[1, 2], [3, 4]].",
+        ),
+        (
+            NAMED,
+            "[{'age': 1, 'rent': 2}]",
+            "application/json",
+            "The body is not JSON: Expecting property name enclosed in double quotes at line 1, "
+            "column 3.",
+            "JSON has names and texts between double quotes, and no comma behind the last.",
+        ),
+        (
+            NAMED,
+            "1,2\n",
+            "application/json",
+            "The body is not JSON: Extra data at line 1, column 2.",
+            "CSV is announced by Content-Type: text/csv.",
+        ),
+        (
+            NAMED,
+            "<html>",
+            "application/json",
+            "The body is not JSON: Expecting value at line 1, column 1.",
+            "Send JSON, or name another format in Content-Type, such as text/csv.",
+        ),
+        (NAMED, "$5,2\n", "text/csv", "Row 1, column 'age': expected a number, got '$5'.", DIGITS),
+        (
+            NAMED,
+            [["5 kg", 2]],
+            "application/json",
+            "Row 1, column 'age': expected a number, got '5 kg'.",
+            DIGITS,
+        ),
+        (
+            NAMED,
+            "1,N/A\n",
+            "text/csv",
+            "Row 1, column 'rent': expected a number, got 'N/A'.",
+            EMPTY,
+        ),
+        (
+            NAMED,
+            "none,2\n",
+            "text/csv",
+            "Row 1, column 'age': expected a number, got 'none'.",
+            EMPTY,
+        ),
+        (NAMED, "?,?\n", "text/csv", "Row 1, column 'age': expected a number, got '?'.", EMPTY),
+        (NAMED, "old,2\n", "text/csv", "Row 1, column 'age': expected a number, got 'old'.", EMPTY),
+        (
+            NAMED,
+            "years,cost\n1,2\n",
+            "text/csv",
+            "Row 1, column 'age': expected a number, got 'years'.",
+            "If this line is a header, it must name the fitted columns ('age', 'rent'), or be "
+            "announced: Content-Type: text/csv; header=present.",
         ),
         (
             MIXED,

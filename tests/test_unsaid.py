@@ -17,6 +17,7 @@ import xgboost
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.decomposition import TruncatedSVD
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -597,6 +598,101 @@ TEXT_MODELS |= {
     }.items()
 }
 
+
+class Threshold(ClassifierMixin, BaseEstimator):
+    """A class of the user's own around a model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, X, y):
+        self.model.fit(X, y)
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return (self.model.predict_proba(X)[:, 1] > 0.5).astype(int)
+
+
+class Named(Threshold):
+    """Keeps its models by name, and one more in a list."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.model_, self.more, self.model = {"en": self.model}, [self.model], None
+        return self
+
+    def predict(self, X):
+        return self.model_["en"].predict(X)
+
+
+class Parts(Threshold):
+    """Keeps the steps of a model apart, and calls them itself."""
+
+    def fit(self, X, y):
+        self.texts, self.less, self.last = TfidfVectorizer(), TruncatedSVD(2), LogisticRegression()
+        self.last.fit(self.less.fit_transform(self.texts.fit_transform(X)), y)
+        return self
+
+    def predict(self, X):
+        return self.last.predict(self.less.transform(self.texts.transform(X)))
+
+
+TEXT_MODELS |= {
+    f"{name}, a class of the user's own": lambda wrap=wrap: wrap(
+        make_pipeline(TfidfVectorizer(), LogisticRegression())
+    )
+    for name, wrap in {
+        "a threshold": Threshold,
+        "models by name": Named,
+        "parts": Parts,
+        "a threshold in another": lambda model: Named(Threshold(model)),
+        "a threshold of a cleaner": lambda model: Threshold(make_pipeline(Lowercase(), model)),
+    }.items()
+}
+
+
+class Selector(TransformerMixin, BaseEstimator):
+    """Picks a column by the name in its parameter, as DataFrames alone have it."""
+
+    def __init__(self, column="text"):
+        self.column = column
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X.loc[:, self.column]
+
+
+class Placed(Selector):
+    """Takes the first column."""
+
+    def transform(self, X):
+        return X.iloc[:, 0]
+
+
+class Squeezed(Selector):
+    """Picks a list of columns."""
+
+    def transform(self, X):
+        return X[["text"]].squeeze(axis=1)
+
+
+SELECTORS = {
+    "a class by its parameter": Columns("text"),
+    "a class that locates": Selector(),
+    "a class that picks a list": Squeezed(None),
+    "a class that goes by the place": Placed(None),
+}
+
+TEXT_MODELS |= {
+    f"a selector, {name}": lambda step=step: make_pipeline(
+        step, TfidfVectorizer(), LogisticRegression()
+    )
+    for name, step in SELECTORS.items()
+}
+
 TEXT_BODIES = {
     "a list": (["FRESH bread", "Stale"], "application/json"),
     "rows of one": ([["FRESH bread"], ["Stale"]], "application/json"),
@@ -620,6 +716,8 @@ TEXT_BODIES = {
 @cache
 def text_model(name):
     texts = np.array(TEXTS) if name == "a cleaner of an array" else pd.Series(TEXTS)
+    if "selector" in name:
+        texts = pd.DataFrame({"text": TEXTS})
     return served(TEXT_MODELS[name]().fit(texts, LABELS))
 
 
@@ -633,6 +731,39 @@ def test_a_text_model_takes_a_text_in_every_form(model, body):
 
     assert found == [1, 0][: len(found)]
     assert len(found) == (1 if body.startswith("one") else 2)
+
+
+@pytest.mark.parametrize("name", [name for name in SELECTORS if "place" not in name])
+def test_a_selector_finds_its_text_beside_other_columns(name):
+    ask = text_model(f"a selector, {name}")
+
+    for sent in (
+        [{"id": 1, "text": "FRESH bread"}, {"id": 2, "text": "Stale"}],
+        {"id": [1, 2], "text": ["FRESH bread", "Stale"]},
+        {"columns": ["text", "id"], "data": [["FRESH bread", 1], ["Stale", 2]]},
+    ):
+        assert ask(sent) == [1, 0]
+
+
+def test_a_model_of_a_text_and_another_column_names_the_one_that_is_not_there():
+    frame = pd.DataFrame({"text": TEXTS, "age": range(len(TEXTS))})
+    parts = [
+        ("t", make_pipeline(Columns("text"), TfidfVectorizer())),
+        ("n", Columns(["age"])),
+    ]
+    ask = served(make_pipeline(FeatureUnion(parts), LogisticRegression()).fit(frame, LABELS))
+
+    assert ask({"text": ["fresh", "stale"], "age": [1, 2]}) == [1, 0]
+    with pytest.raises(BadRequest, match="failed on this table: KeyError.*age") as refused:
+        ask(["fresh", "stale"])
+    assert "columns by name" in refused.value.hint
+
+
+def test_rows_that_a_class_of_the_users_own_counts_otherwise_are_refused():
+    ask = text_model("a threshold, a class of the user's own")
+
+    with pytest.raises(BadRequest, match="predict returned 2 rows for 3: a step that does not say"):
+        ask([{"id": 1, "review": "FRESH"}] * 3)
 
 
 # ----------------------------------------------------------------------------------- boosters
@@ -705,6 +836,16 @@ def test_ordered_categories_that_may_be_in_two_columns_are_refused_without_blame
 
     with pytest.raises(BadRequest) as refused:
         served(_lightgbm(frame, []))([["north", 1]])
+    assert "or ordered ones, and its file does not say which is which" in refused.value.hint
+
+
+def test_columns_of_numbers_named_as_categories_are_not_taken_for_the_ordered_ones():
+    frame = ordered(FRAME[[WARD, AGE, "zip"]]).assign(zip=FRAME.zip.astype(int))
+    model = lightgbm.LGBMRegressor(n_estimators=5, min_child_samples=2, n_jobs=1, verbose=-1)
+    model.fit(frame, TARGET, categorical_feature=["zip"])
+
+    with pytest.raises(BadRequest) as refused:
+        served(model)(frame.to_json(orient="records"))
     assert "or ordered ones, and its file does not say which is which" in refused.value.hint
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from skserve.estimators.columns import ANY, NUMBER, TEXT, Column
+from skserve.estimators.labels import UNKNOWN, Labels
 from skserve.estimators.methods import look
 
 _LOST = (
@@ -73,46 +74,59 @@ def _lightgbm(estimator: Any) -> dict[int, Column]:
     model = booster.model_to_string(num_iteration=1)
     told = re.search(r"\[categorical_feature: ([0-9,]+)\]", model)
     at = [int(number) for number in told[1].split(",")] if told else []
+    ranges = re.search(r"^feature_infos=(.*)$", model, re.MULTILINE)
+    infos = ranges[1].split() if ranges else []
     if len(at) < len(categories):  # the others are ordered, and numbers to the booster
-        at = _with_ordered(at, categories, re.search(r"^feature_infos=(.*)$", model, re.MULTILINE))
-    if len(at) != len(categories):  # others were named to fit, as columns of numbers
-        return {number: Column("category", refusal=_MIXED) for number in at}
+        at = _with_ordered(at, categories, infos)
+    # Others may have been named to fit, as columns of numbers.
+    if len(at) != len(categories) or not _hold(at, categories, infos):
+        mixed = Column("category", refusal=_MIXED)
+        return dict.fromkeys([*at, *_numbered(categories, infos)], mixed)
     return {
         number: Column("category", tuple(values))
         for number, values in zip(at, categories, strict=True)
     }
 
 
-def _with_ordered(
-    at: list[int], categories: list[list[Any]], ranges: re.Match[str] | None
-) -> list[int]:
+def _with_ordered(at: list[int], categories: list[list[Any]], infos: list[str]) -> list[int]:
     """Add to the columns `at` those of ordered categories, which lie in the range of their numbers.
 
     Where several columns may be meant, all of them are added.
     """
-    infos = ranges[1].split() if ranges else []
-    most = max(map(len, categories)) - 1
-    free = [n for n, info in enumerate(infos) if n not in at and _highest(info) <= most]
+    free = [number for number in _numbered(categories, infos) if number not in at]
     chosen = itertools.combinations(free, len(categories) - len(at))
     possible = [
         found
         for more in itertools.islice(chosen, _MOST_TRIED)
         for found in [sorted([*at, *more])]
-        if all(
-            number in at or _highest(infos[number]) < len(values)
-            for number, values in zip(found, categories, strict=True)
-        )
+        if _hold(found, categories, infos)
     ]
     return possible[0] if len(possible) == 1 else sorted([*at, *free]) if possible else []
 
 
+def _numbered(categories: list[list[Any]], infos: list[str]) -> list[int]:
+    """Return the columns whose numbers can be those of some of the categories."""
+    most = max(map(len, categories))
+    return [number for number, info in enumerate(infos) if _highest(info) < most]
+
+
+def _hold(at: list[int], categories: list[list[Any]], infos: list[str]) -> bool:
+    """Whether the columns `at` hold the numbers of these categories, as far as they are known."""
+    return all(
+        number >= len(infos) or _highest(infos[number]) < len(values)
+        for number, values in zip(at, categories, strict=True)
+    )
+
+
 def _highest(info: str) -> float:
-    """Return the largest number of a column that holds whole numbers from 0 on, else infinity."""
+    """Return the largest number of a column that holds whole numbers from 0 on, else infinity.
+
+    It is a range, [0:3], or of a column of categories a list, 0:3:1, where -1 is a missing one.
+    """
     if info == "none":  # it was the same everywhere
         return 0
-    low, _, high = info.strip("[]").partition(":")
-    whole = low.isdecimal() and high.isdecimal()
-    return int(high) if whole else math.inf
+    numbers = [number for number in info.strip("[]").split(":") if number != "-1"]
+    return max(map(int, numbers), default=0) if all(map(str.isdecimal, numbers)) else math.inf
 
 
 _MOST_TRIED = 1000  # choices of columns for ordered categories
@@ -158,12 +172,21 @@ def _catboost(estimator: Any) -> dict[int, Column]:
     """Find the columns of categories, of which a model keeps only hashes, and those of text."""
     if not callable(look(estimator, "get_cat_feature_indices")):
         return {}
+    categories = np.asarray(estimator.get_cat_feature_indices(), int).tolist()
     kinds = (
-        (estimator.get_cat_feature_indices, Column("category")),
         (estimator.get_text_feature_indices, TEXT),
         (estimator.get_embedding_feature_indices, ANY),
     )
-    return {int(at): column for indices, column in kinds for at in np.asarray(indices(), int)}
+    found = {int(at): column for indices, column in kinds for at in np.asarray(indices(), int)}
+    others = [*categories, *found]
+    row: list[Any] = [0.0] * max(
+        [len(look(estimator, "feature_names_") or ()), *(at + 1 for at in others)]
+    )
+    for at in others:
+        row[at] = UNKNOWN
+    for at in categories:
+        found[at] = Column("category", label=Labels(estimator, row, at).of)
+    return found
 
 
 _LEARNED: dict[str, Callable[[Any], dict[int, Column]]] = {

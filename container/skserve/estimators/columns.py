@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -33,7 +34,8 @@ class Column:
     `number` is float64; `integer` and `boolean` are declared, and columns of their own type in a
     DataFrame. `text` is a column of objects: strings, or whatever `values` the model
     learned there. `category` is a booster's: a pandas column of the categories `values`, or, where
-    no values are kept, whole numbers and strings; a `closed` one takes no other category. `any` is
+    no values are kept, whole numbers and strings, of which `label` finds the one that a cell (of
+    CSV, or not) is to the model; a `closed` one takes no other category. `any` is
     a column whose type the model does not say: its cells stay as they were sent. `unused` never
     reaches an estimator. `date` is a column of datetime64. A column with a `refusal`, which tells
     why, takes nothing. `missing` stands for null and NaN in a column of objects, `blank` for an
@@ -50,6 +52,7 @@ class Column:
     imputed: bool = False
     precision: str = ""
     closed: bool = False
+    label: Callable[[Any, bool], Any] | None = None
     refusal: str = ""
     source: str = "model"
     low: float = -math.inf
@@ -119,7 +122,7 @@ class Column:
             found = nearest if isinstance(nearest, float) else None
         if cell in self.strings:
             if spelled and found is not None:
-                raise Ambiguous
+                raise Ambiguous("the model learned both", _TYPED)
             return cell
         if found is not None:
             return found
@@ -135,6 +138,9 @@ class Column:
         """
         if not spelled or cell in self.strings:
             return cell
+        if self.label is not None and cell in TRUTH:
+            found = self.label(cell, spelled)
+            return {"0": False, "1": True}.get(found, found)
         if self.others and (found := self.others.get(meaning(cell))) is not None:
             return found
         if self._numerals or not _LITERAL.fullmatch(cell):
@@ -164,8 +170,11 @@ class Column:
 _EXAMPLES = {"text": "text", "integer": 0, "boolean": True, "date": "2024-01-31"}
 
 
+_TYPED = "Send JSON, where a text is quoted and a number, true or false is not."
+
+
 class Ambiguous(ValueError):
-    """A cell could be either of two learned values."""
+    """A cell could be either of two learned values: why it is not known which, and the way out."""
 
 
 def to_number(cell: str) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skserve.estimators import boosters
 from skserve.estimators.methods import fitted_steps, look
 from skserve.estimators.readers import does_nothing
 
@@ -77,11 +78,15 @@ def places(chosen: Any, count: int, names: Names) -> list[int]:
 
 def width_of(step: object) -> int:
     """Return the number of columns that `step` was fitted on, or 0 where it does not say."""
+    if found := boosters.fitted_on(step):
+        return found[0]
     width = look(step, "n_features_in_")
     return int(width) if isinstance(width, int | np.integer) else 0
 
 
 def names_of(step: object) -> Names:
     """Return the names of the columns that `step` was fitted on."""
+    if found := boosters.fitted_on(step):
+        return found[1]
     known = look(step, "feature_names_in_")
     return None if known is None else tuple(str(name) for name in known)

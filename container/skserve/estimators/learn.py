@@ -85,7 +85,7 @@ def _spelled(names: Names, columns: list[Column]) -> dict[str, Column]:
     return {
         name: replace(one, kind="any")
         for name, one in zip(names or (), columns, strict=True)
-        if one.kind == "text" or any(map(mappings.tells, one.values))
+        if one.kind == "text" or one.label or any(map(mappings.tells, one.values))
     }
 
 

@@ -31,6 +31,29 @@ def columns(step: object, names: Names = None) -> dict[str, Column]:
     return {name: one for name, one in made.items() if any(map(tells, one.values))}
 
 
+def of_features(vectorizer: object) -> dict[str, Column]:
+    """Return, by name, the columns of a DictVectorizer: a feature of it is `name`, or `name=text`.
+
+    There are as many as words in a text, where it counts those.
+    """
+    separator, features = look(vectorizer, "separator"), look(vectorizer, "feature_names_") or []
+    texts: dict[str, list[Any]] = {}
+    for feature in map(str, features):
+        name, between, text = feature.partition(separator)
+        kept = texts.setdefault(name, [])
+        if between and (tells(text) or not kept):
+            kept.append(text)
+    numbers = frozenset(features).intersection(texts)
+    return {
+        name: Column("any", (*kept, *(_BITS if name in numbers else ()))) if kept else _NUMBERS
+        for name, kept in texts.items()
+    }
+
+
+_BITS = (0, 1)  # what False and True are to it
+_NUMBERS = Column("any", _BITS)
+
+
 def tells(value: Any) -> bool:
     """Whether CSV spells a value as it does another one: "90210", "true", or True itself."""
     return isinstance(value, bool) or (isinstance(value, str) and meaning(value) is not value)

@@ -14,12 +14,20 @@ def is_vectorizer(step: object) -> bool:
     return callable(look(step, "build_analyzer"))
 
 
+def reads_dicts(step: object) -> bool:
+    """Whether `step` reads a list of dicts, as a DictVectorizer does."""
+    kinds = {base.__name__ for base in type(step).__mro__ if is_scikit_learn(base)}
+    hashes = "FeatureHasher" in kinds and look(step, "input_type") == "dict"
+    return hashes or "DictVectorizer" in kinds
+
+
 def is_opaque(step: object) -> bool:
     """Whether `step` reads X in a way that it does not tell: a function, or a class of others.
 
     What was fitted on names or on a number of columns has told that much.
     """
-    if fitted_steps(step) or is_vectorizer(step) or look(step, "n_features_in_") is not None:
+    told = is_vectorizer(step) or reads_dicts(step) or look(step, "n_features_in_") is not None
+    if told or fitted_steps(step):
         return False
     if is_function(step):
         return look(step, "func") is not None
@@ -32,23 +40,50 @@ def is_function(step: object) -> bool:
     return type(step).__name__ == "FunctionTransformer"
 
 
-def first_step(estimator: object) -> object:
+def first_step(estimator: object, deep: int = DEEP) -> object:
     """Follow pipelines, unions, searches and ensembles to the first step that tells what it reads.
 
-    What was fitted on names or on a number of columns has told that.
+    What was fitted on names or on a number of columns has told that. Of a class of others, only a
+    model of texts that it holds is followed.
     """
-    for _ in range(DEEP):
+    for left in range(deep, 0, -1):
         steps = fitted_steps(estimator)
         telling = [one for one in steps if not (is_opaque(one) or does_nothing(one))]
         told = look(estimator, "n_features_in_") is not None
         within = [look(estimator, "best_estimator_")] if told else members(estimator)
-        inner = next(
-            (one for one in [*telling, *union(estimator), *within] if one is not None), None
-        )
+        found = [*telling, *union(estimator), *within]
+        if not any(one is not None for one in found) and is_opaque(estimator):
+            found = _vectorizers_within(estimator, left - 1)
+        inner = next((one for one in found if one is not None), None)
         if inner is None:
             break
         estimator = inner
     return estimator
+
+
+def _vectorizers_within(step: object, deep: int) -> list[Any]:
+    """Return the vectorizers that meet X first in what `step` holds, if nothing else there does."""
+    firsts = {id(one): first_step(one, deep) for one in held(step)}
+    found = [first for first in firsts.values() if is_vectorizer(first)]
+    behind = {None, *(look(one, "n_features") for one in found)}  # widths of what they put out
+    behind |= {len(look(one, "vocabulary_") or ()) for one in found}
+    others = [one for one in held(step) if not is_vectorizer(firsts[id(one)])]
+    meets = [one for one in others if callable(look(one, "transform"))]
+    return found if all(look(one, "n_features_in_") in behind for one in meets) else []
+
+
+def held(step: object) -> list[Any]:
+    """Return the estimators among the attributes of `step`, and in lists and dicts among them."""
+    values = list(vars(step).values()) if hasattr(step, "__dict__") else []
+    for value in list(values):
+        if isinstance(value, list | tuple | dict):
+            values += value.values() if isinstance(value, dict) else value
+    return [
+        one
+        for one in values
+        if not isinstance(one, type)
+        and (callable(look(one, "transform")) or callable(look(one, "predict")))
+    ]
 
 
 def unsaid(estimator: object, deep: int = DEEP) -> list[object]:

@@ -9,28 +9,36 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from skserve.errors import StartError
-from skserve.estimators import boosters
+from skserve.estimators import boosters, mappings
 from skserve.estimators.columns import ANY, Column
 from skserve.estimators.declared import Declared, joined
 from skserve.estimators.learn import learn, learned_later
 from skserve.estimators.methods import METHODS, find, fitted_steps, look
 from skserve.estimators.ranges import ranges_of
-from skserve.estimators.readers import first_step, is_vectorizer, parameters, unsaid
+from skserve.estimators.readers import (
+    first_step,
+    is_vectorizer,
+    parameters,
+    reads_dicts,
+    unsaid,
+)
 
 
 @dataclass(frozen=True)
 class Schema:
     """What one fitted model takes and can do.
 
-    `n_features` is None where the model does not say; `text` models take a list of strings. An
-    `open` model reads X with a step that says nothing of its columns: it is given the names that a
-    body has. `reads` are the texts among the parameters of that step, such as names, and `later` is
-    what the steps behind it learned of columns, by name.
+    `n_features` is None where the model does not say; `text` models take a list of strings, and
+    models of `records` a list of dicts, whose names may differ. An `open` model reads X with a step
+    that says nothing of its columns: it is given the names that a body has. `reads` are the texts
+    among the parameters of that step, such as names, and `later` is what was learned of columns, by
+    name, behind it, or by a model of records.
     A `spaceless` model has underscores for the spaces in the names of its columns.
     `ignores_extra` says that the model looks its columns up by name and ignores others.
     `libsvm_base` is the number of the first column in libsvm text.
@@ -40,6 +48,7 @@ class Schema:
     names: tuple[str, ...] | None = None
     columns: tuple[Column, ...] = ()
     text: bool = False
+    records: bool = False
     open: bool = False
     reads: frozenset[str] = frozenset()
     later: Mapping[str, Column] = field(default_factory=dict)
@@ -68,8 +77,10 @@ class Schema:
         )
         first = first_step(estimator)
         count, names = _fitted_on(estimator)
-        if count is None or is_vectorizer(first):
+        if count is None or is_vectorizer(first) or reads_dicts(first):
             silent = unsaid(estimator)
+            if reads_dicts(first) and not silent:
+                return replace(known, records=True, later=mappings.of_features(first))
             reads = frozenset(text for step in silent for text in parameters(step))
             later = learned_later(estimator)
             return replace(
@@ -94,6 +105,10 @@ class Schema:
     def _with(self, declared: Declared) -> Schema:
         """Add what is declared of the columns."""
         columns, names = declared.columns, declared.names
+        if self.records:
+            pairs = zip(names or (), columns, strict=bool(names))
+            known = {name: joined(self.later.get(name, ANY), one) for name, one in pairs}
+            return replace(self, later={**self.later, **known})
         if self.text and (not self.open or (len(columns) == 1 and names is None)):
             return self  # its one column is text, whatever it is called
         if self.n_features is None:
@@ -104,9 +119,9 @@ class Schema:
                 )
             whole = replace(self, n_features=len(columns), names=names, columns=columns)
             return replace(whole, text=False, open=False, later={})
-        known = dict(zip(names or (), columns, strict=bool(names)))
+        by_name = dict(zip(names or (), columns, strict=bool(names)))
         if names and self.names and set(names) <= set(self.names):
-            columns = tuple(known.get(name, ANY) for name in self.names)
+            columns = tuple(by_name.get(name, ANY) for name in self.names)
         elif len(columns) != self.n_features or (names and self.names):
             seen = f"{len(columns)} columns" + (f" ({', '.join(names)})" if names else "")
             raise StartError(
@@ -125,6 +140,8 @@ class Schema:
 
         The one column of a text model is its text, unless a step asks for it by name.
         """
+        if self.records:
+            return True
         if self.text:
             return self.open and (len(names) > 1 or not self.reads.isdisjoint(names))
         return self.open or self.names is not None or numbered(names)
@@ -132,7 +149,7 @@ class Schema:
     @cached_property
     def numeric(self) -> bool:
         """Whether X can be a plain float64 array."""
-        return not (self.text or self.open) and all(
+        return not (self.text or self.open or self.records) and all(
             one.kind in ("number", "unused") for one in self.columns
         )
 
@@ -177,7 +194,7 @@ class Schema:
             for name, column in zip(names, self.columns, strict=True)
         ]
         return {
-            "input": "list of texts" if self.text else "table",
+            "input": self._input,
             "n_features": self.n_features,
             "columns": columns,
             "classes": self.classes,
@@ -187,10 +204,19 @@ class Schema:
 
     def example(self) -> dict[str, Any] | None:
         """Return a body that the model takes, or None where the model does not say its columns."""
-        if not (self.text or self.columns):
-            return None
-        row = [column.example for column in self.columns]
-        return {"content_type": "application/json", "body": ["some text"] if self.text else [row]}
+        row: Any = [column.example for column in self.columns]
+        if self.records:
+            row = {name: self.later[name].example for name in islice(self.later, _SHOWN)}
+        if self.text:
+            row = "some text"
+        return {"content_type": "application/json", "body": [row]} if row else None
+
+    @property
+    def _input(self) -> str:
+        return "list of texts" if self.text else "list of objects" if self.records else "table"
+
+
+_SHOWN = 20  # names in an example, of those that a model of records may have
 
 
 def numbered(names: Collection[str]) -> bool:

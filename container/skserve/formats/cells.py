@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,11 +33,12 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
     for number, row in enumerate(table.rows, table.first):
         try:
             values.append(convert(row[at], column, table.spelled))
-        except Ambiguous:
+        except Ambiguous as error:
+            why, way_out = error.args
             raise BadRequest(
                 f"Row {number}, column {place(schema.names, at)}: {kind_of(row[at])} can be a "
-                "text or another value; the model learned both.",
-                "Send JSON, where a text is quoted and a number, true or false is not.",
+                f"text or another value; {why}.",
+                way_out,
             ) from None
         except OverflowError:
             where = f"Row {number}, column {place(schema.names, at)}"
@@ -45,7 +47,7 @@ def _converted(table: Table, schema: Schema, at: int, column: Column) -> list[An
             where = f"Row {number}, column {place(schema.names, at)}"
             raise BadRequest(
                 f"{where}: expected {_a(column.kind)}, got {kind_of(row[at])}.",
-                column.refusal or _hint(row[at], column, table, number, schema),
+                column.refusal or _hint(row, at, column, table, number, schema),
             ) from None
     return values
 
@@ -160,7 +162,7 @@ def _category(cell: Any, column: Column, spelled: bool) -> Any:
     if column.refusal:
         raise TypeError
     if not column.values:
-        return _label(cell, column)
+        return _label(cell, column, spelled)
     found = _text(cell, column, spelled)
     if found in column.known:
         return found
@@ -169,11 +171,11 @@ def _category(cell: Any, column: Column, spelled: bool) -> Any:
     return math.nan
 
 
-def _label(cell: Any, column: Column) -> Any:
-    """Return a category of a booster that keeps no list: 12, 12.0 and "12" are one to it."""
-    if isinstance(cell, float) and cell.is_integer():
-        return int(cell)
-    return _any(cell, column, False)
+def _label(cell: Any, column: Column, spelled: bool) -> Any:
+    """Return a category of a booster that keeps no list of them."""
+    cell = _any(cell, column, False)
+    missing = cell is None or cell != cell
+    return cell if missing or column.label is None else column.label(cell, spelled)
 
 
 def _date(cell: Any, column: Column, spelled: bool) -> datetime | None:
@@ -203,7 +205,16 @@ _CONVERTERS: dict[str, Callable[[Any, Column, bool], Any]] = {
 }
 
 
-def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) -> str:
+# How tables say that a value is missing, where they have a word for it.
+_NOTHING = {"na", "n/a", "#n/a", "<na>", "null", "none", "-", "--", "?", "."}
+
+_NUMERAL = re.compile(r"\W*\d")  # "$5", "5 kg", "1.234,50"
+
+
+def _hint(
+    row: Sequence[Any], at: int, column: Column, table: Table, number: int, schema: Schema
+) -> str:
+    cell = row[at]
     if column.kind == "date":
         return "Write it as 2024-01-31 or 2024-01-31T12:30:00, or as milliseconds since 1970."
     if column.kind == "category":
@@ -212,13 +223,26 @@ def _hint(cell: Any, column: Column, table: Table, number: int, schema: Schema) 
         return "The model learned text here: send a string, so that 007 stays 007."
     if table.spelled and isinstance(cell, str) and (";" in cell or "\t" in cell):
         return "Separate values by commas, not by semicolons or tabs."
-    if not (table.spelled and number == 1 and isinstance(cell, str)):
+    word = cell.strip().lower() if isinstance(cell, str) else ""
+    if word not in _NOTHING and _NUMERAL.match(word):
+        return "A number is digits alone, such as 1234.5, without a unit, a currency or a comma."
+    named = table.spelled and number == 1 and not any(map(is_number, row))
+    if word in _NOTHING or not named:
         return "A missing value is null or NaN in JSON, an empty cell in CSV."
     return (
         "If this line is a header, it must name the fitted columns"
         + (f" ({listed(schema.names)})" if schema.names else "")
         + ", or be announced: Content-Type: text/csv; header=present."
     )
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell of CSV is a number, or empty."""
+    try:
+        to_number(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def kind_of(value: Any) -> str:

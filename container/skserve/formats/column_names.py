@@ -29,7 +29,7 @@ def fitted_order(table: Table, schema: Schema) -> Table:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise BadRequest(f"Columns named more than once: {quoted(twice)}.")
     if schema.names is None:
-        if schema.open:
+        if schema.open or schema.records:
             _check_lengths(table, len(names))
             return table
         if list(names) == [str(at) for at in range(len(names))]:

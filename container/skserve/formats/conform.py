@@ -37,6 +37,8 @@ def conform(table: Table, schema: Schema) -> Any:
         raise BadRequest("The body holds no rows.", "Send at least one row.")
     if sparse:
         return _sparse(table, schema)
+    if schema.records:
+        return _records(table, schema)
     if schema.text and table.names is None:
         return _documents(table, schema.open)
     table = fitted_order(_oriented(table, schema), schema)
@@ -62,9 +64,11 @@ _SPARSE = ("number", "unused", "any")  # kinds of columns that sparse rows can h
 
 def _sparse(table: Table, schema: Schema) -> Any:
     """Leave sparse rows what they are, if they can be rows of this model."""
-    if schema.text or any(one.kind not in _SPARSE for one in schema.columns):
+    if schema.text or schema.records or any(one.kind not in _SPARSE for one in schema.columns):
+        takes = "objects" if schema.records else "text"
         raise BadRequest(
-            "The rows are sparse numbers, but the model takes text.", "Send them as JSON or CSV."
+            f"The rows are sparse numbers, but the model takes {takes}.",
+            "Send them as JSON or CSV.",
         )
     check_width(table.first, table.rows.shape[1], schema)
     return table.rows
@@ -182,6 +186,23 @@ _TEXTS = {
     True: "Put a text that holds commas between double quotes.",
     False: 'Send a list of strings, such as ["first text", "second text"].',
 }
+
+
+def _records(table: Table, schema: Schema) -> list[dict[str, Any]]:
+    """Return a dict for each row, of a model that looks its values up by name."""
+    if table.names is not None:
+        names = fitted_order(table, schema).names or ()
+        columns = [schema.later.get(name, ANY) for name in names]
+        cells = [converted(table, schema, at, column) for at, column in enumerate(columns)]
+        return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
+    for number, row in enumerate(table.rows, table.first):
+        if not isinstance(row, dict):
+            seen = kind_of(row.tolist() if isinstance(row, np.ndarray) else row)
+            raise BadRequest(
+                f"Row {number} is {seen}, expected an object of values by their names.",
+                'Send a list of objects, such as [{"name": 1}], or CSV with a header.',
+            )
+    return list(table.rows)
 
 
 def _documents(table: Table, reads_names: bool) -> list[str]:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from skserve.errors import BadRequest
-from skserve.estimators.columns import NUMBER, to_number
+from skserve.estimators.columns import NUMBER
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import listed
+from skserve.formats.cells import is_number, listed
 from skserve.formats.conform import conform
 from skserve.formats.media_types import MediaType
 from skserve.formats.table import Table
@@ -37,15 +37,7 @@ def names_fitted(cells: Sequence[str], fitted: Sequence[str] | None) -> bool:
 
 def names_anything(cells: Sequence[str]) -> bool:
     """Whether a first line can name columns that are not known yet: no cell is empty or number."""
-    return all(cells) and not any(map(_is_number, cells))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        to_number(cell)
-    except ValueError:
-        return False
-    return True
+    return all(cells) and not any(map(is_number, cells))
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,8 @@ class Header:
     def of(cls, body: bytes, kind: MediaType, schema: Schema, batch: bool = False) -> Header | None:
         """Find the header of a body, if it has one. Raises BadRequest for a wrong one in batch."""
         said = kind.parameters.get("header", "").lower()
+        if not said and schema.records:
+            said = "present"  # there is no other way to read the line
         if said not in ("", *SAID):
             raise BadRequest(
                 f"header={said} is not known.", "Send header=present or header=absent."

@@ -45,7 +45,7 @@ def read_csv(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
             table = Table(rows or list(_records(data, start, schema)), kept, spelled=True)
     except csv.Error as error:
         raise BadRequest(f"The body is not CSV: {error}.", "Close every double quote.") from None
-    if names is None and len(table.rows) == 1 and not schema.text:
+    if names is None and len(table.rows) == 1 and not (schema.text or schema.records):
         table = table._replace(rows=table.rows[0], flat=True)
     return Decoded(table)
 

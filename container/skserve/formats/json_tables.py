@@ -51,6 +51,8 @@ def _of_columns(document: dict[str, Any]) -> bool:
 
 def _is_record(document: dict[str, Any], schema: Schema) -> bool:
     """Whether an object is one row by itself: by its names, or else by the kind of its values."""
+    if schema.records:
+        return _ENVELOPE.isdisjoint(document)
     if any(isinstance(value, list | dict) for value in document.values()):
         return False
     if schema.names and set(schema.own(tuple(document))) <= set(schema.names):
@@ -100,11 +102,11 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
         raise BadRequest("method must be a string.", 'Such as "predict_proba".')
     keys = set(document) - {"method"}
     columns = {name: values for name, values in document.items() if name in keys}
-    if schema.names and keys == set(schema.names) and set(map(type, columns.values())) == {list}:
+    if _by_name(columns, schema):
         return Decoded(_columnar(columns, schema), method, enveloped=True)
     if schema.takes_texts and len(keys) == 1 and (texts := _texts(document[min(keys)])):
         return Decoded(_of_texts(texts, schema), method, enveloped=True)
-    if len(keys) == 1 and (key := keys.pop()) in (*_ROW_KEYS, "dataframe_split"):
+    if len(keys) == 1 and (key := min(keys)) in (*_ROW_KEYS, "dataframe_split"):
         rows = document[key]
         if isinstance(rows, list) and key != "dataframe_split":
             return Decoded(_rows(rows, schema), method, enveloped=True)
@@ -128,6 +130,18 @@ def _envelope(document: dict[str, Any], schema: Schema) -> Decoded:
         "Send a list of rows, or one of: instances, inputs, dataframe_records, dataframe_split, "
         "or columns and data; beside it only method.",
     )
+
+
+def _by_name(columns: dict[str, Any], schema: Schema) -> bool:
+    """Whether these are columns of a table, each a list under its name."""
+    if set(map(type, columns.values())) != {list}:
+        return False
+    names, fitted = set(schema.own(tuple(columns))), set(schema.names or ())
+    if names == fitted:
+        return True
+    cells = [cell for values in columns.values() for cell in values]
+    plain = not any(isinstance(cell, list | dict) for cell in cells)
+    return plain and _ENVELOPE.isdisjoint(names) and (schema.open or not names.isdisjoint(fitted))
 
 
 def _texts(value: Any) -> list[str] | None:
@@ -171,6 +185,8 @@ def _numbers(rows: list[Any], ndim: int, schema: Schema) -> list[Any] | NDArray[
 
 def _records(records: list[Any], schema: Schema) -> Table:
     """Make a table of objects, one a row, matched by name."""
+    if schema.records:
+        return Table(records)
     names = tuple(records[0])
     if names == ("features",) and "features" not in (schema.names or names[1:]):
         lists = [one.get("features") if isinstance(one, dict) else one for one in records]

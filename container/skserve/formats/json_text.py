@@ -75,12 +75,26 @@ def parsed(body: bytes, kind: MediaType, where: str = "The body") -> Any:
     except json.JSONDecodeError as error:
         raise BadRequest(
             f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
-            "JSON Lines is announced by Content-Type: application/jsonlines."
-            if error.msg == "Extra data"
-            else "",
+            _way_out(text, error),
         ) from None
     except (ValueError, RecursionError):
         raise BadRequest(f"{where} is not JSON that can be read here.") from None
+
+
+def _way_out(text: str, error: json.JSONDecodeError) -> str:
+    """Say what to do about a text that is not JSON."""
+    rest = text[error.pos :].strip()
+    if error.msg == "Extra data":
+        called = "CSV" if rest.startswith(",") else "JSON Lines"
+        kind = {"CSV": "text/csv", "JSON Lines": "application/jsonlines"}[called]
+        return f"{called} is announced by Content-Type: {kind}."
+    if not text.strip():
+        return "It is empty: send rows, such as [[1, 2], [3, 4]]."
+    if not rest or error.msg.startswith("Unterminated string"):
+        return "It breaks off there: send all of it, and close every bracket and quote."
+    if rest.startswith("'") or "double quotes" in error.msg:
+        return "JSON has names and texts between double quotes, and no comma behind the last."
+    return "Send JSON, or name another format in Content-Type, such as text/csv."
 
 
 # Bytes of plain numbers, or else cells, that are Python objects at one time. With more of them

@@ -6,12 +6,15 @@ here nothing asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skserve.config import ModelSettings
 from skserve.errors import BadRequest, ModelFault, StartError
@@ -27,7 +30,13 @@ from skserve.formats.negotiation import answer_type
 from skserve.inference import calls
 from skserve.inference.calls import Call, Reply, Request
 from skserve.inference.fitted import check_fitted, check_model, check_new_rows, no_method
-from skserve.inference.model_errors import of_a_booster, of_a_silent_step, refused, unlike
+from skserve.inference.model_errors import (
+    of_a_booster,
+    of_a_silent_step,
+    other_rows,
+    refused,
+    unlike,
+)
 from skserve.telemetry import look_at_cells
 
 Asked = Callable[[Any], Any]
@@ -63,7 +72,9 @@ class EstimatorHandler:
         """Return a method that takes what is decoded for this model."""
         if self.schema.numeric:
             return named(own, names)
-        return taking_texts(own) if self.schema.text and self.schema.open else taking_frames(own)
+        if self.schema.text and self.schema.open:
+            return taking_texts(own, self.schema.reads)
+        return taking_frames(own)
 
     @classmethod
     def of(
@@ -101,12 +112,15 @@ class EstimatorHandler:
                 ) from error
             if of_a_silent_step(error, self.schema):
                 raise unlike(request, self.schema, error) from error
-            if not (isinstance(error, ValueError) or of_a_booster(error)):
+            of_values = self.schema.records and isinstance(error, TypeError)
+            if not (of_values or isinstance(error, ValueError) or of_a_booster(error)):
                 raise
             ask = self._methods[method]
             raise refused(request, method, ask, self.schema, error) from error
         answer = Answer.of(y, method)
         if request.n_rows is not None and answer.n_rows != request.n_rows:
+            if self.schema.open and hasattr(request.X, "columns"):
+                raise other_rows(method, answer.n_rows, request.n_rows)
             raise ModelFault(
                 f"{method} returned {answer.n_rows} rows for {request.n_rows}.",
                 "A step of the model changes the number of rows; it cannot be served row by row.",
@@ -143,7 +157,9 @@ class EstimatorHandler:
         if self.method not in self._methods:
             has = ", ".join(self._methods)
             raise StartError(f"SKSERVE_METHOD is {self.method}, but {kind} has only: {has}.")
-        example = ["text"] if self.schema.text else np.zeros((1, self.schema.n_features or 1))
+        example: Any = np.zeros((1, self.schema.n_features or 1))
+        if self.schema.text or self.schema.records:
+            example = ["text"] if self.schema.text else [{}]
         check_fitted(estimator, self._methods[self.method], example)
 
     def accelerate(self, estimator: object, mode: str) -> None:
@@ -174,22 +190,55 @@ def taking_frames(own: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda X: own(plain(X))
 
 
-def taking_texts(own: Callable[[Any], Any]) -> Asked:
+def taking_texts(own: Callable[[Any], Any], reads: Collection[str] = ()) -> Asked:
     """Return a method that takes a list of texts, for a first step of which nothing is known.
 
     It may have been written for a Series, an array or a list; a Series can do most of the others.
+    Or it reads a column by its name: by the one that it asks a Series for, or one that it `reads`.
     """
     import pandas as pd
+
+    other_form = (AttributeError, IndexError, KeyError, TypeError, pd.errors.IndexingError)
 
     def ask(X: Any) -> Any:
         if not isinstance(X, list):
             return own(plain(X))
-        for form in (pd.Series, list):
-            with suppress(AttributeError, IndexError, KeyError, TypeError):
+        try:
+            return own(pd.Series(X))
+        except other_form as error:
+            failed = error
+        if (name := _name_asked(failed)) is not None:
+            return own(pd.DataFrame({name: X}))
+        names = [*sorted(reads), "text"]  # what takes a column by its place takes any name
+        frames = [partial(pd.DataFrame, columns=[one]) for one in names]
+        forms: list[Asked] = [list, _objects, *frames]
+        for form in forms:
+            with suppress(*other_form):
                 return own(form(X))
-        return own(np.array(X, dtype=object))
+        raise failed
 
     return ask
+
+
+def _objects(texts: list[str]) -> NDArray[Any]:
+    return np.array(texts, dtype=object)
+
+
+def _name_asked(error: Exception) -> str | None:
+    """Return the name of the column that a step asked a Series for, where that made it fail."""
+    at = error.__traceback__
+    while at and at.tb_next:
+        at = at.tb_next
+    within = at.tb_frame.f_globals.get("__name__", "") if at else ""
+    if not (isinstance(error, KeyError) and within.startswith("pandas.")):
+        return None
+    name = error.args[0]
+    listed = _NO_SUCH.match(name) if isinstance(name, str) else None
+    return listed[1] if listed else name if isinstance(name, str) else None
+
+
+# What pandas says of a list of columns, such as X[["text"]], of which there is none.
+_NO_SUCH = re.compile(r"None of \[Index\(\['(.*?)'\], ")
 
 
 def _writes_frames(estimator: object) -> bool:

@@ -70,7 +70,7 @@ def _texts(rows: Call, learned: Schema) -> dict[str, Any]:
 def _table(rows: Call, learned: Schema) -> dict[str, Any]:
     """Declare the columns of rows; the values of one that the model does not say tell its type."""
     columns = tuple(one if one.kind in _SAID else ANY for one in learned.columns)
-    reader = replace(learned, columns=columns, text=False, open=True, later={})
+    reader = replace(learned, columns=columns, text=False, records=False, open=True, later={})
     table = _decoded(rows, reader)
     if columns:
         reader = replace(reader, names=learned.names or table.names, open=False)
@@ -83,7 +83,10 @@ def _table(rows: Call, learned: Schema) -> dict[str, Any]:
         own, first = _own_type(cells, table.spelled)
         types.append(kind if kind in ("number", "text", "date") else own)
         row.append(cells[0] if kind == "text" else first)
-    return document(types, names, [None if cell != cell else cell for cell in row])
+    example: Any = [None if cell != cell else cell for cell in row]
+    if learned.records:
+        example = dict(zip(names or (), example, strict=True))
+    return document(types, names, example)
 
 
 def _decoded(rows: Call, schema: Schema) -> Table:

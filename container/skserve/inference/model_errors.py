@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skserve.errors import BadRequest, ModelFault, ServeError, quote
 from skserve.estimators.frame import plain
 from skserve.estimators.schema import Schema
-from skserve.formats.cells import kind_of, listed, place
+from skserve.formats.cells import count, kind_of, listed, place
 from skserve.formats.conform import BY_NAME
 from skserve.inference.calls import Request
 
@@ -53,6 +53,19 @@ def unlike(request: Request, schema: Schema, error: Exception) -> BadRequest:
     )
 
 
+def other_rows(method: str, answered: int, sent: int) -> BadRequest:
+    """Make the answer to a table of which a step that does not say what it reads made other rows.
+
+    It may have gone through the names of columns, where it expects a list of texts.
+    """
+    return BadRequest(
+        f"{method} returned {count(answered, 'row')} for {sent}: a step that does not say what it "
+        "reads takes no table of these columns, or leaves rows out.",
+        "Send the rows in another form: of texts, a list of strings. Or read the body in an "
+        "input_fn.",
+    )
+
+
 def refused(
     request: Request,
     method: str,
@@ -90,10 +103,11 @@ def _unknown(ask: Callable[[Any], Any], X: Any, schema: Schema) -> tuple[str, st
         cell = cells[row]
         if isinstance(cell, float) and cell.is_integer():
             cell = int(cell)
-        seen = "missing" if cell is None or cell != cell else kind_of(cell)
-        where = f"Row {row + 1}, column {place(schema.names, at)} is {seen}"
+        where = f"Row {row + 1}, column {place(schema.names, at)} is"
         hint = f"The model learned {listed(column.values)}."
-        return f"{where}, a category that the model never met.", hint
+        if cell is None or cell != cell:
+            return f"{where} missing, and the model met no missing value there.", hint
+        return f"{where} {kind_of(cell)}, a category that the model never met.", hint
     return None
 
 

@@ -99,6 +99,8 @@ def _row(model: Described) -> Json:
     """One row as a list: of as many cells as the model has columns, each of its own kind."""
     if model["input"] == "list of texts":
         return {"type": "string"}
+    if model["input"] == "list of objects":
+        return {"type": "object", "additionalProperties": True}
     columns = [_column(one) for one in model["columns"]]
     if not columns:
         return {"type": "array", "items": _SCALAR}

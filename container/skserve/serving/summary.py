@@ -83,6 +83,8 @@ def _columns(model: Model) -> str:
     schema = model.handler.schema
     if schema.text:
         return "one text, for the vectorizer"
+    if schema.records:
+        return "an object of values by their names"
     if not schema.columns:
         return "not known; each cell goes on as it was sent"
     kinds: dict[tuple[str, str], list[str]] = {}
