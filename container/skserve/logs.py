@@ -7,12 +7,10 @@ script prints or logs is its own; it arrives with the name of where it came from
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 import re
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -212,6 +210,11 @@ def line(facts: dict[str, Any], hold: bool = False) -> None:
         sink.write(_style.lines([facts]))
 
 
+def printed(source: str, text: str) -> None:
+    """Write a line that a script printed to `source`, stdout or stderr."""
+    sink.write(_style.printed(source, text), BURST)
+
+
 def flush() -> None:
     """Write the lines that are held, as many at once as a pipe takes unmixed with others."""
     if _held:
@@ -223,35 +226,6 @@ def flush() -> None:
 def shows_values() -> bool:
     """Whether what callers sent may stand in the log."""
     return not _style._hides
-
-
-class _Printed(io.BufferedIOBase):
-    """What stands below `sys.stdout` or `sys.stderr`: each line goes to the sink with a name."""
-
-    def __init__(self, source: str, descriptor: int) -> None:
-        self._source, self._descriptor = source, descriptor
-        self._begun = b""
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def write(self, data: Any) -> int:
-        *lines, self._begun = (self._begun + bytes(data)).split(b"\n")
-        for one in lines:
-            text = one.decode(errors="backslashreplace").rstrip("\r")
-            sink.write(_style.printed(self._source, text), BURST)
-        return len(data)
-
-
-def label_prints() -> None:
-    """Let what is printed arrive in lines of the log."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        below: Any = _Printed(name, descriptor)
-        text = io.TextIOWrapper(below, "utf-8", "backslashreplace", line_buffering=True)
-        setattr(sys, name, text)
 
 
 @lru_cache(1 << 10)  # most times are short, and a float takes long to format

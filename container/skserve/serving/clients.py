@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Iterator
 from itertools import islice
 from operator import itemgetter
 
@@ -17,6 +18,9 @@ LINGER = 5
 
 # Seconds for which a stopping worker still waits for requests on its idle connections.
 LAST_REQUESTS = 2
+
+# Connections that are looked at before new ones are again.
+FEW = 16
 
 # Idle connections that are looked at where one has to leave.
 LOOKS = 8
@@ -70,16 +74,32 @@ class Group(dict[Client, float]):
 
 
 class Clients:
-    """All that wait, each in one group.
+    """All that wait, each in one group, and what `woken` and listening sockets say.
 
-    `fresh` wait for their first request, and are registered with an epoll of their own; `kept` wait
-    for the next one, `reading` for the rest of one, `leaving` until their clients have closed.
+    `fresh` wait for their first request, `kept` for the next one, `reading` for the rest of one,
+    `leaving` until their clients have closed. Listeners are registered with `first`, as `fresh` is.
     """
 
-    def __init__(self, epoll: select.epoll, first: select.epoll, keep_alive: float) -> None:
+    def __init__(self, woken: int, keep_alive: float) -> None:
+        self._epoll, self.first = select.epoll(), select.epoll()
+        self._epoll.register(self.first, select.EPOLLIN)
+        self._epoll.register(woken, select.EPOLLIN)
         self._by_descriptor: dict[int, Client] = {}
-        self.fresh, self.kept = Group(first, STALL), Group(epoll, keep_alive)
-        self.reading, self.leaving = Group(epoll, STALL), Group(epoll, LINGER)
+        self.fresh, self.kept = Group(self.first, STALL), Group(self._epoll, keep_alive)
+        self.reading, self.leaving = Group(self._epoll, STALL), Group(self._epoll, LINGER)
+
+    def ready(self, seconds: float) -> Iterator[int]:
+        """Wait for so many seconds at most, and yield the descriptors that have something to read.
+
+        After every FEW of them come those of `first`, as they are then: a new connection, with
+        /ping on it, does not wait until all others are answered.
+        """
+        for number, (descriptor, _) in enumerate(self._epoll.poll(seconds), 1):
+            if descriptor != self.first.fileno():
+                yield descriptor
+            if descriptor == self.first.fileno() or number % FEW == 0:
+                for new, _ in self.first.poll(0, FEW):
+                    yield new
 
     def get(self, descriptor: int) -> Client | None:
         return self._by_descriptor.get(descriptor)
@@ -108,6 +128,15 @@ class Clients:
             del self._by_descriptor[client.socket.fileno()]
             client.group.epoll.unregister(client.socket)
             client.group, client.pipelined = None, False
+
+    def linger(self, client: Client) -> bool:
+        """Close our side of a connection; return whether the client may still have its own open."""
+        try:
+            client.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        self.enter(client, self.leaving)
+        return True
 
     def silent(self) -> list[Client]:
         """Return those whose time is up and that are in the middle of nothing."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import socket
 import time
 from collections import deque
@@ -40,9 +39,6 @@ log = logging.getLogger("skserve")
 
 # Bytes that are read from a connection at once.
 PIECE = 64 << 10
-
-# Connections that are looked at before new ones are again.
-FEW = 16
 
 _LATE = Refusal(
     408, "request_timeout", f"The request was not whole within {STALL} s.", "Send it again."
@@ -72,11 +68,7 @@ class Poller:
         self._threads = Threads(
             limits.threads, application, limits.body_timeout, waker, lambda: self._stopping
         )
-        # New connections are in an epoll within the other, to be looked at in between.
-        self._epoll, self._first = select.epoll(), select.epoll()
-        self._epoll.register(self._first, select.EPOLLIN)
-        self._epoll.register(self._woken, select.EPOLLIN)
-        self._clients = Clients(self._epoll, self._first, limits.keep_alive)
+        self._clients = Clients(self._woken, limits.keep_alive)
         self._pipelined: deque[Client] = deque()
         self._standby = Standby(self._stand_in)
         self._stopping = False
@@ -89,19 +81,19 @@ class Poller:
     def start(self) -> None:
         """Make the calling thread the one that polls, by `turn`."""
         self._standby.start()
-        self._listeners.switch(self._first, not self._cold())
+        self._listeners.switch(self._clients.first, not self._cold())
 
     def turn(self, seconds: float) -> None:
         """Wait for something to do, for so many seconds at most, and do what there is."""
-        ready = self._epoll.poll(0 if self._pipelined else seconds)
-        for number, (descriptor, _) in enumerate(ready, 1):
-            if (client := self._clients.get(descriptor)) is not None:
+        for descriptor in self._clients.ready(0 if self._pipelined else seconds):
+            client = self._clients.get(descriptor)
+            if client is not None:
                 if not client.pipelined:  # else its requests are answered in turn
                     self._readable(client)
             elif descriptor == self._woken:
                 self._finish()
-            if descriptor == self._first.fileno() or number % FEW == 0:
-                self._look_at_first()
+            elif self._listeners.open:
+                self._listeners.accept(descriptor)
         for _ in range(len(self._pipelined)):
             if (waiting := self._pipelined.popleft()).pipelined:
                 waiting.pipelined = False
@@ -110,20 +102,12 @@ class Poller:
         self._expire()
         if not self._stopping:
             room = self.held < self._limits.connections or self._clients.dispensable() is not None
-            self._listeners.switch(self._first, room and not self._cold())
-
-    def _look_at_first(self) -> None:
-        """Accept connections, and read the first requests of a few, /ping among them."""
-        for descriptor, _ in self._first.poll(0, FEW):
-            if (client := self._clients.get(descriptor)) is not None:
-                self._readable(client)
-            elif self._listeners.open:
-                self._listeners.accept(descriptor)
+            self._listeners.switch(self._clients.first, room and not self._cold())
 
     def stop(self) -> None:
         """Accept what is queued and no more, and let idle connections wait only a little longer."""
         self._stopping = True
-        self._listeners.close(self._first)
+        self._listeners.close(self._clients.first)
         self._clients.hurry()
 
     def close(self) -> None:
@@ -151,12 +135,8 @@ class Poller:
 
     def _linger(self, client: Client) -> None:
         """Close our side, and the whole when the client has closed its own or time is up."""
-        try:
-            client.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._drop(client)  # it is gone already
-        else:
-            self._clients.enter(client, self._clients.leaving)
+        if not self._clients.linger(client):
+            self._drop(client)
 
     def _expire(self) -> None:
         for client in self._clients.silent():

@@ -15,7 +15,7 @@ import resource
 import signal
 from typing import NoReturn
 
-from skserve import __version__, logs, privileges, telemetry
+from skserve import __version__, logs, prints, privileges, telemetry
 from skserve.config import Config
 from skserve.inference import source
 from skserve.log_sink import sink
@@ -39,7 +39,7 @@ def serve(config: Config) -> NoReturn:
     telemetry.took("import", telemetry.process_age())
     if config.multi_model:
         _serve_many(config)
-    logs.label_prints()
+    prints.label_prints()
     privileges.give_up_root(config)
     with failures_said(config), telemetry.phase("code"):
         code = source.fetch(config.model_dir, config)
