@@ -98,6 +98,8 @@ def test_a_model_is_asked_once_for_a_category():
 
 # ------------------------------------------------------------------------- CatBoost itself
 
+# In the soak, where catboost is installed: with all that it needs it weighs 250 MB.
+
 ROWS = 240
 RNG = np.random.default_rng(3)
 BOOLS = RNG.random(ROWS) > 0.5
@@ -144,6 +146,7 @@ def served(model):
     return ask
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_body_is_answered_as_catboost_answers_its_frame(name, fit):
@@ -172,6 +175,7 @@ class Holder:
         return self.model.predict(X)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("around", [
     lambda model: Pipeline([("same", FunctionTransformer(type_kept).fit(FRAME)), ("model", model)]),
     Holder,
@@ -189,6 +193,7 @@ def type_kept(X):
     return X
 
 
+@pytest.mark.soak
 def test_a_category_that_catboost_counts_only_beside_another_is_refused_without_blame():
     catboost = pytest.importorskip("catboost")
     wards = np.resize(["north", "north", "south", "south"], ROWS)
