@@ -98,7 +98,7 @@ def test_a_model_is_asked_once_for_a_category():
 
 # ------------------------------------------------------------------------- CatBoost itself
 
-# In the soak, where catboost is installed: with all that it needs it weighs 250 MB.
+# In the soak, where catboost is installed: with what it needs it weighs more than 350 MB.
 
 ROWS = 240
 RNG = np.random.default_rng(3)
