@@ -221,7 +221,7 @@ def test_a_size_is_cheap_after_a_few_cheap_answers_and_dear_after_one_that_was_n
     assert pace.cheap(20)
 
 
-def test_one_dear_answer_among_a_thousand_is_taken_for_chance():
+def test_one_dear_answer_among_a_hundred_is_taken_for_chance():
     pace = Pace()
     for _ in range(Pace.MANY):
         pace.learn(20, Pace.CHEAP)
