@@ -94,10 +94,11 @@ class Clients:
         After every FEW of them come those of `first`, as they are then: a new connection, with
         /ping on it, does not wait until all others are answered.
         """
+        first = self.first.fileno()
         for number, (descriptor, _) in enumerate(self._epoll.poll(seconds), 1):
-            if descriptor != self.first.fileno():
+            if descriptor != first:
                 yield descriptor
-            if descriptor == self.first.fileno() or number % FEW == 0:
+            if descriptor == first or number % FEW == 0:
                 for new, _ in self.first.poll(0, FEW):
                     yield new
 
