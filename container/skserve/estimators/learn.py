@@ -22,6 +22,7 @@ from skserve.estimators.methods import fitted_steps, look
 from skserve.estimators.readers import (
     DEEP,
     does_nothing,
+    held,
     is_opaque,
     is_vectorizer,
     members,
@@ -57,8 +58,8 @@ def learn(estimator: object, count: int, names: Names) -> list[Column]:
         return known
     if takes_numbers_only(estimator):
         return [NUMBER] * count
-    held = _held(estimator, names)
-    return [held.get(name, ANY) for name in names or ()] or [ANY] * count
+    by_name = _held(estimator, names)
+    return [by_name.get(name, ANY) for name in names or ()] or [ANY] * count
 
 
 def _held(step: object, names: Names = None, deep: int = DEEP) -> dict[str, Column]:
@@ -67,11 +68,7 @@ def _held(step: object, names: Names = None, deep: int = DEEP) -> dict[str, Colu
     It does not say the types of its columns, so this only tells how CSV spells their values.
     """
     found: dict[str, Column] = {}
-    for one in getattr(step, "__dict__", {}).values():
-        if not deep or isinstance(one, type):
-            continue
-        if not (callable(look(one, "transform")) or callable(look(one, "predict"))):
-            continue
+    for one in held(step) if deep else ():
         own = names_of(one)
         if own is None:
             found |= learned_later(one, deep - 1)
