@@ -332,6 +332,51 @@ def test_a_new_connection_is_answered_among_those_that_all_have_requests():
         os.close(end)
 
 
+def test_a_call_is_refused_as_long_as_all_places_of_calls_are_taken():
+    over = threading.Event()
+
+    def application(_, start_response):
+        over.wait(10)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    inline = SimpleNamespace(
+        handler=lambda _: None,
+        is_call=lambda request: request.line.path == "/invocations",
+        overloaded=lambda _: Answer(503, b"no"),
+    )
+    balancer, wake = Balancer(1), os.pipe()
+    limits = Limits(9, 1, 3, 60, 60, 1000)
+    poller = Poller([], balancer, balancer.join(), wake, limits, inline, application)
+    balancer.warm(0)
+    poller.start()
+    pairs = [socket.socketpair() for _ in range(3)]
+
+    def ask(client: socket.socket, path: str = "/invocations") -> None:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        poller.turn(1)
+
+    for ours, theirs in pairs:
+        ours.setblocking(False)
+        theirs.settimeout(10)
+        poller._take(ours, ("", 0), ("", 0))
+    first, second, third = (theirs for _, theirs in pairs)
+    ask(first)
+    ask(second)
+    ask(third, "/page")  # no call: a thread has it
+
+    assert second.recv(1000).endswith(b"no")
+    over.set()
+    assert first.recv(1000).endswith(b"ok")
+    assert third.recv(1000).endswith(b"ok")
+    until(lambda: poller._threads.calls == 0)
+    ask(second)
+    assert second.recv(1000).endswith(b"ok"), "the first has left its place"
+    poller.close()
+    for end in (*wake, first, second, third):
+        end.close() if isinstance(end, socket.socket) else os.close(end)
+
+
 def test_what_the_standby_has_done_meanwhile_is_past():
     """The poller learns of two requests and a wake-up at once; the first of them takes long."""
 

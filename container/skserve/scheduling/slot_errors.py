@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def no_place(seconds: float = 0.0) -> Overloaded:
-    """Refuse a request where one of the others is expected to leave its place in `seconds`."""
+    """Return the error of a request that gets no place; one may be free after `seconds`."""
     rest = whole_seconds(seconds)
     return Overloaded(
         "As many requests are running and waiting as may.", f"Try again in {rest} s.", "queue", rest

@@ -47,16 +47,17 @@ class Inline:
     """Which small requests are answered by the thread that polls.
 
     `always` has the handlers of /ping and /metrics, by method and path. `called` returns the
-    handler of a model's call that is expected to be cheap. `is_call` tells such a call by its line.
+    handler of a model's call that is expected to be cheap. `facts_of` returns what the log says of
+    such a call beside what all have, and None for other requests.
     """
 
     def __init__(
         self,
         always: Mapping[tuple[str, str], Handler],
         called: Callable[[Request], Handler | None],
-        is_call: Callable[[Line], bool],
+        facts_of: Callable[[Request], dict[str, str] | None],
     ) -> None:
-        self._always, self._called, self._is_call = always, called, is_call
+        self._always, self._called, self._facts_of = always, called, facts_of
 
     def handler(self, request: Request) -> Handler | None:
         """Return what answers a request whose body is there; None where a thread has to."""
@@ -70,12 +71,12 @@ class Inline:
 
     def is_call(self, request: Request) -> bool:
         """Whether a request calls a model."""
-        return self._is_call(request.line)
+        return self._facts_of(request) is not None
 
     def overloaded(self, request: Request) -> Answer:
         """Make the answer to a call of a model for which no thread is left, and log it."""
         record = telemetry.begin(identity(request.headers.get(_INFERENCE_ID, "")))
-        record.facts["bytes_in"] = len(request.body)
+        record.facts |= {**(self._facts_of(request) or {}), "bytes_in": len(request.body)}
         answer = fault(no_place(), record)
         record.write(answer, hold=True)
         return answer
@@ -86,9 +87,9 @@ class Inline:
         A call of a model counts as an invocation once its head was whole.
         """
         headers = request.headers if request else {}
-        counted = request is not None and self._is_call(request.line)
-        record = telemetry.begin(identity(headers.get(_INFERENCE_ID, "")), counted)
-        record.facts |= {"code": refusal.code, "message": refusal.message}
+        facts = self._facts_of(request) if request else None
+        record = telemetry.begin(identity(headers.get(_INFERENCE_ID, "")), facts is not None)
+        record.facts |= {**(facts or {}), "code": refusal.code, "message": refusal.message}
         body = error_body(refusal.code, refusal.message, refusal.hint, record.request_id)
         answer = Answer(refusal.status, body, [("Content-Type", JSON)])
         record.write(answer)
@@ -100,15 +101,16 @@ def single(
 ) -> Inline:
     """Return what is answered inline where one model is served; `ready` is what /ping says."""
 
-    def is_call(line: Line) -> bool:
-        return line.path == "/invocations" and line.method == "POST"
+    def facts_of(request: Request) -> dict[str, str] | None:
+        line = request.line
+        return {} if line.path == "/invocations" and line.method == "POST" else None
 
     def called(request: Request) -> Handler | None:
-        if not is_call(request.line):
+        if facts_of(request) is None:
             return None
         return partial(invoke, registry) if registry.cheap(len(request.body)) else None
 
-    return Inline(always(ready, config, metrics), called, is_call)
+    return Inline(always(ready, config, metrics), called, facts_of)
 
 
 def many(client: ModelClient, config: Config, metrics: Exposition | None) -> Inline:
@@ -117,19 +119,26 @@ def many(client: ModelClient, config: Config, metrics: Exposition | None) -> Inl
     def name_in(line: Line) -> str | None:
         return multi_model_api.invoked(f"{line.method} {line.target}".encode("latin-1"))
 
+    def facts_of(request: Request) -> dict[str, str] | None:
+        name = name_in(request.line)
+        return None if name is None else _facts(name, request)
+
     def called(request: Request) -> Handler | None:
         name = name_in(request.line)
         if name is None or not client.cheap(name, len(request.body)):
             return None
-        facts = {"model": shown(name)}
-        if target := request.headers.get(_TARGET):
-            facts["target"] = shown(target)
-        model = client.model(name)
+        facts, model = _facts(name, request), client.model(name)
         return lambda request: invoke(model, request, multi_model_api.fault, facts)
 
-    return Inline(
-        always(client.ready, config, metrics), called, lambda line: name_in(line) is not None
-    )
+    return Inline(always(client.ready, config, metrics), called, facts_of)
+
+
+def _facts(name: str, request: Request) -> dict[str, str]:
+    """Return what the log says of a call of one of many models."""
+    facts = {"model": shown(name)}
+    if target := request.headers.get(_TARGET):
+        facts["target"] = shown(target)
+    return facts
 
 
 def always(
