@@ -95,12 +95,8 @@ def _with_ordered(at: list[int], categories: list[list[Any]], infos: list[str]) 
     """
     free = [number for number in _numbered(categories, infos) if number not in at]
     chosen = itertools.combinations(free, len(categories) - len(at))
-    possible = [
-        found
-        for more in itertools.islice(chosen, _MOST_TRIED)
-        for found in [sorted([*at, *more])]
-        if _hold(found, categories, infos)
-    ]
+    tried = (sorted([*at, *more]) for more in itertools.islice(chosen, _MOST_TRIED))
+    possible = [one for one in tried if _hold(one, categories, infos)]
     return possible[0] if len(possible) == 1 else sorted([*at, *free]) if possible else []
 
 

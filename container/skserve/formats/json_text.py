@@ -85,9 +85,9 @@ def _way_out(text: str, error: json.JSONDecodeError) -> str:
     """Say what to do about a text that is not JSON."""
     rest = text[error.pos :].strip()
     if error.msg == "Extra data":
-        called = "CSV" if rest.startswith(",") else "JSON Lines"
-        kind = {"CSV": "text/csv", "JSON Lines": "application/jsonlines"}[called]
-        return f"{called} is announced by Content-Type: {kind}."
+        if rest.startswith(","):
+            return "CSV is announced by Content-Type: text/csv."
+        return "JSON Lines is announced by Content-Type: application/jsonlines."
     if not text.strip():
         return "It is empty: send rows, such as [[1, 2], [3, 4]]."
     if not rest or error.msg.startswith("Unterminated string"):
