@@ -377,6 +377,25 @@ def test_a_call_is_refused_as_long_as_all_places_of_calls_are_taken():
         end.close() if isinstance(end, socket.socket) else os.close(end)
 
 
+def test_the_standby_leaves_the_rest_where_the_poller_has_come_back(poller, monkeypatch):
+    away, served = iter([True, False]), []
+    monkeypatch.setattr(poller._standby, "wanted", lambda _: next(away))
+    monkeypatch.setattr(poller._threads, "serve", lambda client, _: served.append(client))
+    poller._inline = SimpleNamespace(handler=lambda _: None, is_call=lambda _: False)
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, theirs in pairs:
+        ours.setblocking(False)
+        poller._take(ours, ("", 0), ("", 0))
+        theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    poller._stand_in(poller._clients.get(pairs[0][0].fileno()), 0)
+    assert len(served) == 1
+    poller.turn(0)
+    assert len(served) == 2
+    for one in (one for pair in pairs for one in pair):
+        one.close()
+
+
 def test_what_the_standby_has_done_meanwhile_is_past():
     """The poller learns of two requests and a wake-up at once; the first of them takes long."""
 

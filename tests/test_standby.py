@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import queue
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import joblib
 
+from skserve.serving import standby
 from tests.conftest import ROOT, serving
-from tests.servers import (
-    ONE,
-    connect,
-)
+from tests.servers import ONE, connect
 
 SLEEPER = """
 import os, time
@@ -59,3 +60,34 @@ def test_ping_does_not_wait_for_an_answer_that_is_dear_for_once(tmp_path, monkey
         assert dear.result().json() == [999.0]
         assert server.ping() == 200
         assert server.post("[[1.0, 0, 0, 0]]").json() == [1.0]
+
+
+def test_the_standby_polls_for_an_answer_that_it_has_seen_before(monkeypatch):
+    """A machine that stood still in between has not kept the poller from coming back."""
+    look, looked, polled = threading.Semaphore(0), threading.Semaphore(0), queue.Queue()
+    others = threading.enumerate()  # among them the standby threads of other tests
+
+    def sleep(seconds: float) -> None:
+        if threading.current_thread() in others:
+            time.sleep(seconds)
+            return
+        looked.release()
+        look.acquire()
+
+    monkeypatch.setattr(standby, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    one = standby.Standby(lambda client, _: polled.put(client))
+    one.start()
+    looked.acquire()
+    for client in ("first", "second"):
+        one.leave(client)
+        time.sleep(2 * standby.AWAY)
+        look.release()
+        assert looked.acquire(timeout=10)
+        assert polled.empty()
+        one.come_back()
+    one.leave("third")
+    look.release()
+    looked.acquire()
+    look.release()
+    assert polled.get(timeout=10) == "third"
+    one.come_back()

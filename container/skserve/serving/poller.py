@@ -17,9 +17,10 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import takewhile
 
 from skserve import logs
 from skserve.serving.balancer import Balancer
@@ -85,7 +86,11 @@ class Poller:
 
     def turn(self, seconds: float) -> None:
         """Wait for something to do, for so many seconds at most, and do what there is."""
-        for descriptor in self._clients.ready(0 if self._pipelined else seconds):
+        self._do(self._clients.ready(0 if self._pipelined else seconds))
+
+    def _do(self, ready: Iterable[int]) -> None:
+        """Read what the descriptors say that are `ready`, and do all that is due."""
+        for descriptor in ready:
             client = self._clients.get(descriptor)
             if client is not None:
                 if not client.pipelined:  # else its requests are answered in turn
@@ -117,9 +122,13 @@ class Poller:
         self._threads.close()
 
     def _stand_in(self, client: Client, seconds: float) -> None:
-        """Do a turn in the place of the poller, which answers a client."""
+        """Do a turn in the place of the poller, which answers a client, until that is done.
+
+        What is left then is ready again at the next turn, which is the poller's.
+        """
         self._clients.leave(client)
-        self.turn(seconds)
+        ready = self._clients.ready(0 if self._pipelined else seconds)
+        self._do(takewhile(self._standby.wanted, ready))
 
     def _take(self, client: socket.socket, address: Address, server: Address) -> None:
         """Wait for the first request of a new connection."""

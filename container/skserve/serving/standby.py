@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from skserve.serving.clients import Client
 
-# Seconds for which the poller is away with one answer before the standby polls in its place.
+# Seconds between two looks. The standby polls where the poller was away with the same answer at
+# both: a machine that stood still in between has not kept the poller from coming back.
 AWAY = 0.1
 
 
@@ -26,7 +27,8 @@ class Standby:
         self.polls = False  # in the poller's place, just now
         self._poll = poll
         self._turn = threading.Lock()  # held by the thread that polls
-        self._away: tuple[Client, float] | None = None  # with whose answer, for late from when
+        self._away: tuple[Client] | None = None  # with whose answer; each time another tuple
+        self._seen: tuple[Client] | None = None  # where the poller was at the standby's last look
 
     def start(self) -> None:
         """Make the calling thread the poller."""
@@ -36,7 +38,7 @@ class Standby:
     def leave(self, client: Client) -> None:
         """The poller is away, to answer a client."""
         # Before the lock is free: the standby that gets it reads whose answer it stands in for.
-        self._away = client, time.monotonic() + AWAY
+        self._away = (client,)
         self._turn.release()
 
     def come_back(self) -> None:
@@ -45,14 +47,18 @@ class Standby:
         self._away = None
         self._turn.acquire()
 
+    def wanted(self, _: object = None) -> bool:
+        """Whether the poller is still away with the answer for which the standby polls."""
+        return self._away is self._seen
+
     def _run(self) -> None:
         while True:
             time.sleep(AWAY)
-            away = self._away
-            if away is None or time.monotonic() < away[1]:
+            before, self._seen = self._seen, self._away
+            if self._seen is None or self._seen is not before:
                 continue
             with self._turn:
                 self.polls = True
-                while self._away is away:
-                    self._poll(away[0], AWAY)
+                while self.wanted():
+                    self._poll(self._seen[0], AWAY)
                 self.polls = False
