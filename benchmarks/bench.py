@@ -77,3 +77,9 @@ def cost(
         "cpu_us": 1e6 * spent / max(1, outcome.requests),
         "errors": outcome.errors,
     }
+
+
+def started(running: Running) -> dict[str, float]:
+    """Return how soon a server has answered, and what it holds once every worker has."""
+    running.check()
+    return {"seconds": running.ready, "pss_mib": measure.pss(running.tree())}

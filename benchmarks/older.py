@@ -1,7 +1,8 @@
 """An older commit of ours as a server of its own, and today's beside it.
 
-Both servers of a work run at the same time and are asked in turn, so that what else the machine
-does hits both alike. What counts is the median of the turns' ratios.
+Each of the two is first started by itself, in turn: how soon it answers, and what it holds. Then
+both run at the same time and are asked in turn, so that what else the machine does hits both
+alike. What counts is the median of the turns' ratios.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import measure
-from benchmarks.bench import Bench, Figure, closed
+from benchmarks.bench import Bench, Figure, closed, started
 from benchmarks.environments import environment
 from benchmarks.load import Load
 from benchmarks.ours import OURS, PYTHON
 from benchmarks.servers import ROOT, Failed, Server, serving
+from benchmarks.turns import in_turn
 
 LOAD = Load(8)
 TURNS = 5
@@ -71,15 +73,22 @@ def run(bench: Bench, older: Older, works: tuple[str, ...]) -> Iterator[tuple[in
 
 def _compared(bench: Bench, older: Older, work: str) -> Iterator[tuple[int, Figure]]:
     case = bench.case(work)
+    turns = 1 if bench.quick else TURNS
+    servers = (OURS["skserve"], PYTHON), (older.server, older.python)
     logs = bench.cache / "logs"
+    for turn, order in enumerate(in_turn(servers, turns), 1):
+        for server, python in order:
+            with serving(server, case, logs, python=python) as running:
+                yield turn, Figure(work, server.name, "a start", started(running))
     with ExitStack() as stack:
-        pair = []
-        for server, python in ((OURS["skserve"], PYTHON), (older.server, older.python)):
-            running = stack.enter_context(serving(server, case, logs, python=python))
+        pair = [
+            stack.enter_context(serving(server, case, logs, python=python))
+            for server, python in servers
+        ]
+        for running in pair:
             running.check()
-            pair.append(running)
-        for turn in range(1, (1 if bench.quick else TURNS) + 1):
-            for running in pair if turn % 2 else reversed(pair):
+        for turn, asked in enumerate(in_turn(pair, turns), 1):
+            for running in asked:
                 figure = Figure(work, running.server.name, str(LOAD), closed(running, LOAD, bench))
                 measure.settle(running.process.pid, 5)
                 yield turn, figure

@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from benchmarks import measure
-from benchmarks.bench import Bench, Figure
+from benchmarks.bench import Bench, Figure, started
 from benchmarks.ours import OURS
 from benchmarks.turns import cpu_in_turn, in_turn
 
@@ -20,18 +19,17 @@ def page(name: str, bench: Bench) -> Iterator[Figure]:
     if not bench.first:
         return
     case = bench.case("iris")
-    starts: dict[str, list[float]] = {one.name: [] for one in SERVERS}
-    held: dict[str, list[float]] = {one.name: [] for one in SERVERS}
+    found: dict[str, list[dict[str, float]]] = {one.name: [] for one in SERVERS}
     for order in in_turn(SERVERS, FEW if bench.quick else STARTS):
         for server in order:
             with bench.serving(server, case) as running:
-                starts[server.name].append(running.ready)
-                running.check()
-                held[server.name].append(measure.pss(running.tree()))
+                found[server.name].append(started(running))
     with ExitStack() as all_of_them:
         running_both = [all_of_them.enter_context(bench.serving(one, case)) for one in SERVERS]
         spent = cpu_in_turn(running_both, bench)
     for which, cpu in spent.items():
-        seconds, pss = statistics.median(starts[which]), statistics.median(held[which])
-        values = {"seconds": seconds, "pss_mib": pss, "cpu_us": cpu}
-        yield Figure(name, which, "in turn", values)
+        starts = {
+            value: statistics.median(one[value] for one in found[which])
+            for value in ("seconds", "pss_mib")
+        }
+        yield Figure(name, which, "in turn", starts | {"cpu_us": cpu})

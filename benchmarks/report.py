@@ -165,7 +165,7 @@ def ratios(result: Result) -> list[list[str]]:
     older = result.whole["run"].get("older")
     rows = []
     for server, work, load in result.places if older else ():
-        for value in ("cpu_us", "rps") if server == "skserve" else ():
+        for value in ("cpu_us", "rps", "seconds", "pss_mib") if server == "skserve" else ():
             ours = result.values(server, work, load, value)
             theirs = result.values(older, work, load, value)
             if not ours or not theirs:

@@ -32,9 +32,9 @@ BOOSTING, NEAR = "scaler and boosting", "cosine neighbours, 180,000 × 300"
 MIXED = "mixed columns, logistic regression"
 MANY = "100 iris pipelines in one server"
 TARGETS = [
-    *_ratios(IRIS, "iris", "8 callers", ("rps", "aws", 3, True), ("rps", "fastapi", 1, True)),
+    *_ratios(IRIS, "iris", "8 callers", ("rps", "aws", 5, True), ("rps", "fastapi", 1, True)),
     *_ratios(
-        IRIS, "iris", "8 callers", ("cpu_us", "aws", 0.3, False), ("cpu_us", "fastapi", 0.75, False)
+        IRIS, "iris", "8 callers", ("cpu_us", "aws", 0.3, False), ("cpu_us", "fastapi", 0.4, False)
     ),
     *_ratios(
         f"{IRIS}, no log in either",
@@ -221,7 +221,7 @@ TARGETS = [
         _pick("many", "1 caller", "p50_ms", "skserve-many"),
         1,
         _pick("many", "1 caller", "p50_ms"),
-        plus=0.3,
+        plus=0.25,
     ),
     Target(
         "8 hot models of many",
