@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import time
@@ -18,7 +19,7 @@ from skserve.config import Config
 from skserve.errors import StartError
 from skserve.serving import preload
 from skserve.serving import server as server_module
-from tests.conftest import Server, serving, start, wait_until_ready
+from tests.conftest import ROOT, Server, serving, start, wait_until_ready
 from tests.servers import (
     ROW,
     children,
@@ -240,3 +241,35 @@ def test_root_is_given_up_only_where_the_model_stays_readable(models, tmp_path):
     with serving(private, tmp_path / "log", SKSERVE_USER="nobody") as server:
         assert server.post(ROW).json() == [0]
     assert "nobody cannot read" in (tmp_path / "log").read_text()
+
+
+GARBAGE = """
+import gc
+from sklearn.base import BaseEstimator, RegressorMixin
+
+class Collecting(RegressorMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.n_features_in_ = 4
+        return self
+
+    def predict(self, X):
+        return [gc.isenabled()] * len(X)
+"""
+
+
+def test_garbage_is_collected_in_workers(tmp_path, monkeypatch):
+    (tmp_path / "collecting.py").write_text(GARBAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "model").mkdir()
+    model = importlib.import_module("collecting").Collecting().fit(None, None)
+    joblib.dump(model, tmp_path / "model" / "model.joblib")
+    settings = {"PYTHONPATH": f"{ROOT / 'container'}:{tmp_path}"}
+    with serving(tmp_path / "model", tmp_path / "log", cold=True, **settings) as server:
+        assert server.post(ROW).json() == [True]
+
+
+def test_garbage_is_collected_while_a_script_is_loaded(model_with_script, tmp_path):
+    script = "import gc\nat_load = gc.isenabled()\n"
+    script += "def predict_fn(data, model):\n    return [at_load, gc.isenabled()]\n"
+    with serving(model_with_script(script), tmp_path / "log", cold=True) as server:
+        assert server.post(ROW).json() == [True, True]

@@ -43,13 +43,17 @@ def serve(config: Config) -> NoReturn:
     privileges.give_up_root(config)
     with failures_said(config), telemetry.phase("code"):
         code = source.fetch(config.model_dir, config)
+    scripted = code is not None and code.program is not None
+    if scripted:
+        gc.enable()  # it may leave garbage
     model = preloaded(config, code)
-    held, scripted = resident(), code is not None and code.program is not None
+    held = resident()
     plan = Plan.make(config, scripted, held)
     facts = summary.of_model(model) | summary.of_machine(config, plan, scripted, held)
     log.info("skserve %s serves", __version__, extra={"facts": facts})
     gc.collect()
     gc.freeze()  # a collection in a worker would write to, and so copy, every shared page
+    gc.enable()
     SingleModelApplication(config, plan, model, code).run()
     raise AssertionError("gunicorn ends the process")
 
