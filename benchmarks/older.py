@@ -19,7 +19,7 @@ from benchmarks import measure
 from benchmarks.bench import Bench, Figure, closed, started
 from benchmarks.environments import environment
 from benchmarks.load import Load
-from benchmarks.ours import OURS, PYTHON
+from benchmarks.ours import OURS
 from benchmarks.servers import ROOT, Failed, Server, serving
 from benchmarks.turns import in_turn
 
@@ -30,14 +30,15 @@ WORKS = ("iris", "forest", "boosting", "mixed")
 
 @dataclass(frozen=True)
 class Older:
-    """A server of an older commit, and the Python of its environment."""
+    """A server of an older commit, and the Python of its environment and of today's."""
 
     server: Server
     python: Path
+    todays: Path
 
 
 def prepare(commit: str, cache: Path) -> Older:
-    """Unpack a commit and install what its lock names. Raises Failed."""
+    """Unpack a commit, and install what its lock and today's name. Raises Failed."""
     full = _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
     if not full:
         raise Failed(f"{commit} is no commit of this repository; a shallow clone lacks the older")
@@ -46,15 +47,15 @@ def prepare(commit: str, cache: Path) -> Older:
         with tarfile.open(fileobj=io.BytesIO(_git("archive", full))) as packed:
             packed.extractall(tree, filter="data")
         (tree / "complete").touch()
-    python = environment(tree / ".venv", tree / "requirements" / "serve-1.9.txt")
-    ours = OURS["skserve"]
+    lock, ours = Path("requirements", "serve-1.9.txt"), OURS["skserve"]
+    python = environment(tree / ".venv", tree / lock)
+    todays = environment(cache / "today" / ".venv", ROOT / lock)
     server = replace(
         ours,
         name=f"skserve-{commit}",
-        start=lambda setup: [setup.python, "-m", "skserve", "serve"],
         environ=lambda setup: {**ours.environ(setup), "PYTHONPATH": str(tree / "container")},
     )
-    return Older(server, python)
+    return Older(server, python, todays)
 
 
 def _git(*words: str) -> bytes:
@@ -74,7 +75,7 @@ def run(bench: Bench, older: Older, works: tuple[str, ...]) -> Iterator[tuple[in
 def _compared(bench: Bench, older: Older, work: str) -> Iterator[tuple[int, Figure]]:
     case = bench.case(work)
     turns = 1 if bench.quick else TURNS
-    servers = (OURS["skserve"], PYTHON), (older.server, older.python)
+    servers = (OURS["skserve"], older.todays), (older.server, older.python)
     logs = bench.cache / "logs"
     for turn, order in enumerate(in_turn(servers, turns), 1):
         for server, python in order:

@@ -16,8 +16,8 @@ UNCOUNTED = {"SKSERVE_METRICS": "off"}
 PAGELESS = {"SKSERVE_PAGE": "off"}
 
 
-def _serve(setup: Setup) -> list[str]:
-    return [sys.executable, "-m", "skserve", "serve"]
+def _serve(setup: Setup) -> list[str | Path]:
+    return [setup.python, "-m", "skserve", "serve"]
 
 
 def _empty(setup: Setup) -> list[str]:

@@ -29,8 +29,8 @@ START_LIMIT = 120  # seconds
 END_LIMIT = 10
 JSON = "application/json"
 
-# Set for a server only where its definition says so.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Set for a server only where its definition says so. Compiled modules are kept, as in an image.
+UNSET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
 
 
 class Failed(Exception):
@@ -152,7 +152,7 @@ def serving(
         setup = Setup(case, free_port(), Path(scratch), workers, python)
         with log.open("wb") as sink:
             server.prepare(setup)
-            full = {name: text for name, text in os.environ.items() if name not in THREADS}
+            full = {name: text for name, text in os.environ.items() if name not in UNSET}
             full |= {"PATH": f"{python.parent}:{os.environ['PATH']}", **server.environ(setup)}
             full |= environ or {}
             began = time.perf_counter()
