@@ -42,6 +42,8 @@ from skserve.config import Config
 from skserve.counters import Counters
 from skserve.estimators.drift import Learned
 from skserve.estimators.schema import Schema
+from skserve.inference.calls import Call
+from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.model import Model
 from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
@@ -432,9 +434,11 @@ def test_the_next_worker_goes_on_where_one_has_ended():
     made.share(1)
     region = made.join()
     made.use(region)
-    made.began()
-    made.began()
-    made.request(200, {"total": 0.1}, 1, 1, 10, 10, None)
+    made.began(False)
+    made.began(False)
+    made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, False)
+    made.began(True)
+    assert made.unfinished(region) == 2, "one of them in the poller"
     made.put("skserve_ready", "", 1)
     made.end("recycled")
     made.use(counters.MASTER)
@@ -446,6 +450,24 @@ def test_the_next_worker_goes_on_where_one_has_ended():
     assert made.totals().of(by_name["skserve_requests"], "200") == 1
     assert made.totals().of(by_name["skserve_requests_in_progress"]) == 0  # it died with the worker
     assert made.totals().of(by_name["skserve_ready"]) == 0
+
+
+def test_a_request_that_the_poller_has_begun_is_in_progress_until_its_last_part():
+    made, by_name = Counters(), {one.name: one for one in FAMILIES}
+
+    def in_progress() -> float:
+        return made.totals().of(by_name["skserve_requests_in_progress"])
+
+    made.began(True)
+    assert in_progress() == 1
+    made.left_poller()
+    assert in_progress() == 1
+    made.began(True)
+    assert in_progress() == 2, "the next one, while a thread sends the first"
+    made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, True)
+    assert in_progress() == 1
+    made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, False)
+    assert in_progress() == 0
 
 
 def test_the_process_of_a_model_of_many_keeps_nothing_of_the_shared_memory():
@@ -527,6 +549,34 @@ def test_out_of_range_is_what_a_scaler_would_put_outside_of_its_range(rows):
     assert outside >= int(((scaled < -1e-9) | (scaled > 1 + 1e-9)).sum())
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"[[null, 2]]", "application/json"),
+        (b"[null, 2]", "application/json"),
+        (b"[[NaN, 2]]", "application/json"),
+        (b"[NaN, 2]", "application/json"),
+        ("[[NaN, 2]]".encode("utf-16"), "application/json; charset=utf-16"),
+        (b'{"instances": [[NaN, 2]]}', "application/json"),
+        (b'{"data": [[null, 2]]}', "application/json"),
+        (b'{"instances": [{"features": [NaN, 2]}]}', "application/json"),
+        (b"[NaN, 2]\n", "application/jsonlines"),
+        (b"nan,2", "text/csv"),
+        (b",2", "text/csv"),
+    ],
+)
+def test_a_missing_cell_is_counted_however_it_is_spelled(body, content_type):
+    X = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 1.0]])
+    model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(X, [0, 1, 1])
+    handler = EstimatorHandler.of(model, None, Config())
+    record = telemetry.begin("id")
+
+    request = handler.decoded(Call(body, content_type), "application/json")
+
+    assert np.isnan(request.X).sum() == 1
+    assert record.cells == [[1, 0], [0, 0], [0, 0]]
+
+
 def test_cells_are_counted_by_column_where_that_is_asked_for(models, tmp_path):
     settings = {"SKSERVE_METRICS_COLUMNS": "true", "SKSERVE_METRICS_PATH": "/own/metrics"}
     with serving(models("mixed"), tmp_path / "log", **settings) as server:
@@ -588,7 +638,7 @@ def test_a_server_shows_ten_statuses_and_the_rest_as_other(many, other):
     before = parsed(exposition.text().decode())
     answered = [*(int(one) for one in STATUSES if one.isdigit()), 418]
     for status in answered:
-        telemetry.counters.request(status, {"total": 0.1}, 0, 0, 0, 0, None)
+        telemetry.counters.request(status, {"total": 0.1}, 0, 0, 0, 0, None, False)
     after = parsed(exposition.text().decode())
 
     name = "skserve_requests_total"

@@ -26,6 +26,7 @@ from skserve.series import (
     ENDING,
     ENDS,
     GAUGES,
+    IN_POLLER,
     MODEL_NUMBERS,
     MODELS,
     NAME,
@@ -73,7 +74,8 @@ class Counters:
 
     def unfinished(self, region: int) -> int:
         """Return how many requests a worker had begun and not answered."""
-        return int(self._regions[region][_IN_PROGRESS])
+        cells = self._regions[region]
+        return int(cells[_IN_PROGRESS] + cells[IN_POLLER])
 
     def leave(self, region: int) -> str:
         """Clear the gauges of a worker that has ended, and return what it said of its end."""
@@ -126,6 +128,7 @@ class Counters:
         bytes_in: int,
         bytes_out: int,
         model: int | None,
+        in_poller: bool,
     ) -> None:
         """Count one request whose answer is known; `stages` in seconds, with `total`."""
         cells = self._cells
@@ -140,17 +143,28 @@ class Counters:
                 cells[_PREDICTIONS] += predictions
             cells[_BYTES_IN] += bytes_in
             cells[_BYTES_OUT] += bytes_out
-            cells[_IN_PROGRESS] -= 1.0
+            if in_poller:
+                cells[IN_POLLER] = 0.0
+            else:
+                cells[_IN_PROGRESS] -= 1.0
             if model is not None:
                 place = BY_MODEL + model * MODEL_NUMBERS
                 cells[place] += 1.0
                 cells[place + 1] += status >= 400
                 cells[place + 2] += stages["total"]
 
-    def began(self) -> None:
-        """Count a request that is not answered yet."""
+    def began(self, in_poller: bool) -> None:
+        """Count a request that is not answered yet; `in_poller` there is one at a time."""
+        if in_poller:
+            self._cells[IN_POLLER] = 1.0  # no other thread writes it, so this needs no lock
+            return
         with self._lock:
             self._cells[_IN_PROGRESS] += 1.0
+
+    def left_poller(self) -> None:
+        """Go on with the request that the poller has begun in a thread."""
+        self._cells[IN_POLLER] = 0.0
+        self.began(False)
 
     def cells(self, counts: Sequence[Sequence[int]]) -> None:
         """Count cells of a table: for each of `CELLS` a count for each column."""
@@ -203,6 +217,7 @@ class Totals:
     def __init__(self, regions: list[list[float]]) -> None:
         self._regions = regions
         self._sums: list[float] = [sum(cells) for cells in zip(*regions, strict=True)]
+        self._sums[_IN_PROGRESS] += self._sums[IN_POLLER]
 
     def of(self, family: Family, value: str = "") -> float:
         """Return one series of a counter or a gauge."""

@@ -49,13 +49,13 @@ class Record:
     """
 
     __slots__ = (
-        *("counts", "_since", "began", "cells", "facts"),
+        *("counts", "_in_poller", "_since", "began", "cells", "facts"),
         *("model", "predictions", "request_id", "stages"),
     )
 
-    def __init__(self, request_id: str, counted: bool = True) -> None:
+    def __init__(self, request_id: str, counted: bool = True, in_poller: bool = False) -> None:
         self.request_id = request_id
-        self.counts = counted and _counts
+        self.counts, self._in_poller = counted and _counts, in_poller
         self.began = time.perf_counter()
         self.stages: dict[str, float] = {}
         self.facts: dict[str, Any] = {}
@@ -79,6 +79,12 @@ class Record:
             if self.counts:
                 counters.add("skserve_requests_waiting", amount=-1)
 
+    def leave_poller(self) -> None:
+        """Go on in a thread, with an answer in parts."""
+        self._in_poller = False
+        if self.counts:
+            counters.left_poller()
+
     def write(self, response: Response, hold: bool = False) -> None:
         """Count the request and write its line, or `hold` that: its answer is known."""
         self.waited()
@@ -94,6 +100,7 @@ class Record:
                 facts.get("bytes_in", 0),
                 size or 0,
                 self.model,
+                self._in_poller,
             )
             if self.cells is not None:
                 counters.cells(self.cells)
@@ -109,13 +116,13 @@ class Record:
 _current: contextvars.ContextVar[Record | None] = contextvars.ContextVar("record", default=None)
 
 
-def begin(request_id: str, counted: bool = True) -> Record:
+def begin(request_id: str, counted: bool = True, in_poller: bool = False) -> Record:
     """Start the record of the request that this thread, or context, now serves."""
-    record = Record(request_id, counted)
+    record = Record(request_id, counted, in_poller)
     _current.set(record)
     logs.served = True
-    if counted and _counts:
-        counters.began()
+    if record.counts:
+        counters.began(in_poller)
     return record
 
 

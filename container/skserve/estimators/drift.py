@@ -28,7 +28,8 @@ class Learned:
         self._low = np.array([column.low for column in schema.columns])
         self._high = np.array([column.high for column in schema.columns])
         self._limited = any(column.limited for column in schema.columns)
-        self._plain = schema.numeric and not (self._limited or any(self._known))
+        # Whether missing cells are all that there may be to count.
+        self.only_missing = schema.numeric and not (self._limited or any(self._known))
         self._read = [
             (at, column, known, (column.low, column.high) if column.limited else None)
             for at, (column, known) in enumerate(zip(schema.columns, self._known, strict=True))
@@ -40,7 +41,7 @@ class Learned:
         category, and out of range. None where X is no table of this model, or nothing is to count.
         """
         numbers = isinstance(X, np.ndarray) and X.dtype.kind == "f"
-        if self._plain and numbers and (found := total(X)) == found:
+        if self.only_missing and numbers and (found := total(X)) == found:
             return None  # no NaN is among them, and nothing else is known
         width = len(self._columns)
         if numbers and X.ndim == 2 and X.shape[1] == width:

@@ -23,7 +23,7 @@ def read_json(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
         return Decoded(Table(numbers))
     document = parsed(body, kind)
     if isinstance(document, list):
-        return Decoded(_rows(document, schema))
+        return Decoded(_rows(document, schema, strict=b"a" not in body))  # so NaN is not, either
     if schema.takes_texts and isinstance(document, str):
         return Decoded(_of_texts([document], schema))
     if not isinstance(document, dict):
@@ -157,30 +157,43 @@ def _of_texts(texts: list[str], schema: Schema) -> Table:
     return Table(texts if schema.text else [[text] for text in texts])
 
 
-def _rows(rows: list[Any], schema: Schema) -> Table:
-    """Make a table of a JSON list: of numbers or strings, of lists, or of records."""
+def _rows(rows: list[Any], schema: Schema, strict: bool = False) -> Table:
+    """Make a table of a JSON list: of numbers or strings, of lists, or of records.
+
+    In what is `strict` no number is NaN.
+    """
     if rows and isinstance(rows[0], dict):
         return _records(rows, schema)
     flat = bool(rows) and not any(isinstance(row, list) for row in rows)
     if schema.text:
         return Table(rows)
-    return Table(_numbers(rows, 1 if flat else 2, schema), flat=flat)
+    return _of_rows(rows, schema, flat=flat, strict=strict)
 
 
-def _numbers(rows: list[Any], ndim: int, schema: Schema) -> list[Any] | NDArray[Any]:
+def _of_rows(
+    rows: list[Any],
+    schema: Schema,
+    names: tuple[str, ...] | None = None,
+    *,
+    flat: bool = False,
+    strict: bool = False,
+) -> Table:
     """Make an array of rows of numbers and null; others stay lists, to be read cell by cell.
 
     So do rows of a mixed model: in an array, a whole number beside a fraction would become float64.
     """
     if not schema.numeric:
-        return rows
+        return Table(rows, names, flat)
     try:
         values = np.asarray(rows)
-        if values.dtype == object and set(map(type, values.flat)) <= {int, float, type(None)}:
+        nulls = values.dtype == object and set(map(type, values.flat)) <= {int, float, type(None)}
+        if nulls:
             values = values.astype(np.float64)
     except (ValueError, OverflowError):
-        return rows
-    return values if values.dtype.kind in "iuf" and values.ndim == ndim else rows
+        return Table(rows, names, flat)
+    if values.dtype.kind in "iuf" and values.ndim == (1 if flat else 2):
+        return Table(values, names, flat, complete=strict and not nulls)
+    return Table(rows, names, flat)
 
 
 def _records(records: list[Any], schema: Schema) -> Table:
@@ -228,11 +241,11 @@ def _split(frame: dict[str, Any], schema: Schema) -> Table:
         names = [str(name) for name in names]
     unnamed = names is None or names == [str(at) for at in range(len(names))]  # as pandas says so
     if names is None or unnamed or (schema.text and not schema.takes_names(names)):
-        return Table(_numbers(rows, 2, schema))
+        return _of_rows(rows, schema)
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise BadRequest(f"Row {number} has {len(row)} values for {len(names)} columns.")
-    return Table(_numbers(rows, 2, schema), tuple(names))
+    return _of_rows(rows, schema, tuple(names))
 
 
 def read_json_lines(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
@@ -252,7 +265,7 @@ def read_json_lines(body: bytes, kind: MediaType, schema: Schema) -> Decoded:
         return Decoded(Table(rows))
     if schema.n_features == 1:
         rows = [row if isinstance(row, list) else [row] for row in rows]
-    return Decoded(Table(_numbers(rows, 2, schema)))
+    return Decoded(_of_rows(rows, schema))
 
 
 def write_json(answer: Answer, enveloped: bool) -> bytes:

@@ -31,6 +31,7 @@ class Table(NamedTuple):
     `flat` says that the body was one single list, which is one row or one column. `spelled` says
     that every cell is a string (CSV): an empty one is missing, and numbers are to be parsed.
     `first` is the number of the first row, where a long body is cut into several tables.
+    `complete` says that no cell is missing, where the decoder knows.
     """
 
     rows: Any
@@ -38,6 +39,7 @@ class Table(NamedTuple):
     flat: bool = False
     spelled: bool = False
     first: int = 1
+    complete: bool = False
 
 
 class Decoded(NamedTuple):

@@ -40,7 +40,8 @@ class Call(NamedTuple):
 class Request(NamedTuple):
     """A decoded call: the model's X, the format to answer in, the method asked for.
 
-    `n_rows` is None where a script made X. `enveloped` bodies get an enveloped answer.
+    `n_rows` is None where a script made X. `enveloped` bodies get an enveloped answer. In what is
+    `complete` no cell is missing.
     """
 
     X: Any
@@ -48,6 +49,7 @@ class Request(NamedTuple):
     n_rows: int | None = None
     method: str | None = None
     enveloped: bool = False
+    complete: bool = False
 
 
 class Reply(NamedTuple):
@@ -80,7 +82,7 @@ def decode(call: Call, schema: Schema, accept: str) -> Request:
     check_method(method, schema)
     n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # a sparse matrix has no len
     note(rows=n_rows)
-    return Request(X, accept, n_rows, method, decoded.enveloped)
+    return Request(X, accept, n_rows, method, decoded.enveloped, decoded.table.complete)
 
 
 def encode(answer: Answer, request: Request) -> Reply:

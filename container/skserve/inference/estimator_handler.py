@@ -97,7 +97,8 @@ class EstimatorHandler:
     def decoded(self, call: Call, accept: str) -> Request:
         """Decode a call whose answer is to be in the format `accept`."""
         request = calls.decode(call, self.schema, accept)
-        look_at_cells(self._learned.count, request.X)
+        if not (request.complete and self._learned.only_missing):
+            look_at_cells(self._learned.count, request.X)
         return request
 
     def predict(self, request: Request, context: object) -> Answer:

@@ -172,7 +172,7 @@ def invoke(
 ) -> Answer:
     """Let a model answer a request in this thread; `facts` are for its line in the log."""
     headers = request.headers
-    record = telemetry.begin(identity(headers.get(_INFERENCE_ID, "")))
+    record = telemetry.begin(identity(headers.get(_INFERENCE_ID, "")), in_poller=True)
     record.facts.update(facts)
     record.facts["bytes_in"] = len(request.body)
     attributes = headers.get(_ATTRIBUTES, "")
@@ -197,6 +197,7 @@ def invoke(
 def _streamed(reply: Reply, attributes: str, record: telemetry.Record) -> Answer:
     """Make the answer of a reply in parts, which a thread sends."""
     assert not isinstance(reply.body, bytes)
+    record.leave_poller()
     headers = headers_of(reply, attributes)
     if reply.length is not None:
         headers.append(("Content-Length", str(reply.length)))
