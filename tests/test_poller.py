@@ -379,6 +379,7 @@ def test_a_call_is_refused_as_long_as_all_places_of_calls_are_taken():
 
 def test_the_standby_leaves_the_rest_where_the_poller_has_come_back(poller, monkeypatch):
     away, served = iter([True, False]), []
+    monkeypatch.setattr(poller._standby, "polls", True)
     monkeypatch.setattr(poller._standby, "wanted", lambda _: next(away))
     monkeypatch.setattr(poller._threads, "serve", lambda client, _: served.append(client))
     poller._inline = SimpleNamespace(handler=lambda _: None, is_call=lambda _: False)
@@ -390,6 +391,7 @@ def test_the_standby_leaves_the_rest_where_the_poller_has_come_back(poller, monk
 
     poller._stand_in(poller._clients.get(pairs[0][0].fileno()), 0)
     assert len(served) == 1
+    poller._standby.polls = False
     poller.turn(0)
     assert len(served) == 2
     for one in (one for pair in pairs for one in pair):

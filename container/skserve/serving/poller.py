@@ -17,7 +17,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
@@ -86,10 +86,9 @@ class Poller:
 
     def turn(self, seconds: float) -> None:
         """Wait for something to do, for so many seconds at most, and do what there is."""
-        self._do(self._clients.ready(0 if self._pipelined else seconds))
-
-    def _do(self, ready: Iterable[int]) -> None:
-        """Read what the descriptors say that are `ready`, and do all that is due."""
+        ready = self._clients.ready(0 if self._pipelined else seconds)
+        if self._standby.polls:  # until the poller is back: for that the rest is ready again
+            ready = takewhile(self._standby.wanted, ready)
         for descriptor in ready:
             client = self._clients.get(descriptor)
             if client is not None:
@@ -122,13 +121,9 @@ class Poller:
         self._threads.close()
 
     def _stand_in(self, client: Client, seconds: float) -> None:
-        """Do a turn in the place of the poller, which answers a client, until that is done.
-
-        What is left then is ready again at the next turn, which is the poller's.
-        """
+        """Do a turn in the place of the poller, which answers a client."""
         self._clients.leave(client)
-        ready = self._clients.ready(0 if self._pipelined else seconds)
-        self._do(takewhile(self._standby.wanted, ready))
+        self.turn(seconds)
 
     def _take(self, client: socket.socket, address: Address, server: Address) -> None:
         """Wait for the first request of a new connection."""
@@ -152,8 +147,6 @@ class Poller:
             self._drop(client)
         for client in self._clients.reading.late(time.monotonic()):
             self._refuse(client, _LATE)
-
-    # ------------------------------------------------------------------------------ what they say
 
     def _readable(self, client: Client) -> None:
         leaving = client.group is self._clients.leaving
