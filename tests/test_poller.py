@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from skserve.serving.balancer import Balancer
+from skserve.serving.clients import Client
 from skserve.serving.head import Request
 from skserve.serving.poller import Poller
 from skserve.serving.responses import Answer
@@ -378,9 +379,9 @@ def test_a_call_is_refused_as_long_as_all_places_of_calls_are_taken():
 
 
 def test_the_standby_leaves_the_rest_where_the_poller_has_come_back(poller, monkeypatch):
-    away, served = iter([True, False]), []
+    served: list[Client] = []
     monkeypatch.setattr(poller._standby, "polls", True)
-    monkeypatch.setattr(poller._standby, "wanted", lambda _: next(away))
+    monkeypatch.setattr(poller._standby, "wanted", lambda _: not served)
     monkeypatch.setattr(poller._threads, "serve", lambda client, _: served.append(client))
     poller._inline = SimpleNamespace(handler=lambda _: None, is_call=lambda _: False)
     pairs = [socket.socketpair() for _ in range(3)]
