@@ -765,7 +765,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(seconds, share):
 
     made = Counters()
     for one in seconds:
-        made.request(200, {"total": one}, 0, 0, 0, 0, None)
+        made.request(200, {"total": one}, 0, 0, 0, 0, None, False)
     counted, _ = made.totals().histogram(FAMILIES[1], "total")
     name, so_far = "skserve_request_seconds_bucket", np.cumsum(counted)
     numbers = {
