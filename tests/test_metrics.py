@@ -704,6 +704,7 @@ def ask(loaded, tmp_path_factory) -> Iterator[Ask]:
         for _ in range(6):
             loaded[2].post("[[5.1, 3.5, 1.4, null]]")
             loaded[2].post("[[5.1, 3.5, 1.4, 0.2]]")
+            loaded[2].post(json.dumps([[5.1, 3.5, 1.4, 0.2]] * 4000))  # waits for a slot
             time.sleep(INTERVAL)
         yield ask
 

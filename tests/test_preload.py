@@ -130,6 +130,17 @@ def model_warmup_fn(model_dir, model):
         assert {int(pid) for pid in seen.read_text().split()} == set(children(server))
 
 
+def test_the_first_request_of_a_worker_is_answered_as_the_later_ones_are(models, tmp_path):
+    """By its poller: a thread would make it wait for a slot."""
+    with serving(models("iris"), tmp_path / "log", SAGEMAKER_MODEL_SERVER_WORKERS="1") as server:
+        assert server.post(ROW).json() == [0]
+
+        until(lambda: "status=200" in server.log.read_text())
+        line = server.log.read_text().partition("status=200")[2]
+        assert "predict_ms" in line
+        assert "queue_ms" not in line
+
+
 def test_ping_waits_for_every_worker_once_and_never_turns_back(model_with_script, tmp_path):
     """The first worker is warm at once, each later one after two seconds."""
     script = """

@@ -232,6 +232,29 @@ def test_one_dear_answer_among_a_hundred_is_taken_for_chance():
     assert not pace.cheap(20), "another one so soon is none"
 
 
+@pytest.mark.parametrize(
+    ("cost", "cheap"),
+    [
+        (0.1, {1: True, 31: True, 200: True, 1000: False}),
+        (0.9, {1: True, 31: True, 32: False}),
+        (1.1, {1: False, 20: False}),
+    ],
+)
+def test_what_a_row_cost_says_which_sizes_are_cheap(cost, cheap):
+    pace = Pace()
+    pace.expect(20, cost * Pace.CHEAP)
+    assert {size: pace.cheap(size) for size in cheap} == cheap
+
+
+def test_the_first_answer_may_be_dearer_than_expected_but_not_the_second():
+    pace = Pace()
+    pace.expect(20, 0.1 * Pace.CHEAP)
+    pace.learn(20, 50 * Pace.CHEAP)
+    assert pace.cheap(20), "it was the first of its process"
+    pace.learn(20, 50 * Pace.CHEAP)
+    assert not pace.cheap(20)
+
+
 def test_a_short_wait_is_hardly_any_work():
     """Two of them, of a prediction and around it, would else make a cheap call dear."""
     costs = []

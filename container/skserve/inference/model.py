@@ -123,10 +123,11 @@ class Model:
         context = Context(str(self.directory))
         return finish(hook(context=context), JSON, context, "execution_parameters_fn")
 
-    def warm_up(self) -> None:
-        """Make the first request as fast as the second, in the process that is going to predict.
+    def warm_up(self) -> Call | None:
+        """Make the first request as fast as the second, and return a call that can be repeated.
 
-        The script's model_warmup_fn does it; where no code was brought, a made-up row is answered.
+        The script's model_warmup_fn does it; where no code was brought, a made-up row is answered,
+        which is that call.
         """
         if self.script.model_warmup_fn:
             path = str(self.directory)
@@ -135,6 +136,8 @@ class Model:
             example = dumps(self.handler.schema.describe()["example"]["body"])
             with suppress(Exception):  # its values are made up
                 self.invoke(Call(example, JSON))
+                return Call(example, JSON)
+        return None
 
     @property
     def title(self) -> str:

@@ -18,9 +18,10 @@ SMALL = 64 << 10
 class Pace:
     """Knows for which sizes of body the answers are cheap: less work than a hand-over to a thread.
 
-    Sizes of the same `int.bit_length` count as one. A size is cheap after PROOF cheap answers. An
-    answer that cost n times CHEAP makes it dear until n times PROOF cheap answers have followed.
-    One among MANY cheap ones does not: the machine was busy with something else.
+    Sizes of the same `int.bit_length` count as one. A size is cheap after PROOF cheap answers, or
+    where `expect` says so. An answer that cost n times CHEAP makes it dear until n times PROOF
+    cheap answers have followed. One among MANY cheap ones does not: the machine was busy with
+    something else.
     """
 
     CHEAP = 2e-3  # seconds of work
@@ -41,6 +42,16 @@ class Pace:
         answer = work()
         self.learn(size, cost())
         return answer
+
+    def expect(self, size: int, seconds: float) -> None:
+        """Take those sizes as cheap that are, if a body of `size` bytes costs `seconds`.
+
+        One that is several times as large is taken to cost as many times as much. A dear answer
+        then counts as one by chance: the first in a process costs more than the next.
+        """
+        for step in range(len(self._needed)):
+            if seconds * 2 ** max(0, step - size.bit_length()) <= self.CHEAP:
+                self._in_a_row[step] = max(self._in_a_row[step], self.MANY)
 
     def learn(self, size: int, seconds: float, alone: bool = True) -> None:
         """Learn what an answer to a body of `size` bytes cost, or one that was made with others."""

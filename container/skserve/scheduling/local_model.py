@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from skserve.errors import NotReady
@@ -14,7 +14,7 @@ from skserve.inference.calls import Call, Reply
 from skserve.inference.model import Model
 from skserve.scheduling.batching import Batcher
 from skserve.scheduling.bodies import Bodies
-from skserve.scheduling.costs import SMALL, Pace
+from skserve.scheduling.costs import SMALL, Pace, cost_since
 from skserve.scheduling.independence import joinable
 from skserve.scheduling.slot_errors import safely
 from skserve.scheduling.slots import Slots
@@ -63,6 +63,15 @@ class LocalModel:
         self._model: Model | None = None
         if model is not None:
             self.fill(model)
+
+    def warm_up(self, model: Model) -> None:
+        """Make the first call as fast as the second, and learn what a row costs."""
+        call = model.warm_up()
+        if call is not None:
+            cost = cost_since()
+            with suppress(Exception):  # its values are made up
+                model.invoke(call)
+                self._pace.expect(len(call.body), cost())
 
     def fill(self, model: Model) -> None:
         """Answer with `model` from now on."""

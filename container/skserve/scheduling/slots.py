@@ -57,8 +57,8 @@ class Slots:
     """`running` threads that predict, and places for as many requests and `waiting` more.
 
     A request has `timeout` seconds, waiting included. One that would wait for more than
-    `longest_wait` seconds, by what the last ones took, is refused. Make it after the fork: threads
-    do not survive one.
+    `longest_wait` seconds, by what the last ones took, is refused. The threads start with the first
+    work, which must come after the fork: threads do not survive one.
     """
 
     def __init__(

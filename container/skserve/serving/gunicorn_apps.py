@@ -35,40 +35,45 @@ PLACES = 512
 
 
 class SingleModelApplication(Application):
-    """Serves one model, loaded before the fork (`model`) or in each worker."""
+    """Serves one model, loaded before the fork (`model`) or in each worker.
+
+    All that needs no process of its own is made before the fork: it is then in memory once.
+    """
 
     def __init__(
         self, config: Config, plan: Plan, model: Model | None, code: Source | None
     ) -> None:
         self._model, self._code = model, code
-        self._registry: LocalModel | None = None
         self._retirement: Retirement | None = None
         telemetry.share(places(plan.workers), config.metrics)
         super().__init__(config, plan)
-
-    def load(self) -> Any:
-        """Make this worker's application. Called after the fork."""
-        config, plan = self._config, self._plan
-        machine, bodies = config.machine, self.bodies()
-        self._retirement = Retirement(config.max_requests, machine.memory, machine.left)
+        bodies = self.bodies()
         slots = Slots(
             plan.threads, config.queue, config.timeout, plan.native_threads, config.longest_wait
         )
         self._registry = LocalModel(slots, batching=config.batching, bodies=bodies)
+        if model is not None and not model.script.model_warmup_fn:
+            self._registry.warm_up(model)
+            self._registry.fill(model)
         metrics = self._exposition() if config.metrics else None
         self.inline = inline.single(
             self._registry, lambda: self.balancer.complete and self.warm(), config, metrics
         )
-        if self._model is not None and not self._model.script.model_warmup_fn:
-            self._registry.fill(self._model)
+        config = replace(config, workers=plan.workers)
+        self._app = create_app(self._registry, config, bodies, metrics)
+
+    def load(self) -> Any:
+        """Return this worker's application; its model may still load. Called after the fork."""
+        machine = self._config.machine
+        self._retirement = Retirement(self._config.max_requests, machine.memory, machine.left)
+        if self._registry.model is not None:
             self._counts.ready()
         else:
             threading.Thread(target=self._load_here, name="load", daemon=True).start()
-        config = replace(config, workers=plan.workers)
-        return create_app(self._registry, config, bodies, metrics)
+        return self._app
 
     def warm(self) -> bool:
-        return self._registry is not None and self._registry.ready()
+        return self._registry.ready()
 
     def _exposition(self) -> Exposition:
         columns: Callable[[], Sequence[str]] = list
@@ -78,22 +83,22 @@ class SingleModelApplication(Application):
 
     def _columns(self) -> Sequence[str]:
         """Return the names of the model's columns, or their numbers."""
-        model = self._registry.model if self._registry else None
+        model = self._registry.model
         return summary.column_names(model) if model else []
 
     def _labels(self) -> dict[str, str] | None:
         """Return what /metrics says of the model in this process, if there is one."""
-        model = self._registry.model if self._registry else None
+        model = self._registry.model
         return None if model is None else summary.labels(model)
 
     def hung(self) -> bool:
-        hung = self._registry is not None and self._registry.hung()
+        hung = self._registry.hung()
         if hung:
             self._counts.hung()
         return hung
 
     def retires(self) -> str:
-        if self._registry is None or self._retirement is None:
+        if self._retirement is None:
             return ""
         why = self._retirement.reason(self._registry.answered)
         if why:
@@ -102,7 +107,6 @@ class SingleModelApplication(Application):
 
     def _load_here(self) -> None:
         """Load or warm up in the worker, which answers /ping with 503 meanwhile."""
-        assert self._registry is not None
         try:
             with failures_said(self._config):
                 if self._model is None:  # its files are read again
@@ -110,7 +114,7 @@ class SingleModelApplication(Application):
                 model = self._model or Model.load(
                     self._config.model_dir, self._config, self._code, self._plan.native_threads
                 )
-                model.warm_up()
+                self._registry.warm_up(model)
         except StartError as error:
             self.cannot_start(str(error))  # the master then stops instead of starting another
             os._exit(1)

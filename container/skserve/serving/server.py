@@ -51,10 +51,11 @@ def serve(config: Config) -> NoReturn:
     plan = Plan.make(config, scripted, held)
     facts = summary.of_model(model) | summary.of_machine(config, plan, scripted, held)
     log.info("skserve %s serves", __version__, extra={"facts": facts})
+    application = SingleModelApplication(config, plan, model, code)
     gc.collect()
     gc.freeze()  # a collection in a worker would write to, and so copy, every shared page
     gc.enable()
-    SingleModelApplication(config, plan, model, code).run()
+    application.run()
     raise AssertionError("gunicorn ends the process")
 
 
