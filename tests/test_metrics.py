@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -468,6 +469,35 @@ def test_a_request_that_the_poller_has_begun_is_in_progress_until_its_last_part(
     assert in_progress() == 1
     made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, False)
     assert in_progress() == 0
+
+
+def test_no_count_is_lost_between_the_poller_and_threads():
+    made, by_name = Counters(), {one.name: one for one in FAMILIES}
+    each, interval = 3000, sys.getswitchinterval()
+
+    def count(in_poller: bool) -> None:
+        for _ in range(each):
+            made.began(in_poller)
+            made.request(200, {"decode": 1e-5, "total": 1e-4}, 2, 1, 10, 10, None, in_poller)
+
+    threads = [threading.Thread(target=count, args=(at == 0,)) for at in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    totals, all_of_them = made.totals(), 4 * each
+    assert totals.of(by_name["skserve_requests"], "200") == all_of_them
+    assert totals.of(by_name["skserve_rows"]) == 2 * all_of_them
+    assert totals.of(by_name["skserve_requests_in_progress"]) == 0
+    for stage, bucket in (("decode", 0), ("total", 1)):
+        counts, seconds = totals.histogram(by_name["skserve_request_seconds"], stage)
+        assert counts[bucket] == sum(counts) == all_of_them
+        assert seconds == pytest.approx(all_of_them * (1e-5 if bucket == 0 else 1e-4))
 
 
 def test_the_process_of_a_model_of_many_keeps_nothing_of_the_shared_memory():

@@ -1,9 +1,10 @@
 """The numbers behind `/metrics`, in memory that every process of the server sees.
 
 The master makes the memory before it forks. Each process writes into a region of its own, under a
-lock of its own, so that a hung process holds up no other and no reader. A region is never cleared:
-whichever process takes the place of a dead one goes on counting where that one stopped, so no
-counter ever falls. Only gauges are cleared, by the master. A model's process of the multi-model
+lock of its own, so that a hung process holds up no other and no reader. The thread that polls has
+a second region, which no other thread writes to: it counts without a lock. A region is never
+cleared: whichever process takes the place of a dead one goes on counting where that one stopped, so
+no counter ever falls. Only gauges are cleared, by the master. A model's process of the multi-model
 mode gets none of this memory: its worker counts what it answers.
 
 Cells are float64: whole numbers are exact up to 2**53, and a write of eight aligned bytes is whole.
@@ -26,7 +27,6 @@ from skserve.series import (
     ENDING,
     ENDS,
     GAUGES,
-    IN_POLLER,
     MODEL_NUMBERS,
     MODELS,
     NAME,
@@ -42,9 +42,9 @@ MASTER, ZYGOTE, FIRST_WORKER = 0, 1, 2
 
 
 class Counters:
-    """The regions of all processes, and the one that this process writes to.
+    """The regions of all processes, and the two that this process writes to.
 
-    Until `share` is called there is one region, in the memory of this process alone.
+    Until `share` is called they are in the memory of this process alone.
     """
 
     def __init__(self) -> None:
@@ -54,11 +54,12 @@ class Counters:
     def share(self, workers: int) -> None:
         """Make the memory for a master, a zygote and as many workers. Called before any fork."""
         count = FIRST_WORKER + workers
-        size = 8 * REGION * count
+        size = 8 * REGION * 2 * count
         self._memory = mmap.mmap(-1, size + (MODELS + 1) * NAME)
         whole = memoryview(self._memory)
         cells: memoryview[float] = whole[:size].cast("d")
-        self._regions = [cells[at * REGION : (at + 1) * REGION] for at in range(count)]
+        regions = [cells[at * REGION : (at + 1) * REGION] for at in range(2 * count)]
+        self._regions, self._pollers = regions[:count], regions[count:]
         self._names = whole[size:]
         self._free = list(range(FIRST_WORKER, count))
         self.use(MASTER)
@@ -70,12 +71,11 @@ class Counters:
     def use(self, region: int) -> None:
         """Write into `region` from now on. Called after the fork, by the one thread there is."""
         self._lock = threading.Lock()  # at the fork, another thread may have held it
-        self._region, self._cells = region, self._regions[region]
+        self._cells, self._poller = self._regions[region], self._pollers[region]
 
     def unfinished(self, region: int) -> int:
         """Return how many requests a worker had begun and not answered."""
-        cells = self._regions[region]
-        return int(cells[_IN_PROGRESS] + cells[IN_POLLER])
+        return int(self._regions[region][_IN_PROGRESS] + self._pollers[region][_IN_PROGRESS])
 
     def leave(self, region: int) -> str:
         """Clear the gauges of a worker that has ended, and return what it said of its end."""
@@ -83,13 +83,13 @@ class Counters:
         said = int(cells[ENDING])
         if region != MASTER:
             for place in GAUGES:
-                cells[place] = 0.0
+                cells[place] = self._pollers[region][place] = 0.0
             self._free.insert(0, region)
         return ENDS[said - 1] if said else ""
 
     def alone(self) -> None:
         """Let go of the memory, in a process that runs the code of one model of many."""
-        memory, regions, names = self._memory, self._regions, self._names
+        memory, regions, names = self._memory, self._regions + self._pollers, self._names
         self.share(0)
         for region in regions:
             region.release()
@@ -131,39 +131,45 @@ class Counters:
         in_poller: bool,
     ) -> None:
         """Count one request whose answer is known; `stages` in seconds, with `total`."""
-        cells = self._cells
-        with self._lock:
+        cells = self._poller if in_poller else self._cells
+        if not in_poller:
+            self._lock.acquire()
+        try:
             cells[_STATUS.get(status, _OTHER_STATUS)] += 1.0
             for name, seconds in stages.items():
-                if (place := _STAGE.get(name)) is not None:
-                    cells[place + bisect_left(BUCKETS, seconds)] += 1.0
-                    cells[place + _SUM] += seconds
+                place = _STAGE[name]
+                # Most are in the first bucket, and this is in every request.
+                cells[place if seconds <= _FIRST else place + bisect_left(BUCKETS, seconds)] += 1.0
+                cells[place + _SUM] += seconds
             if predictions:
                 cells[_ROWS] += rows
                 cells[_PREDICTIONS] += predictions
             cells[_BYTES_IN] += bytes_in
             cells[_BYTES_OUT] += bytes_out
-            if in_poller:
-                cells[IN_POLLER] = 0.0
-            else:
-                cells[_IN_PROGRESS] -= 1.0
             if model is not None:
                 place = BY_MODEL + model * MODEL_NUMBERS
                 cells[place] += 1.0
                 cells[place + 1] += status >= 400
                 cells[place + 2] += stages["total"]
+            if in_poller:
+                cells[_IN_PROGRESS] = 0.0
+            else:
+                cells[_IN_PROGRESS] -= 1.0
+        finally:
+            if not in_poller:
+                self._lock.release()
 
     def began(self, in_poller: bool) -> None:
         """Count a request that is not answered yet; `in_poller` there is one at a time."""
         if in_poller:
-            self._cells[IN_POLLER] = 1.0  # no other thread writes it, so this needs no lock
+            self._poller[_IN_PROGRESS] = 1.0
             return
         with self._lock:
             self._cells[_IN_PROGRESS] += 1.0
 
     def left_poller(self) -> None:
         """Go on with the request that the poller has begun in a thread."""
-        self._cells[IN_POLLER] = 0.0
+        self._poller[_IN_PROGRESS] = 0.0
         self.began(False)
 
     def cells(self, counts: Sequence[Sequence[int]]) -> None:
@@ -180,7 +186,7 @@ class Counters:
 
     def totals(self) -> Totals:
         """Return all numbers as they are now, over all processes. Waits for none of them."""
-        return Totals([list(region) for region in self._regions])
+        return Totals([list(region) for region in self._regions + self._pollers])
 
     def model(self, name: str) -> int:
         """Return the place of a model, given to the first that ask. Only the zygote may call it."""
@@ -205,7 +211,7 @@ class Counters:
 _STATUS = {int(one): PLACE["skserve_requests", one] for one in STATUSES if one.isdigit()}
 _OTHER_STATUS = PLACE["skserve_requests", "other"]
 _STAGE = {one: PLACE["skserve_request_seconds", one] for one in STAGES}
-_SUM = len(BUCKETS) + 1
+_FIRST, _SUM = BUCKETS[0], len(BUCKETS) + 1
 _ROWS, _PREDICTIONS = PLACE["skserve_rows", ""], PLACE["skserve_predictions", ""]
 _BYTES_IN, _BYTES_OUT = PLACE["skserve_body_bytes", "in"], PLACE["skserve_body_bytes", "out"]
 _IN_PROGRESS = PLACE["skserve_requests_in_progress", ""]
@@ -217,7 +223,6 @@ class Totals:
     def __init__(self, regions: list[list[float]]) -> None:
         self._regions = regions
         self._sums: list[float] = [sum(cells) for cells in zip(*regions, strict=True)]
-        self._sums[_IN_PROGRESS] += self._sums[IN_POLLER]
 
     def of(self, family: Family, value: str = "") -> float:
         """Return one series of a counter or a gauge."""

@@ -77,8 +77,7 @@ PLACE, _SERIES = _places()
 
 # After the series: what a worker says of its own end, the cells of columns, and those of models.
 ENDING = _SERIES
-IN_POLLER = ENDING + 1  # 1 while the poller answers a request, which is in progress too
-BY_COLUMN = IN_POLLER + 1
+BY_COLUMN = ENDING + 1
 BY_MODEL = BY_COLUMN + COLUMNS * len(CELLS)
 MODEL_NUMBERS = 3  # requests, errors, seconds
 REGION = BY_MODEL + (MODELS + 1) * MODEL_NUMBERS
@@ -87,4 +86,4 @@ GAUGES = [
     for family in FAMILIES
     if family.kind == "gauge"
     for value in family.values
-] + [ENDING, IN_POLLER]
+] + [ENDING]

@@ -11,6 +11,7 @@ from skserve import telemetry
 from skserve.errors import ServeError
 from skserve.inference.calls import Reply
 from skserve.multi_model.protocol import Message
+from skserve.series import STAGES
 
 # Facts and stages of one call that a model's process may add to its line in the log.
 FACTS = 50
@@ -42,14 +43,15 @@ def reply_of(head: Message, body: bytes, record: telemetry.Record | None) -> Rep
 def _count(head: Message, record: telemetry.Record) -> None:
     """Take over what a model's process counted. Raises ValueError for what nothing can count to.
 
-    No stage took longer than the whole call, whatever is said.
+    No stage took longer than the whole call, whatever is said, and there are no others than ours.
     """
     stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
     longest = time.perf_counter() - record.began
     for name, seconds in stages:
         if (took := float(seconds)) != took:
             raise ValueError("a stage of no length")
-        record.stages[_name(name)] = min(max(took, 0.0), longest)
+        if name in STAGES:
+            record.stages[name] = min(max(took, 0.0), longest)
     record.facts.update({_name(name): _plain(fact) for name, fact in facts})
     _whole(record.facts.get("rows", 0))
     record.predictions = _whole(head.get("predictions", 0))
