@@ -68,7 +68,7 @@ def run(bench: Bench, older: Older, works: tuple[str, ...]) -> Iterator[tuple[in
     for work in works:
         try:
             yield from _compared(bench, older, work)
-        except (Failed, OSError, subprocess.SubprocessError) as error:
+        except Exception as error:
             bench.failed(work, "skserve", error)
 
 
