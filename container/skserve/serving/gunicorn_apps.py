@@ -53,7 +53,8 @@ class SingleModelApplication(Application):
         )
         self._registry = LocalModel(slots, batching=config.batching, bodies=bodies)
         if model is not None and not model.script.model_warmup_fn:
-            self._registry.warm_up(model)
+            if plan.native_threads == 1:  # else it may leave threads here, which no fork survives
+                self._registry.warm_up(model)
             self._registry.fill(model)
         metrics = self._exposition() if config.metrics else None
         self.inline = inline.single(
@@ -66,7 +67,9 @@ class SingleModelApplication(Application):
         """Return this worker's application; its model may still load. Called after the fork."""
         machine = self._config.machine
         self._retirement = Retirement(self._config.max_requests, machine.memory, machine.left)
-        if self._registry.model is not None:
+        if (model := self._registry.model) is not None:
+            if self._plan.native_threads > 1:
+                self._registry.warm_up(model)
             self._counts.ready()
         else:
             threading.Thread(target=self._load_here, name="load", daemon=True).start()
