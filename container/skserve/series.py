@@ -64,16 +64,29 @@ FAMILIES = (
 
 
 def _places() -> tuple[dict[tuple[str, str], int], int]:
-    """Return the cell of each series, and how many cells there are; a histogram's is its first."""
+    """Return the cell of each series, and how many cells there are.
+
+    A histogram's is the first of its buckets; its sums follow behind all of them.
+    """
     at, places = 0, {}
     for family in FAMILIES:
+        buckets = len(BUCKETS) + 1 if family.kind == "histogram" else 1
         for value in family.values:
             places[family.name, value] = at
-            at += len(BUCKETS) + 2 if family.kind == "histogram" else 1
+            at += buckets
+        if buckets > 1:
+            for value in family.values:
+                places[family.name + "_sum", value] = at
+                at += 1
     return places, at
 
 
 PLACE, _SERIES = _places()
+
+# The cells that each request adds to, side by side: from the sums of the stages on.
+AMOUNTS = slice(
+    PLACE["skserve_request_seconds_sum", STAGES[0]], PLACE["skserve_requests_in_progress", ""] + 1
+)
 
 # After the series: what a worker says of its own end, the cells of columns, and those of models.
 ENDING = _SERIES

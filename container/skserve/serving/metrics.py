@@ -21,8 +21,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from skserve import telemetry
-from skserve.counters import Totals
 from skserve.series import BUCKETS, CELLS, COLUMNS, FAMILIES, OTHER_MODELS, UNSHOWN, Family
+from skserve.totals import Totals
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
