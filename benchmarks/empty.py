@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, Response
 
 from skserve import __main__
-from skserve.serving import gunicorn_apps
+from skserve.serving import single_model_app
 
 
 def create_app(*_: Any, **__: Any) -> Flask:
@@ -29,5 +29,5 @@ def create_app(*_: Any, **__: Any) -> Flask:
 
 
 if __name__ == "__main__":
-    gunicorn_apps.create_app = create_app  # type: ignore[attr-defined]
+    single_model_app.create_app = create_app  # type: ignore[attr-defined]
     __main__.end(__main__.main(sys.argv[1:], os.environ))

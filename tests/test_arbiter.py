@@ -144,7 +144,7 @@ import os, signal, sys
 from pathlib import Path
 from skserve import telemetry
 from skserve.config import Config
-from skserve.serving.gunicorn_apps import SingleModelApplication
+from skserve.serving.single_model_app import SingleModelApplication
 from skserve.serving.preload import preloaded
 from skserve.serving.sizing import Plan
 

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from skserve.serving.arbiter import Arbiter
-from skserve.serving.gunicorn_apps import MultiModelApplication, SingleModelApplication
 from skserve.serving.gunicorn_base import Application, Log
+from skserve.serving.multi_model_app import MultiModelApplication
+from skserve.serving.single_model_app import SingleModelApplication
 from skserve.serving.worker import Worker
 from tests.conftest import ROOT
 from tests.test_imports import MODULES, source

@@ -15,12 +15,9 @@ from skserve import telemetry
 from skserve.config import Config
 from skserve.formats.media_types import JSON
 from skserve.inference.calls import Call, Reply
-from skserve.multi_model.client import ModelClient
-from skserve.multi_model.log_capture import shown
 from skserve.scheduling.local_model import Invocable, Registry
 from skserve.scheduling.slot_errors import no_place
-from skserve.serving import multi_model_api
-from skserve.serving.head import Line, Refusal, Request
+from skserve.serving.head import Refusal, Request
 from skserve.serving.invocation import Sending
 from skserve.serving.metrics import CONTENT_TYPE, Exposition
 from skserve.serving.responses import (
@@ -40,7 +37,6 @@ Handler = Callable[[Request], Answer]
 Fault = Callable[[Exception, telemetry.Record], Answer]
 
 _ATTRIBUTES, _INFERENCE_ID = ATTRIBUTES.lower(), INFERENCE_ID.lower()
-_TARGET = "x-amzn-sagemaker-target-model"
 
 
 class Inline:
@@ -111,34 +107,6 @@ def single(
         return partial(invoke, registry) if registry.cheap(len(request.body)) else None
 
     return Inline(always(ready, config, metrics), called, facts_of)
-
-
-def many(client: ModelClient, config: Config, metrics: Exposition | None) -> Inline:
-    """Return what is answered inline where many models are served."""
-
-    def name_in(line: Line) -> str | None:
-        return multi_model_api.invoked(f"{line.method} {line.target}".encode("latin-1"))
-
-    def facts_of(request: Request) -> dict[str, str] | None:
-        name = name_in(request.line)
-        return None if name is None else _facts(name, request)
-
-    def called(request: Request) -> Handler | None:
-        name = name_in(request.line)
-        if name is None or not client.cheap(name, len(request.body)):
-            return None
-        facts, model = _facts(name, request), client.model(name)
-        return lambda request: invoke(model, request, multi_model_api.fault, facts)
-
-    return Inline(always(client.ready, config, metrics), called, facts_of)
-
-
-def _facts(name: str, request: Request) -> dict[str, str]:
-    """Return what the log says of a call of one of many models."""
-    facts = {"model": shown(name)}
-    if target := request.headers.get(_TARGET):
-        facts["target"] = shown(target)
-    return facts
 
 
 def always(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import resource
 import signal
 from typing import NoReturn
 
@@ -20,12 +19,10 @@ from skserve.config import Config
 from skserve.inference import source
 from skserve.log_sink import sink
 from skserve.machine import resident
-from skserve.multi_model import warm_up
-from skserve.multi_model.supervisor import Supervisor
-from skserve.serving import multi_model_api, summary
-from skserve.serving.gunicorn_apps import PLACES, MultiModelApplication, SingleModelApplication
+from skserve.serving import summary
 from skserve.serving.preload import failures_said, preloaded
-from skserve.serving.sizing import Plan, places
+from skserve.serving.single_model_app import SingleModelApplication
+from skserve.serving.sizing import Plan
 
 log = logging.getLogger("skserve")
 
@@ -38,7 +35,9 @@ def serve(config: Config) -> NoReturn:
     logs.configure(config.log_level, config.log_format, config.log_values)
     telemetry.took("import", telemetry.process_age())
     if config.multi_model:
-        _serve_many(config)
+        from skserve.serving import multi_model_app  # a server of one model has no use for it
+
+        multi_model_app.serve(config)
     prints.label_prints()
     privileges.give_up_root(config)
     with failures_said(config), telemetry.phase("code"):
@@ -56,29 +55,4 @@ def serve(config: Config) -> NoReturn:
     gc.freeze()  # a collection in a worker would write to, and so copy, every shared page
     gc.enable()
     application.run()
-    raise AssertionError("gunicorn ends the process")
-
-
-def _serve_many(config: Config) -> NoReturn:
-    """Serve the models that are loaded while this runs: each has a process of its own.
-
-    The zygote they are forked from is made first, while this process has one thread and no port.
-    Root is not given up here: the process of each model does so, before it reads the model.
-    """
-    privileges.shield()  # those of the workers, of the zygote and of the models as well
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with failures_said(config):
-        code = source.shared(config)
-    warm_up.warm()
-    telemetry.phases.clear()  # those of a model that no caller asked for
-    telemetry.took("import", telemetry.process_age())
-    workers = config.workers or max(1, int(config.machine.cpus))
-    telemetry.share(places(workers), config.metrics)
-    supervisor = Supervisor(config, code)
-    supervisor.start()
-    plan = Plan(workers, PLACES + multi_model_api.MANAGED, 1)
-    facts = {"model": "many, a process each"} | summary.of_machine(config, plan)
-    log.info("skserve %s serves", __version__, extra={"facts": facts})
-    MultiModelApplication(config, plan, supervisor).run()
     raise AssertionError("gunicorn ends the process")

@@ -1,4 +1,4 @@
-"""What gunicorn runs for one model, and for many: it makes the application of each worker."""
+"""What gunicorn runs for one model, which its workers share, or load each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from skserve.errors import StartError
 from skserve.inference.integrity import check_digest
 from skserve.inference.model import Model
 from skserve.inference.source import Source
-from skserve.multi_model.client import ModelClient
-from skserve.multi_model.supervisor import Supervisor
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.retirement import Retirement
 from skserve.scheduling.slots import Slots
-from skserve.serving import inline, multi_model_api, summary
+from skserve.serving import inline, summary
 from skserve.serving.gunicorn_base import Application
 from skserve.serving.metrics import Exposition
 from skserve.serving.preload import failures_said
@@ -28,10 +26,6 @@ from skserve.serving.routes import create_app
 from skserve.serving.sizing import Plan, places
 
 log = logging.getLogger("skserve")
-
-
-# Calls that one worker of the multi-model mode has in work, over all models.
-PLACES = 512
 
 
 class SingleModelApplication(Application):
@@ -127,27 +121,3 @@ class SingleModelApplication(Application):
             os._exit(1)
         self._registry.fill(model)
         self._counts.ready()
-
-
-class MultiModelApplication(Application):
-    """Serves the models that are loaded while it runs, as the client of their processes."""
-
-    def __init__(self, config: Config, plan: Plan, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-        super().__init__(config, plan)
-
-    def load(self) -> Any:
-        """Make this worker's application. Called after the fork."""
-        self._supervisor.forget()
-        client = ModelClient(self._supervisor.control, self._config, PLACES)
-        metrics = Exposition(lambda: None, list, True) if self._config.metrics else None
-        self.inline = inline.many(client, self._config, metrics)
-        self._counts.ready()
-        return multi_model_api.create_app(client, self._config, self.bodies(), metrics)
-
-    def mind(self) -> None:
-        self._supervisor.mind()
-        super().mind()
-
-    def end(self) -> None:
-        self._supervisor.stop()
