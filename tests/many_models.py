@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,21 @@ class ManyModels:
         log = self.server.log
         return log if isinstance(log, str) else log.read_text(errors="replace")
 
+    def _sessions(self) -> Iterator[tuple[int, int]]:
+        """Yield the children of the server that have not ended meanwhile, with their sessions."""
+        for one in children(self.server.pid):
+            with suppress(ProcessLookupError):
+                yield one, os.getsid(one)
+
     @property
     def zygote(self) -> int:
         """Return the process that the models are children of: it alone left the session."""
-        (pid,) = [one for one in children(self.server.pid) if os.getsid(one) == one]
+        (pid,) = [one for one, session in self._sessions() if session == one]
         return pid
 
     @property
     def workers(self) -> list[int]:
-        return [one for one in children(self.server.pid) if os.getsid(one) != one]
+        return [one for one, session in self._sessions() if session != one]
 
     @property
     def models(self) -> list[int]:

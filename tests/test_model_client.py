@@ -90,10 +90,13 @@ def test_the_poller_calls_cheap_models_and_waits_for_none(add, tmp_path):
         os.kill(stopped, signal.SIGSTOP)
         hanging = callers.submit(running.invoke, "stopped")
         time.sleep(0.3)
-        for _ in range(20):
+        took: list[float] = []
+        while len(took) < 20 and not hanging.done():  # a busy machine may need long for 20
+            began = time.monotonic()
             assert running.invoke("quick").json() == [0]
             assert running.server.ping() == 200
-        assert not hanging.done(), "they waited for it"
+            took.append(time.monotonic() - began)
+        assert max(took) < 2.5, "one waited for it"
         assert hanging.result().status_code == 504
         assert running.invoke("stopped").json() == [0]
 
