@@ -16,12 +16,12 @@ T = TypeVar("T")
 TURNS, SHORT = 15, 3  # in which each of them is asked for a part of the time
 
 
-def cpu_in_turn(running: Sequence[Running], bench: Bench) -> dict[str, float]:
+def cpu_in_turn(running: Sequence[Running], bench: Bench, turns: int = TURNS) -> dict[str, float]:
     """Return the median CPU time of a request of each server by its name, in microseconds."""
     found: dict[str, list[float]] = {one.server.name: [] for one in running}
     for one in running:
         one.check()
-    for order in in_turn(running, SHORT if bench.quick else TURNS):
+    for order in in_turn(running, SHORT if bench.quick else turns):
         for one in order:
             before = one.tree()
             outcome = load.run(one.order(), Load(8), bench.seconds / 3, bench.wrk)
