@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,9 @@ from tests.servers import (
 
 @pytest.mark.parametrize(("size", "status"), [(15, 200), (100_000, 503)])
 def test_clients_that_never_finish_a_body_are_bounded_and_ping_goes_on(servers, size, status):
-    """A small body is waited for without a thread, so it takes no place."""
+    """A small body is waited for without a thread, so it takes no place. The poller needs none."""
     server = servers("iris", SKSERVE_QUEUE="3", **ONE)
+    large = json.dumps([[5.1, 3.5, 1.4, 0.2]] * 4000)  # for a thread, which needs a place
     slow = [connect(server) for _ in range(60)]
     for one in slow:
         one.sendall(HEAD + b"Content-Length: %d\r\n\r\n5" % size)
@@ -35,11 +37,12 @@ def test_clients_that_never_finish_a_body_are_bounded_and_ping_goes_on(servers, 
     began = time.perf_counter()
     assert server.ping() == 200
     assert time.perf_counter() - began < 10  # less than `STALL`
-    assert server.post(ROW).status_code == status
+    assert server.post(ROW).status_code == 200
+    assert server.post(large).status_code == status
 
     for one in slow:
         one.close()
-    until(lambda: server.post(ROW).status_code == 200)
+    until(lambda: server.post(large).status_code == 200)
 
 
 def test_a_body_that_trickles_in_gives_its_place_up(model_with_script, tmp_path):
