@@ -453,6 +453,23 @@ def test_the_next_worker_goes_on_where_one_has_ended():
     assert made.totals().of(by_name["skserve_ready"]) == 0
 
 
+def test_a_worker_too_many_lets_no_counter_fall():
+    """gunicorn starts more workers than were asked for at SIGTTIN."""
+    made, by_name = Counters(), {one.name: one for one in FAMILIES}
+    made.share(1)
+    regions = [made.join(), made.join()]
+    for region in (regions[0], regions[1], counters.MASTER):
+        made.use(region)
+        for _ in range(3):
+            made.began(False)
+            made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, False)
+
+    assert regions[1] is None
+    assert made.totals().of(by_name["skserve_rows"]) == 6, "those of the second are not known"
+    assert (made.unfinished(None), made.leave(None)) == (0, "")
+    assert made.join() is None, "it had no region to give back"
+
+
 def test_a_request_that_the_poller_has_begun_is_in_progress_until_its_last_part():
     made, by_name = Counters(), {one.name: one for one in FAMILIES}
 

@@ -67,29 +67,43 @@ class Counters:
         self._free = list(range(FIRST_WORKER, count))
         self.use(MASTER)
 
-    def join(self) -> int:
-        """Return the region of a new worker. Called in the master, before the fork."""
-        return self._free.pop(0) if self._free else MASTER
+    def join(self) -> int | None:
+        """Return the region of a new worker, None where there are more than anybody asked for.
 
-    def use(self, region: int) -> None:
-        """Write into `region` from now on. Called after the fork, by the one thread there is."""
+        Called in the master, before the fork.
+        """
+        return self._free.pop(0) if self._free else None
+
+    def use(self, region: int | None) -> None:
+        """Write into `region` from now on, or where nobody reads it.
+
+        Called after the fork, by the one thread there is.
+        """
         self._lock = threading.Lock()  # at the fork, another thread may have held it
-        self._cells, self._poller = self._regions[region], self._pollers[region]
+        if region is None:
+            self._cells, self._poller = (
+                memoryview(bytearray(8 * REGION)).cast("d") for _ in range(2)
+            )
+        else:
+            self._cells, self._poller = self._regions[region], self._pollers[region]
         self._amounts = _amounts(self._cells)
         self._poller_amounts = _amounts(self._poller)
 
-    def unfinished(self, region: int) -> int:
-        """Return how many requests a worker had begun and not answered."""
+    def unfinished(self, region: int | None) -> int:
+        """Return how many requests a worker had begun and not answered, as far as is known."""
+        if region is None:
+            return 0
         return int(self._regions[region][_UNANSWERED] + self._pollers[region][_UNANSWERED])
 
-    def leave(self, region: int) -> str:
+    def leave(self, region: int | None) -> str:
         """Clear the gauges of a worker that has ended, and return what it said of its end."""
+        if region is None:
+            return ""
         cells = self._regions[region]
         said = int(cells[ENDING])
-        if region != MASTER:
-            for place in GAUGES:
-                cells[place] = self._pollers[region][place] = 0.0
-            self._free.insert(0, region)
+        for place in GAUGES:
+            cells[place] = self._pollers[region][place] = 0.0
+        self._free.insert(0, region)
         return ENDS[said - 1] if said else ""
 
     def alone(self) -> None:

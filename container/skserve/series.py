@@ -83,7 +83,8 @@ def _places() -> tuple[dict[tuple[str, str], int], int]:
 
 PLACE, _SERIES = _places()
 
-# The cells that each request adds to, side by side: from the sums of the stages on.
+# The cells that each request adds to, side by side: from the sums of the stages on. They are
+# written together, so nothing else may add to one of them.
 AMOUNTS = slice(
     PLACE["skserve_request_seconds_sum", STAGES[0]], PLACE["skserve_requests_in_progress", ""] + 1
 )
