@@ -129,8 +129,8 @@ class PackedTrees:
 
     def _ends(self, row: Rows, missing: bool) -> NDArray[np.intp]:
         """Return the leaf at which one row arrives in each tree, in the order of `_roots`."""
-        near = slice(len(self._near_feature))
-        jump = self._child[near] + self._right(row[self._near_feature], near, missing)
+        near = np.arange(len(self._near_feature))
+        jump = self._child.take(near) + self._right(row[self._near_feature], near, missing)
         ends = self._roots.copy()
         for _ in range(self._near):
             ends = jump[ends]
@@ -139,19 +139,16 @@ class PackedTrees:
         while len(walking) > (0 if missing else FEW):
             for _ in range(STEPS):
                 x = row.take(self._feature.take(here))
-                right = x > self._threshold.take(here)
-                if missing:
-                    right |= np.isnan(x) & self._missing_right.take(here)
-                here = self._child.take(here) + right
+                here = self._child.take(here) + self._right(x, here, missing)
             ends[walking] = here
             on = self._child.take(here) != here
             walking, here = walking[on], here[on]
         if len(walking):
-            ends[walking] = self._alone(row, here)
+            ends[walking] = self._tree_by_tree(row, here)
         return ends
 
-    def _alone(self, row: Rows, nodes: NDArray[np.intp]) -> list[int]:
-        """Walk on from a few nodes, tree by tree; there is no NaN in the row."""
+    def _tree_by_tree(self, row: Rows, nodes: NDArray[np.intp]) -> list[int]:
+        """Return the leaves behind a few nodes; there is no NaN in the row."""
         x: list[float] = row.tolist()
         ends: list[int] = nodes.tolist()
         arrays: tuple[Any, ...] = (self._child, self._feature, self._threshold)
@@ -163,11 +160,11 @@ class PackedTrees:
             ends[at] = node
         return ends
 
-    def _right(self, x: Rows, nodes: Any, missing: bool) -> NDArray[np.bool_]:
+    def _right(self, x: Rows, nodes: NDArray[np.intp], missing: bool) -> NDArray[np.bool_]:
         """Whether a node's value `x` leads to the right."""
-        right: NDArray[np.bool_] = x > self._threshold[nodes]
+        right: NDArray[np.bool_] = x > self._threshold.take(nodes)
         if missing:
-            right |= np.isnan(x) & self._missing_right[nodes]
+            right |= np.isnan(x) & self._missing_right.take(nodes)
         return right
 
 
