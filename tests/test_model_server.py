@@ -5,11 +5,20 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
 import requests
 
+from skserve.config import Config
+from skserve.formats import message_framing
+from skserve.inference.model import Model
+from skserve.multi_model import protocol
+from skserve.multi_model.model_server import ModelServer
+from skserve.scheduling.local_model import LocalModel
+from skserve.scheduling.retirement import Retirement
+from skserve.scheduling.slots import Slots
 from tests.many_models import IRIS, alive, error, many_models
 from tests.servers import until
 
@@ -140,6 +149,35 @@ def send(self, line, reply, record, cheap):
     if not head["whole"]: message_framing.send_parts(line, [b"in ", b"parts"])
 model_server.ModelServer._send = send
 """
+
+
+def test_only_a_call_that_may_wait_needs_a_place(models):
+    ends = [*protocol.channel(), *protocol.connection()]
+    channel, theirs, connection, far = ends
+    slots = Slots(1, 0, timeout=10)
+    single = LocalModel(slots, Model.load(models("iris"), Config()))
+    server = ModelServer(theirs, single, Retirement(0, 0, lambda: 0))
+    thread = threading.Thread(target=server.listen, daemon=True)
+    thread.start()
+    protocol.tell(channel, {}, far.fileno())
+    head = {"id": "a", "content_type": "text/csv", "accept": "", "attributes": "", "headers": {}}
+
+    def answer() -> dict[str, object]:
+        message_framing.send_frame(connection, head, IRIS.encode())
+        said, _ = message_framing.receive_frame(connection)
+        return said
+
+    with slots.place():  # the only one
+        refused = answer()["error"]
+        single.cheap = lambda size: True
+        answered = answer()
+    protocol.tell(channel, {"drain": True})
+    thread.join(10)
+    for end in ends:
+        end.close()
+
+    assert (refused["status"], refused["reason"]) == (503, "queue")
+    assert answered["status"] == 200
 
 
 def test_a_false_length_keeps_no_caller_waiting(shared, add):

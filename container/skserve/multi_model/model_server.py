@@ -102,8 +102,9 @@ class ModelServer:
                 if head.pop("describe", False):
                     reply = Reply(dumps_anyway(self._single.describe()))
                 else:
-                    held.enter_context(self._single.place())
                     cheap = self._single.cheap(len(body))
+                    if not cheap:  # else it waits for no slot
+                        held.enter_context(self._single.place())
                     reply = self._single.invoke(Call(body, **head), cheap)
             except BaseException as error:
                 failed = self._failed(error, record.request_id)
