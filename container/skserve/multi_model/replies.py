@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -76,9 +77,10 @@ def _plain(fact: Any) -> Any:
     return fact if isinstance(fact, int | float) else _word(fact)
 
 
-def _name(said: Any) -> str:
+@lru_cache(1 << 8)  # they are the same few in each answer
+def _name(said: str) -> str:
     """Return a name for a line of the log, in which it can be taken for no other fact."""
-    return "_".join(re.findall(r"\w+", str(said)[:50]))
+    return "_".join(re.findall(r"\w+", said[:50]))
 
 
 def _word(said: Any) -> str:
