@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from benchmarks.bench import Bench, Figure, started
 from benchmarks.ours import OURS
-from benchmarks.turns import cpu_in_turn, in_turn
+from benchmarks.turns import compared, cpu_in_turn, in_turn
 
 SERVERS = (OURS["skserve"], OURS["skserve-no-page"])
 STARTS, FEW = 15, 2
@@ -26,7 +26,7 @@ def page(name: str, bench: Bench) -> Iterator[Figure]:
                 found[server.name].append(started(running))
     with ExitStack() as all_of_them:
         running_both = [all_of_them.enter_context(bench.serving(one, case)) for one in SERVERS]
-        spent = cpu_in_turn(running_both, bench)
+        spent = compared(cpu_in_turn(running_both, bench))
     for which, cpu in spent.items():
         starts = {
             value: statistics.median(one[value] for one in found[which])

@@ -14,7 +14,7 @@ from benchmarks.bench import Bench, Figure
 from benchmarks.load import Load
 from benchmarks.ours import OURS
 from benchmarks.servers import Running
-from benchmarks.turns import cpu_in_turn
+from benchmarks.turns import compared, cpu_in_turn
 
 # With both, without one of them, and without either.
 SERVERS = ("skserve", "skserve-no-metrics", "skserve-quiet", "skserve-silent")
@@ -30,11 +30,13 @@ def telling(name: str, bench: Bench) -> Iterator[Figure]:
     if not bench.first:
         return
     case = bench.case("iris")
+    turns: list[dict[str, float]] = []
     for _ in range(1 if bench.quick else STARTS):
         with ExitStack() as held:
             running = [held.enter_context(bench.serving(OURS[one], case)) for one in SERVERS]
-            for server, cpu in cpu_in_turn(running, bench, TURNS).items():
-                yield Figure(name, server, "8 callers, in turn", {"cpu_us": cpu})
+            turns += cpu_in_turn(running, bench, TURNS)
+    for server, cpu in compared(turns).items():
+        yield Figure(name, server, "8 callers, in turn", {"cpu_us": cpu})
     with bench.serving(OURS["skserve"], case) as running:
         yield Figure(name, "skserve", "a scrape, idle", _scraped(running))
         with ThreadPoolExecutor(1) as pool:

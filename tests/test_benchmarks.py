@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from benchmarks import load, measure, models, parts, report, targets
+from benchmarks import load, measure, models, parts, report, targets, turns
 from benchmarks.__main__ import main
 from benchmarks.ours import OURS, PYTHON
 from benchmarks.peers import mlcc
@@ -274,6 +274,15 @@ def test_an_older_commit_is_compared_turn_by_turn():
     assert report.ratios(seen) == [
         ["iris", "8 callers", "CPU µs/request", "110", "200", "0.550", "0.500 to 1.000"]
     ]
+
+
+def test_servers_asked_in_turn_are_compared_turn_by_turn():
+    quick, slow = {"ours": 90, "other": 100}, {"ours": 180, "other": 200}
+    disturbed = {"ours": 900, "other": 200}
+
+    found = turns.compared([quick, slow, quick, slow, disturbed, slow])
+
+    assert found["ours"] / found["other"] == pytest.approx(0.9)
 
 
 def test_a_program_that_a_peer_lacks_is_named_before_anything_is_measured(capsys, monkeypatch):
