@@ -34,7 +34,7 @@ from sklearn.tree import (
 )
 from threadpoolctl import threadpool_limits
 
-from skserve.estimators.accelerate import packed_trees
+from skserve.estimators.accelerate import merged_tree, packed_trees
 from skserve.estimators.accelerate.families import boosting, trees
 from skserve.estimators.accelerate.kernel import Declined
 
@@ -211,6 +211,18 @@ def _one_thread():
         yield
 
 
+@pytest.fixture(params=["merged", "packed"])
+def walk(request, monkeypatch):
+    """Walk few rows through merged trees, or where these would be too large, by packed arrays."""
+    packed_trees._shared.clear()
+    packed_trees._trees.clear()
+    if request.param == "packed":
+        monkeypatch.setattr(merged_tree, "MOST_NODES", 0)
+    yield request.param
+    packed_trees._shared.clear()
+    packed_trees._trees.clear()
+
+
 @functools.cache
 def fitted(name: str) -> Any:
     estimator, given_rows, y, *more = CASES[name]
@@ -276,6 +288,7 @@ def assert_same(fast: Any, slow: Any) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.usefixtures("walk")
 def test_the_answers_are_the_estimators_own(name):
     estimator = fitted(name)
     for method in methods(estimator):
@@ -299,6 +312,7 @@ def test_many_rows_are_answered_or_left_to_the_estimator(name):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "isolation" not in name])
+@pytest.mark.usefixtures("walk")
 def test_what_the_estimator_refuses_is_declined_and_what_it_takes_is_answered(name):
     estimator = fitted(name)
     fast = kernel(estimator, "predict")

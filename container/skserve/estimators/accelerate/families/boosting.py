@@ -39,9 +39,13 @@ Scores = NDArray[np.float64]
 class _Scores:
     """What the trees of a boosted model add up to, before the link: (n_rows,) or (n_rows, n)."""
 
-    def __init__(self, trees: list[Tree], start: Scores, single: bool) -> None:
-        """`trees` are those of the first iteration, then the second; they add to `start` (n,)."""
-        self._grove = PackedTrees(trees, np.float32 if single else np.float64)
+    def __init__(self, trees: list[Tree], start: Scores, like: Any = None) -> None:
+        """`trees` are those of the first iteration, then the second; they add to `start` (n,).
+
+        Those `like` a tree of scikit-learn compare in float32, others in float64.
+        """
+        single = like is not None
+        self._grove = PackedTrees(trees, np.float32 if single else np.float64, like)
         self._start = start[:, None] + 0.0  # scikit-learn adds it to zeros: it is never -0.0
         self._single = single
         self._most = min(MOST_ROWS, MOST_VALUES // len(trees))
@@ -72,7 +76,8 @@ def _gradient(estimator: Any, method: str) -> Kernel | None:
     def make() -> _Scores:
         start = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), np.float32))
         rate = estimator.learning_rate
-        return _Scores([nodes_of(one, rate * one.value[:, 0]) for one in trees], start[0], True)
+        values = [nodes_of(one, rate * one.value[:, 0]) for one in trees]
+        return _Scores(values, start[0], trees[0])
 
     scores, loss = shared(estimator, trees, make), look(estimator, "_loss")
     if look(estimator, "classes_") is None:
@@ -98,7 +103,7 @@ def _histogram(estimator: Any, method: str) -> Kernel | None:
         return None
 
     def make() -> _Scores:
-        return _Scores([_nodes_of_histogram(some) for some in nodes], start.ravel(), False)
+        return _Scores([_nodes_of_histogram(some) for some in nodes], start.ravel())
 
     scores, loss = shared(estimator, nodes, make), estimator._loss
     if look(estimator, "classes_") is None:

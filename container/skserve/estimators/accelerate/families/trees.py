@@ -59,7 +59,9 @@ class _Forest:
         )
         self._grove = (
             PackedTrees(
-                [nodes_of(one, self._columns(one.value)) for one in self._trees], np.float32
+                [nodes_of(one, self._columns(one.value)) for one in self._trees],
+                np.float32,
+                self._trees[0],
             )
             if pays
             else None
@@ -171,12 +173,14 @@ class _Isolation:
     """The scores of an IsolationForest: how soon its trees set a row apart."""
 
     def __init__(self, estimator: Any) -> None:
-        members = zip(
-            estimator.estimators_,
-            estimator.estimators_features_,
-            estimator._decision_path_lengths,
-            estimator._average_path_length_per_tree,
-            strict=True,
+        members = list(
+            zip(
+                estimator.estimators_,
+                estimator.estimators_features_,
+                estimator._decision_path_lengths,
+                estimator._average_path_length_per_tree,
+                strict=True,
+            )
         )
         trees = []
         for member, features, lengths, averages in members:
@@ -185,7 +189,7 @@ class _Isolation:
             trees.append(tree._replace(feature=chosen))
         average = sys.modules[type(estimator).__module__]._average_path_length
         self._deepest = len(trees) * average([estimator._max_samples])
-        self._grove = PackedTrees(trees, np.float32)
+        self._grove = PackedTrees(trees, np.float32, members[0][0].tree_)
 
     def __call__(self, X: Any) -> Floats:
         """Return the scores (n_rows,). Raises Declined for more rows than a walk is good at."""
