@@ -650,3 +650,12 @@ def test_an_exception_that_leads_to_itself_is_formatted():
     error.__context__, other.__context__ = other, error
 
     assert "".join(without_messages(error)).count("KeyError") == 1
+
+
+def test_a_time_is_told_in_hundredths_whatever_it_is():
+    told = [0.0, 0.004, 0.006, 9.994, 9.996, 10.0, 12345.678, -0.25, float("nan"), float("inf")]
+
+    line = logs.Text().lines([{f"t{at}": value for at, value in enumerate(told)}]).decode()
+
+    said = [fact.partition("=")[2] for fact in line.split()[4:]]
+    assert said == [f"{value:.2f}" for value in told]

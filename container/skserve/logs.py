@@ -1,8 +1,8 @@
 """The log: stderr, as SageMaker collects it, in lines of text or of JSON.
 
-What callers sent is left out: of our own
-errors the parts that quote a request, and of tracebacks the messages of the exceptions. What a
-script prints or logs is its own; it arrives with the name of where it came from.
+What callers sent is left out: of our own errors the parts that quote a request, and of tracebacks
+the messages of the exceptions. What a script prints or logs is its own; it arrives with the name of
+where it came from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from select import PIPE_BUF
 from types import TracebackType
 from typing import Any
@@ -27,6 +26,10 @@ _OURS = re.compile(r"(skserve|gunicorn|py\.warnings|asyncio|concurrent)(\.|$)")
 
 # Text that needs no quotes: it cannot be taken for two facts.
 _PLAIN = re.compile(r"[\w.:/%+,;@*~-]+", re.ASCII)
+
+# Most times are short, and a float takes long to format.
+_SHORT = 10
+_DECIMALS = [f"{hundredths / 100:.2f}" for hundredths in range(100 * _SHORT + 1)]
 
 # A warning of Python as `logging.captureWarnings` words it, up to what it says.
 _WARNING = re.compile(r".*?:\d+: \w+")
@@ -115,11 +118,11 @@ class Text(_Style):
             for name, value in facts.items():
                 kind = type(value)
                 if kind is float:
-                    text += f" {name}={_decimals(round(value * 100))}"
-                elif kind is str:
-                    text += f" {name}={_quoted(value)}"
-                else:
-                    text += f" {name}={value}"
+                    short = 0.0 <= value < _SHORT
+                    value = _DECIMALS[round(value * 100)] if short else f"{value:.2f}"
+                elif kind is str and not (value.isalnum() and value.isascii()):
+                    value = _quoted(value)
+                text += f" {name}={value}"
             text += "\n"
         return text.encode(errors="backslashreplace")
 
@@ -226,11 +229,6 @@ def flush() -> None:
 def shows_values() -> bool:
     """Whether what callers sent may stand in the log."""
     return not _style._hides
-
-
-@lru_cache(1 << 10)  # most times are short, and a float takes long to format
-def _decimals(hundredths: int) -> str:
-    return f"{hundredths / 100:.2f}"
 
 
 def _quoted(text: str) -> str:

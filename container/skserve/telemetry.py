@@ -19,7 +19,9 @@ from typing import Any, Protocol
 from skserve import logs
 from skserve.counters import Counters
 from skserve.log_sink import sink
-from skserve.series import REJECTED
+from skserve.series import REJECTED, STAGES
+
+_IN_MS = {name: f"{name}_ms" for name in STAGES}
 
 log = logging.getLogger("skserve")
 _requests = logging.getLogger("skserve.requests")
@@ -107,7 +109,7 @@ class Record:
         if _requests.isEnabledFor(logging.INFO):
             line = {"status": status, "bytes_out": size, **facts}
             for name, seconds in self.stages.items():
-                line[f"{name}_ms"] = seconds * 1e3
+                line[_IN_MS[name]] = seconds * 1e3
             line["id"] = self.request_id
             logs.line(line, hold)
         _current.set(None)
