@@ -42,17 +42,17 @@ class MergedTree:
         feature = np.where(nodes.leaf, 0, nodes.feature)
         self._trees, self._width = len(roots), int(feature.max()) + 1
         above = _dispatch(roots, self._width, like.__getstate__()["nodes"].dtype)
+        first = self._first = len(above)
+        merged = np.zeros(first + len(nodes.leaf), above.dtype)
         # In the order of the trees, where a left child follows its parent: in another one most
         # steps wait for memory.
-        below = np.zeros(len(nodes.leaf), above.dtype)
-        first = self._first = len(above)
+        merged[:first], below = above, merged[first:]
         below["left_child"] = np.where(nodes.leaf, -1, nodes.left + first)
         below["right_child"] = np.where(nodes.leaf, -1, nodes.right + first)
         below["feature"], below["threshold"] = feature, nodes.threshold
         below["missing_go_to_left"] = nodes.missing_left
         self._leaf = (np.cumsum(nodes.leaf) - 1).astype(np.int32)
         self._numbers = np.arange(len(roots), dtype=np.float32)[:, np.newaxis]
-        merged = np.concatenate([above, below])
         self._walk = type(like)(self._width + 1, np.ones(1, np.intp), 1)
         self._walk.__setstate__(
             {
