@@ -160,12 +160,12 @@ def microseconds(work: Callable[[], Any], least: float = 0.02) -> float:
 
 
 def least(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Return the CPU time of one call of each, the least of rounds that take them in turn."""
-    took = dict.fromkeys(works, float("inf"))
-    for _ in range(rounds):
-        for name, work in works.items():
-            took[name] = min(took[name], microseconds(work))
-    return took
+    """Return the CPU time of one call of each, of the round in which all took the least.
+
+    The machine changes its speed: those of one round have had the same.
+    """
+    took = ({name: microseconds(work) for name, work in works.items()} for _ in range(rounds))
+    return min(took, key=lambda one: sum(one.values()))
 
 
 def one_row(rounds: int) -> Iterator[Found]:
