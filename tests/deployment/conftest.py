@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +182,8 @@ class Shell:
         running = subprocess.Popen(
             [sys.executable, str(ROOT / "deploy.py"), *words, "--poll", "0.02"], cwd=self.folder,
             env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # Who runs the tests in the background has it ignored, and all that they start.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         deadline = time.monotonic() + 30
         while not when() and time.monotonic() < deadline and running.poll() is None:

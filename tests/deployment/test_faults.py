@@ -216,7 +216,7 @@ def test_scaling_survives_an_update_of_the_instance_type_that_rolls_back(
 
 
 def test_ctrl_c_while_waiting_says_how_to_resume(ready: Moto, shell: Shell) -> None:
-    ready.next(looks=400)
+    ready.next(looks=40)
 
     ran = shell.interrupted(when=lambda: ready.calls[-1:] == ["ListTags"]
                             and "CreateEndpoint" in ready.calls)  # fmt: skip
