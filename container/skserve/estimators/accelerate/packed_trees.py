@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from skserve.estimators.accelerate import merged_tree
 from skserve.estimators.accelerate.kernel import Declined, total
@@ -82,10 +82,10 @@ class PackedTrees:
     bytes and values for every node, and its histogram boosting 67.
     """
 
-    def __init__(self, trees: Sequence[Tree], dtype: DTypeLike, like: Any = None) -> None:
-        """Pack trees that will be asked for rows of `dtype`, float32 or float64.
+    def __init__(self, trees: Sequence[Tree], like: Any = None) -> None:
+        """Pack trees that will be asked for rows of float64.
 
-        Those that are `like` one of scikit-learn's are merged as well, for few rows of float32.
+        Those that are `like` a tree of scikit-learn take rows of float32, and are merged as well.
         """
         nodes, firsts = _joined(trees)
         leaf = nodes.leaf
@@ -102,7 +102,9 @@ class PackedTrees:
         threshold = np.where(leaf, np.inf, nodes.threshold)[order]
         narrow: type[Any] = np.int16 if feature.max() < 2**15 else np.intp
         self._feature: NDArray[np.integer[Any]] = feature.astype(narrow)
-        self._threshold = _rounded_down(threshold, np.dtype(dtype))
+        self._threshold = _rounded_down(
+            threshold, np.dtype(np.float64 if like is None else np.float32)
+        )
         self._missing_right = ~(leaf | nodes.missing_left)[order]
         self._child = np.where(leaf[order], np.arange(len(order)), place[nodes.left[order]])
         self._leaf = (np.cumsum(leaf) - 1)[order].astype(np.int32)
@@ -120,7 +122,7 @@ class PackedTrees:
     def values(self, X: Rows, missing: bool) -> NDArray[np.float64]:
         """Return what each tree says of each row: (n_trees, n_rows, width).
 
-        `X` has the dtype of the grove; `missing` tells whether it may hold NaN.
+        `X` has the dtype that these trees take; `missing` tells whether it may hold NaN.
         """
         n_rows, width = X.shape
         if self._merged is not None and self._merged.takes(n_rows):

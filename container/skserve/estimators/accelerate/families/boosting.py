@@ -44,10 +44,9 @@ class _Scores:
 
         Those `like` a tree of scikit-learn compare in float32, others in float64.
         """
-        single = like is not None
-        self._grove = PackedTrees(trees, np.float32 if single else np.float64, like)
+        self._grove = PackedTrees(trees, like)
         self._start = start[:, None] + 0.0  # scikit-learn adds it to zeros: it is never -0.0
-        self._single = single
+        self._single = like is not None
         self._most = min(MOST_ROWS, MOST_VALUES // len(trees))
 
     def __call__(self, X: Any) -> Scores:

@@ -53,7 +53,7 @@ def packed(members: Sequence[Any], values: Sequence[Floats], features: Any = Non
             for tree, some in zip(trees, features, strict=True)
         ]
     most = min(MOST_ROWS, MOST_VALUES // (len(trees) * values[0].shape[1]))
-    return Packed(PackedTrees(trees, np.float32, members[0].tree_), most)
+    return Packed(PackedTrees(trees, members[0].tree_), most)
 
 
 def trees_of(members: Sequence[Any]) -> list[Any]:

@@ -60,7 +60,6 @@ class _Forest:
         self._grove = (
             PackedTrees(
                 [nodes_of(one, self._columns(one.value)) for one in self._trees],
-                np.float32,
                 self._trees[0],
             )
             if pays
@@ -189,7 +188,7 @@ class _Isolation:
             trees.append(tree._replace(feature=chosen))
         average = sys.modules[type(estimator).__module__]._average_path_length
         self._deepest = len(trees) * average([estimator._max_samples])
-        self._grove = PackedTrees(trees, np.float32, members[0][0].tree_)
+        self._grove = PackedTrees(trees, members[0][0].tree_)
 
     def __call__(self, X: Any) -> Floats:
         """Return the scores (n_rows,). Raises Declined for more rows than a walk is good at."""
