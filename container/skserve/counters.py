@@ -68,14 +68,14 @@ class Counters:
         self.use(MASTER)
 
     def join(self) -> int | None:
-        """Return the region of a new worker, None where there are more than anybody asked for.
+        """Return the region of a new worker, or None where all regions are taken.
 
         Called in the master, before the fork.
         """
         return self._free.pop(0) if self._free else None
 
     def use(self, region: int | None) -> None:
-        """Write into `region` from now on, or where nobody reads it.
+        """Write into `region` from now on; None is memory of this process alone.
 
         Called after the fork, by the one thread there is.
         """
