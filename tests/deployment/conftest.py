@@ -182,7 +182,7 @@ class Shell:
         running = subprocess.Popen(
             [sys.executable, str(ROOT / "deploy.py"), *words, "--poll", "0.02"], cwd=self.folder,
             env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            # Who runs the tests in the background has it ignored, and all that they start.
+            # A shell's background job ignores SIGINT, and so does what it starts.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         deadline = time.monotonic() + 30
