@@ -2,10 +2,10 @@
 
 usage: python -m benchmarks.mixed [--rounds N] [--json]
 
-Prints the least CPU time of several rounds, which take what is compared in turn: of one row through
-the handler from body to body with fast paths and without, of a table of 10,000 rows beside pandas
-and the model, of single predictions beside scikit-learn's own, and of models made of others beside
-the sum of these. Run it with OMP_NUM_THREADS=1, as the server predicts.
+Prints CPU times of the quickest of several rounds, which take what is compared in turn: of one row
+through the handler from body to body with fast paths and without, of a table of 10,000 rows beside
+pandas and the model, of single predictions beside scikit-learn's own, and of models made of others
+beside the sum of these. Run it with OMP_NUM_THREADS=1, as the server predicts.
 """
 
 from __future__ import annotations
