@@ -35,7 +35,7 @@ PARTS = {
     "posix.write": "writing the line of the log",
     "skserve/telemetry": "making the line of the log",
     "skserve/logs": "making the line of the log",
-    "skserve/counters": "counting for /metrics",
+    "skserve/region": "counting for /metrics",
     "httptools": "the head of the request",
     "serving/connection": "the head of the request",
     "serving/head": "the head of the request",

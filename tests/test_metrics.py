@@ -46,6 +46,7 @@ from skserve.estimators.schema import Schema
 from skserve.inference.calls import Call
 from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.model import Model
+from skserve.region import NO_MODEL, Region
 from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Slots
@@ -435,10 +436,10 @@ def test_the_next_worker_goes_on_where_one_has_ended():
     made.share(1)
     region = made.join()
     made.use(region)
-    made.began(False)
-    made.began(False)
-    made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, False)
-    made.began(True)
+    made.threads.began()
+    made.threads.began()
+    made.threads.count(200, NO_MODEL, 1, 1, 10, 10, [0, 0, 0, 0, 0.1])
+    made.poller.began()
     assert made.unfinished(region) == 2, "one of them in the poller"
     made.put("skserve_ready", "", 1)
     made.end("recycled")
@@ -461,8 +462,8 @@ def test_a_worker_too_many_lets_no_counter_fall():
     for region in (regions[0], regions[1], counters.MASTER):
         made.use(region)
         for _ in range(3):
-            made.began(False)
-            made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, False)
+            made.threads.began()
+            made.threads.count(200, NO_MODEL, 1, 1, 10, 10, [0, 0, 0, 0, 0.1])
 
     assert regions[1] is None
     assert made.totals().of(by_name["skserve_rows"]) == 6, "those of the second are not known"
@@ -476,15 +477,15 @@ def test_a_request_that_the_poller_has_begun_is_in_progress_until_its_last_part(
     def in_progress() -> float:
         return made.totals().of(by_name["skserve_requests_in_progress"])
 
-    made.began(True)
+    made.poller.began()
     assert in_progress() == 1
-    made.left_poller()
+    made.poller.hand_on(made.threads)
     assert in_progress() == 1
-    made.began(True)
+    made.poller.began()
     assert in_progress() == 2, "the next one, while a thread sends the first"
-    made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, True)
+    made.poller.count(200, NO_MODEL, 1, 1, 10, 10, [0, 0, 0, 0, 0.1])
     assert in_progress() == 1
-    made.request(200, {"total": 0.1}, 1, 1, 10, 10, None, False)
+    made.threads.count(200, NO_MODEL, 1, 1, 10, 10, [0, 0, 0, 0, 0.1])
     assert in_progress() == 0
 
 
@@ -492,12 +493,13 @@ def test_no_count_is_lost_between_the_poller_and_threads():
     made, by_name = Counters(), {one.name: one for one in FAMILIES}
     each, interval = 3000, sys.getswitchinterval()
 
-    def count(in_poller: bool) -> None:
+    def count(region: Region) -> None:
         for _ in range(each):
-            made.began(in_poller)
-            made.request(200, {"decode": 1e-5, "total": 1e-4}, 2, 1, 10, 10, None, in_poller)
+            region.began()
+            region.count(200, NO_MODEL, 2, 1, 10, 10, [1e-5, 0, 0, 0, 1e-4])
 
-    threads = [threading.Thread(target=count, args=(at == 0,)) for at in range(4)]
+    regions = made.poller, made.threads, made.threads, made.threads
+    threads = [threading.Thread(target=count, args=(one,)) for one in regions]
     sys.setswitchinterval(1e-6)
     try:
         for thread in threads:
@@ -685,7 +687,7 @@ def test_a_server_shows_ten_statuses_and_the_rest_as_other(many, other):
     before = parsed(exposition.text().decode())
     answered = [*(int(one) for one in STATUSES if one.isdigit()), 418]
     for status in answered:
-        telemetry.counters.request(status, {"total": 0.1}, 0, 0, 0, 0, None, False)
+        telemetry.counters.threads.count(status, NO_MODEL, 0, 0, 0, 0, [0, 0, 0, 0, 0.1])
     after = parsed(exposition.text().decode())
 
     name = "skserve_requests_total"
@@ -813,7 +815,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(seconds, share):
 
     made = Counters()
     for one in seconds:
-        made.request(200, {"total": one}, 0, 0, 0, 0, None, False)
+        made.threads.count(200, NO_MODEL, 0, 0, 0, 0, [0, 0, 0, 0, one])
     counted, _ = made.totals().histogram(FAMILIES[1], "total")
     name, so_far = "skserve_request_seconds_bucket", np.cumsum(counted)
     numbers = {

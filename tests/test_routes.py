@@ -216,7 +216,7 @@ def test_whatever_a_request_says_of_itself_can_be_logged(style, monkeypatch, cap
     monkeypatch.setattr(logs, "_style", style())
 
     record = telemetry.Record("me")
-    record.facts = {"model": "\ud800", "rows": 1}
+    record.facts = {"model": "\ud800"}
     record.write(Response("x"))
 
     (said,) = capfd.readouterr().err.splitlines()

@@ -13,7 +13,7 @@ from skserve.scheduling.bodies import Bodies
 from skserve.scheduling.costs import Durations, Pace, cost_since
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.slots import Slots
-from skserve.telemetry import begin, note
+from skserve.telemetry import begin, note_rows
 
 
 def test_places_are_bounded_and_the_rest_refused_at_once():
@@ -73,9 +73,9 @@ def test_an_exception_comes_through_and_frees_the_slot():
 def test_the_record_of_a_request_follows_it_into_its_slot():
     record = begin("id")
 
-    Slots(1, 0, timeout=1).run(lambda: note(rows=3))
+    Slots(1, 0, timeout=1).run(lambda: note_rows(3))
 
-    assert record.facts == {"rows": 3}
+    assert record.rows == 3
 
 
 def test_a_registry_without_a_model_is_not_ready():

@@ -63,12 +63,17 @@ FAMILIES = (
 )
 
 
+# A region begins with the cells of models, then come the series.
+MODEL_NUMBERS = 3  # requests, errors, seconds
+_BY_MODEL = (MODELS + 1) * MODEL_NUMBERS
+
+
 def _places() -> tuple[dict[tuple[str, str], int], int]:
-    """Return the cell of each series, and how many cells there are.
+    """Return the cell of each series, and the first behind all of them.
 
     A histogram's is the first of its buckets; its sums follow behind all of them.
     """
-    at, places = 0, {}
+    at, places = _BY_MODEL, {}
     for family in FAMILIES:
         buckets = len(BUCKETS) + 1 if family.kind == "histogram" else 1
         for value in family.values:
@@ -83,18 +88,13 @@ def _places() -> tuple[dict[tuple[str, str], int], int]:
 
 PLACE, _SERIES = _places()
 
-# The cells that each request adds to, side by side: from the sums of the stages on. They are
-# written together, so nothing else may add to one of them.
-AMOUNTS = slice(
-    PLACE["skserve_request_seconds_sum", STAGES[0]], PLACE["skserve_requests_in_progress", ""] + 1
-)
+# The cells up to this one are sums over requests. Nothing else adds to them.
+SUMS = PLACE["skserve_requests_in_progress", ""]
 
-# After the series: what a worker says of its own end, the cells of columns, and those of models.
+# After the series: what a worker says of its own end, and the cells of columns.
 ENDING = _SERIES
 BY_COLUMN = ENDING + 1
-BY_MODEL = BY_COLUMN + COLUMNS * len(CELLS)
-MODEL_NUMBERS = 3  # requests, errors, seconds
-REGION = BY_MODEL + (MODELS + 1) * MODEL_NUMBERS
+END = BY_COLUMN + COLUMNS * len(CELLS)
 GAUGES = [
     PLACE[family.name, value]
     for family in FAMILIES

@@ -19,9 +19,12 @@ from typing import Any, Protocol
 from skserve import logs
 from skserve.counters import Counters
 from skserve.log_sink import sink
+from skserve.region import NO_MODEL
 from skserve.series import REJECTED, STAGES
 
-_IN_MS = {name: f"{name}_ms" for name in STAGES}
+_STAGE = {name: at for at, name in enumerate(STAGES)}
+_QUEUE, _TOTAL = _STAGE["queue"], _STAGE["total"]
+_IN_MS = [f"{name}_ms" for name in STAGES]
 
 log = logging.getLogger("skserve")
 _requests = logging.getLogger("skserve.requests")
@@ -44,26 +47,29 @@ class Response(Protocol):
 
 
 class Record:
-    """The facts of one request: `stages` in seconds, `facts` such as rows and bytes.
+    """The facts of one request: of each of `STAGES` the seconds, `facts` that only the log shows.
 
     `model` is the place of its model among those that are counted apart, if there are many; `cells`
-    is what `counters.cells` takes. What is not `counted` is no invocation.
+    is what `LockedRegion.add_cells` takes. What is not `counted` is no invocation.
     """
 
     __slots__ = (
-        *("counts", "_in_poller", "_since", "began", "cells", "facts"),
-        *("model", "predictions", "request_id", "stages"),
+        *("_region", "_since", "began", "bytes_in", "cells", "counts", "facts"),
+        *("model", "predictions", "request_id", "rows", "stages"),
     )
 
     def __init__(self, request_id: str, counted: bool = True, in_poller: bool = False) -> None:
         self.request_id = request_id
-        self.counts, self._in_poller = counted and _counts, in_poller
+        self.counts = counted and _counts
+        self._region = counters.poller if in_poller else counters.threads
+        if self.counts:
+            self._region.began()
         self.began = time.perf_counter()
-        self.stages: dict[str, float] = {}
+        self.stages = [0.0] * len(STAGES)
         self.facts: dict[str, Any] = {}
-        self.predictions = 0
+        self.bytes_in = self.rows = self.predictions = 0
         self.cells: list[list[int]] | None = None
-        self.model: int | None = None
+        self.model = NO_MODEL
         self._since: float | None = None  # when it began to wait for a slot
 
     def wait(self) -> None:
@@ -77,39 +83,42 @@ class Record:
         """Wait no more, if it did."""
         since, self._since = self._since, None
         if since is not None:
-            self.stages["queue"] = self.stages.get("queue", 0.0) + time.perf_counter() - since
+            self.stages[_QUEUE] += time.perf_counter() - since
             if self.counts:
                 counters.add("skserve_requests_waiting", amount=-1)
 
     def leave_poller(self) -> None:
         """Go on in a thread, with an answer in parts."""
-        self._in_poller = False
         if self.counts:
-            counters.left_poller()
+            self._region.hand_on(counters.threads)
+        self._region = counters.threads
 
     def write(self, response: Response, hold: bool = False) -> None:
         """Count the request and write its line, or `hold` that: its answer is known."""
         self.waited()
-        status, facts = response.status_code, self.facts
-        size = response.content_length
-        self.stages["total"] = time.perf_counter() - self.began
+        status, size = response.status_code, response.content_length
+        self.stages[_TOTAL] = time.perf_counter() - self.began
         if self.counts:
-            counters.request(
+            self._region.count(
                 status,
-                self.stages,
-                facts.get("rows", 0),
-                self.predictions,
-                facts.get("bytes_in", 0),
-                size or 0,
                 self.model,
-                self._in_poller,
+                self.rows if self.predictions else 0,
+                self.predictions,
+                self.bytes_in,
+                size or 0,
+                self.stages,
             )
             if self.cells is not None:
-                counters.cells(self.cells)
+                counters.threads.add_cells(self.cells)
         if _requests.isEnabledFor(logging.INFO):
-            line = {"status": status, "bytes_out": size, **facts}
-            for name, seconds in self.stages.items():
-                line[_IN_MS[name]] = seconds * 1e3
+            line = {"status": status, "bytes_out": size, **self.facts}
+            if self.bytes_in:
+                line["bytes_in"] = self.bytes_in
+            if self.rows:
+                line["rows"] = self.rows
+            for at, seconds in enumerate(self.stages):
+                if seconds:
+                    line[_IN_MS[at]] = seconds * 1e3
             line["id"] = self.request_id
             logs.line(line, hold)
         _current.set(None)
@@ -123,8 +132,6 @@ def begin(request_id: str, counted: bool = True, in_poller: bool = False) -> Rec
     record = Record(request_id, counted, in_poller)
     _current.set(record)
     logs.served = True
-    if record.counts:
-        counters.began(in_poller)
     return record
 
 
@@ -148,11 +155,18 @@ def note(**facts: Any) -> None:
         record.facts.update(facts)
 
 
+def note_rows(count: int) -> None:
+    """Say how many rows the current request has, if there is a request."""
+    record = _current.get()
+    if record is not None:
+        record.rows = count
+
+
 def spent(name: str, seconds: float) -> None:
     """Say how long a part of the current request took, if there is a request."""
     record = _current.get()
     if record is not None:
-        record.stages[name] = record.stages.get(name, 0.0) + seconds
+        record.stages[_STAGE[name]] += seconds
 
 
 def predicted() -> None:
@@ -165,22 +179,21 @@ def predicted() -> None:
 class stage:  # noqa: N801 - it reads as the function it would be if that were not slower
     """Time a part of the current request, all together where it runs several times."""
 
-    __slots__ = ("_began", "_name")
+    __slots__ = ("_at", "_began")
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._at = _STAGE[name]
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         if (record := _current.get()) is not None:
-            seconds = time.perf_counter() - self._began
-            record.stages[self._name] = record.stages.get(self._name, 0.0) + seconds
+            record.stages[self._at] += time.perf_counter() - self._began
 
 
 def look_at_cells(count: Callable[[Any], list[list[int]] | None], X: Any) -> None:
-    """Add to the current request what `count` says of a table, which is for `counters.cells`."""
+    """Add to the current request what `count` says of a table, for `Record.cells`."""
     if not _on or (found := count(X)) is None or (record := _current.get()) is None:
         return
     before = record.cells or [[0] * len(one) for one in found]

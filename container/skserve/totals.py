@@ -5,7 +5,6 @@ from __future__ import annotations
 from skserve.series import (
     BUCKETS,
     BY_COLUMN,
-    BY_MODEL,
     CELLS,
     MODEL_NUMBERS,
     PLACE,
@@ -41,5 +40,5 @@ class Totals:
 
     def model(self, place: int) -> list[float]:
         """Return the requests, errors and seconds of a model."""
-        place = BY_MODEL + place * MODEL_NUMBERS
+        place *= MODEL_NUMBERS
         return self._sums[place : place + MODEL_NUMBERS]

@@ -17,7 +17,7 @@ from skserve.formats.answer import Answer
 from skserve.formats.catalogue import DECODERS, ENCODERS
 from skserve.formats.conform import conform
 from skserve.formats.media_types import CSV, FORM, JSON
-from skserve.telemetry import note
+from skserve.telemetry import note_rows
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -81,7 +81,7 @@ def decode(call: Call, schema: Schema, accept: str) -> Request:
     method = decoded.method or attribute(call, "method")
     check_method(method, schema)
     n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # a sparse matrix has no len
-    note(rows=n_rows)
+    note_rows(n_rows)
     return Request(X, accept, n_rows, method, decoded.enveloped, decoded.table.complete)
 
 

@@ -34,7 +34,7 @@ from skserve.inference.batch_lines import BatchLines, placed
 from skserve.inference.calls import Call, Reply
 from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.script_handler import ScriptHandler
-from skserve.telemetry import note, predicted, stage
+from skserve.telemetry import note, note_rows, predicted, stage
 
 Run = Callable[[Callable[[], bytes]], bytes]  # does some work in a slot
 
@@ -105,7 +105,7 @@ class ChunkedBody:
         yield run(lambda: self._answer_first(first))
         for chunk in chunks:
             yield run(lambda chunk=chunk: self._answer(chunk))  # type: ignore[misc]
-        note(rows=self._seen)
+        note_rows(self._seen)
         if self._lines and self._lines.bad:
             note(bad_records=self._lines.bad)
 

@@ -27,7 +27,7 @@ from skserve.inference.context import Context
 from skserve.inference.estimator_handler import EstimatorHandler
 from skserve.inference.hooks import Hooks
 from skserve.inference.script_reply import begun, finish, streamed, written
-from skserve.telemetry import note
+from skserve.telemetry import note_rows
 
 
 class ScriptHandler:
@@ -122,9 +122,9 @@ def _note_rows(X: Any) -> None:
     """Say how many rows a script has made of a body, where it is a table or a list."""
     shape = look(X, "shape")
     if isinstance(shape, tuple) and shape:
-        note(rows=int(shape[0]))
+        note_rows(int(shape[0]))
     elif isinstance(X, list):
-        note(rows=len(X))
+        note_rows(len(X))
 
 
 def _settled(call: Call, schema: Schema) -> Call:

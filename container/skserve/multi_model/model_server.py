@@ -28,6 +28,7 @@ from skserve.multi_model.protocol import Message
 from skserve.process_memory import MemoryLook
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.retirement import Retirement
+from skserve.series import STAGES
 
 log = logging.getLogger("skserve")
 
@@ -35,8 +36,9 @@ log = logging.getLogger("skserve")
 def _counted(record: telemetry.Record) -> Message:
     """Return what the worker is to count of a call, and to say in its line of the log."""
     return {
-        "stages": record.stages,
+        "stages": dict(zip(STAGES, record.stages, strict=True)),
         "facts": record.facts,
+        "rows": record.rows,
         "predictions": record.predictions,
         "cells": [sum(columns) for columns in record.cells] if record.cells else None,
     }

@@ -7,6 +7,7 @@ import threading
 import time
 
 from skserve.multi_model import protocol
+from skserve.region import NO_MODEL
 
 # Unused connections to one model that a worker keeps.
 SPARE = 8
@@ -19,7 +20,7 @@ class ModelConnection:
     """A connection to the process `pid` of a model; one with a script is sent the headers."""
 
     def __init__(
-        self, descriptor: int, pid: int, scripted: bool, timeout: float, place: int | None = None
+        self, descriptor: int, pid: int, scripted: bool, timeout: float, place: int = NO_MODEL
     ) -> None:
         self.end, self.pid, self.scripted = socket.socket(fileno=descriptor), pid, scripted
         self.place = place  # of the model, among those that are counted apart

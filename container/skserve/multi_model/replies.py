@@ -52,9 +52,9 @@ def _count(head: Message, record: telemetry.Record) -> None:
         if (took := float(seconds)) != took:
             raise ValueError("a stage of no length")
         if name in STAGES:
-            record.stages[name] = min(max(took, 0.0), longest)
+            record.stages[STAGES.index(name)] = min(max(took, 0.0), longest)
     record.facts.update({_name(name): _plain(fact) for name, fact in facts})
-    _whole(record.facts.get("rows", 0))
+    record.rows = _whole(head.get("rows", 0))
     record.predictions = _whole(head.get("predictions", 0))
     if (cells := head.get("cells")) is not None:
         missing, unseen, outside = map(_whole, cells)

@@ -72,7 +72,8 @@ class Inline:
     def overloaded(self, request: Request) -> Answer:
         """Make the answer to a call of a model for which no thread is left, and log it."""
         record = telemetry.begin(identity(request.headers.get(_INFERENCE_ID, "")))
-        record.facts |= {**(self._facts_of(request) or {}), "bytes_in": len(request.body)}
+        record.facts |= self._facts_of(request) or {}
+        record.bytes_in = len(request.body)
         answer = fault(no_place(), record)
         record.write(answer, hold=True)
         return answer
@@ -142,7 +143,7 @@ def invoke(
     headers = request.headers
     record = telemetry.begin(identity(headers.get(_INFERENCE_ID, "")), in_poller=True)
     record.facts.update(facts)
-    record.facts["bytes_in"] = len(request.body)
+    record.bytes_in = len(request.body)
     attributes = headers.get(_ATTRIBUTES, "")
     call = Call(
         request.body,

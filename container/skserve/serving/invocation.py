@@ -81,7 +81,7 @@ def invocation(
                 if isinstance(reply.body, bytes):  # until it has left
                     held.enter_context(bodies.hold(len(reply.body), own=sys.maxsize))
         finally:
-            record.facts["bytes_in"] = incoming.seen
+            record.bytes_in = incoming.seen
         response = respond(reply, environ, record, held)
     except Exception as error:
         response = response_of(failed(error, record))
