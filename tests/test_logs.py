@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -580,7 +581,8 @@ def test_lines_that_are_held_are_written_together_where_a_pipe_takes_them_whole(
     monkeypatch.setattr(logs.sink, "write", written.append)
 
     for number in range(3):
-        logs.line({"status": 200, "total_ms": 0.125, "id": f"{number}" * length}, hold=True)
+        said = {"status": 200}, [0, 0, 0, 0, 126e-6], f"{number}" * length
+        logs.line(said, hold=True)
     assert written == []
     logs.flush()
     logs.flush()
@@ -588,7 +590,7 @@ def test_lines_that_are_held_are_written_together_where_a_pipe_takes_them_whole(
     assert len(written) == (1 if length == 10 else 3)
     lines = b"".join(written).decode().splitlines()
     assert [line.partition("status=")[2] for line in lines] == [
-        f"200 total_ms=0.12 id={number * length}" for number in "012"
+        f"200 total_ms=0.13 id={number * length}" for number in "012"
     ]
 
 
@@ -655,7 +657,8 @@ def test_an_exception_that_leads_to_itself_is_formatted():
 def test_a_time_is_told_in_hundredths_whatever_it_is():
     told = [0.0, 0.004, 0.006, 9.994, 9.996, 10.0, 12345.678, -0.25, float("nan"), float("inf")]
 
-    line = logs.Text().lines([{f"t{at}": value for at, value in enumerate(told)}]).decode()
+    facts = {f"t{at}": value for at, value in enumerate(told)}
+    line = logs.Text().lines([(facts, [0.0, 1e-5, 0.006, 0.1, math.inf], "me")]).decode()
 
     said = [fact.partition("=")[2] for fact in line.split()[4:]]
-    assert said == [f"{value:.2f}" for value in told]
+    assert said == [f"{value:.2f}" for value in told] + ["0.01", "6.00", "100.00", "inf", "me"]

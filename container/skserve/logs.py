@@ -13,12 +13,13 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from select import PIPE_BUF
 from types import TracebackType
 from typing import Any
 
 from skserve.log_sink import BURST, sink
+from skserve.series import STAGES
 from skserve.tracebacks import without_messages
 
 # The loggers whose tracebacks may hold what a caller sent: ours and the server's.
@@ -27,9 +28,11 @@ _OURS = re.compile(r"(skserve|gunicorn|py\.warnings|asyncio|concurrent)(\.|$)")
 # Text that needs no quotes: it cannot be taken for two facts.
 _PLAIN = re.compile(r"[\w.:/%+,;@*~-]+", re.ASCII)
 
-# Most times are short, and a float takes long to format.
-_SHORT = 10
-_DECIMALS = [f"{hundredths / 100:.2f}" for hundredths in range(100 * _SHORT + 1)]
+_IN_MS = [f"{name}_ms" for name in STAGES]
+
+# Most stages are short, and a float takes long to format.
+_SHORT = 0.01  # seconds
+_DECIMALS = [f"{hundredths / 100:.2f}" for hundredths in range(1001)]  # ms
 
 # A warning of Python as `logging.captureWarnings` words it, up to what it says.
 _WARNING = re.compile(r".*?:\d+: \w+")
@@ -38,6 +41,9 @@ _WARNING = re.compile(r".*?:\d+: \w+")
 # served any yet.
 request_id: Callable[[], str] = str
 served = False
+
+# The line of a request: its facts, the seconds of each of `STAGES`, its id.
+Line = tuple[dict[str, Any], Sequence[float], str]
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -83,8 +89,8 @@ class _Style(logging.Formatter):
         asked = served and not getattr(record, "at_start", False)
         return self._hides and asked and bool(_OURS.match(record.name))
 
-    def lines(self, requests: Iterable[dict[str, Any]]) -> bytes:
-        """Write the line of each request, of its facts."""
+    def lines(self, requests: Iterable[Line]) -> bytes:
+        """Write the line of each request."""
         raise NotImplementedError
 
     def printed(self, source: str, text: str) -> bytes:
@@ -111,20 +117,19 @@ class Text(_Style):
         # No line but the first begins as one of ours does.
         return f"{self._now()} {record.levelname} [{os.getpid()}] " + "\n  ".join(lines)
 
-    def lines(self, requests: Iterable[dict[str, Any]]) -> bytes:
-        text, head = "", f"{self._now()} INFO [{os.getpid()}]"
-        for facts in requests:
-            text += head
-            for name, value in facts.items():
-                kind = type(value)
-                if kind is float:
-                    short = 0.0 <= value < _SHORT
-                    value = _DECIMALS[round(value * 100)] if short else f"{value:.2f}"
-                elif kind is str and not (value.isalnum() and value.isascii()):
-                    value = _quoted(value)
-                text += f" {name}={value}"
-            text += "\n"
-        return text.encode(errors="backslashreplace")
+    def lines(self, requests: Iterable[Line]) -> bytes:
+        head, parts = f"{self._now()} INFO [{os.getpid()}]", []
+        for facts, stages, name in requests:
+            parts.append(head)
+            for fact, value in facts.items():
+                parts.append(f" {fact}={value if type(value) is int else _spelled(value)}")
+            for at, seconds in enumerate(stages):
+                if seconds:
+                    short = 0.0 < seconds < _SHORT
+                    ms = _DECIMALS[int(seconds * 1e5 + 0.5)] if short else f"{seconds * 1e3:.2f}"
+                    parts.append(f" {_IN_MS[at]}={ms}")
+            parts.append(f" id={_quoted(name)}\n")
+        return "".join(parts).encode(errors="backslashreplace")
 
     def printed(self, source: str, text: str) -> bytes:
         name = request_id()
@@ -156,14 +161,16 @@ class Json(_Style):
             said["traceback"] = self.error(record)
         return self._whole(record.created, record.levelname, said)
 
-    def lines(self, requests: Iterable[dict[str, Any]]) -> bytes:
+    def lines(self, requests: Iterable[Line]) -> bytes:
         now, text = time.time(), ""
-        for facts in requests:
+        for facts, stages, name in requests:
             said = {
-                name: round(value, 2) if type(value) is float else value
-                for name, value in facts.items()
+                fact: round(value, 2) if type(value) is float else value
+                for fact, value in facts.items()
             }
-            text += self._whole(now, "INFO", said) + "\n"
+            took = zip(_IN_MS, stages, strict=True)
+            said |= {stage: round(seconds * 1e3, 2) for stage, seconds in took if seconds}
+            text += self._whole(now, "INFO", {**said, "id": name}) + "\n"
         return text.encode()
 
     def printed(self, source: str, text: str) -> bytes:
@@ -198,19 +205,19 @@ def configure(level: int, style: str, values: bool = False) -> None:
 
 
 # Lines of requests that wait for `flush`.
-_held: deque[dict[str, Any]] = deque()
+_held: deque[Line] = deque()
 
 
-def line(facts: dict[str, Any], hold: bool = False) -> None:
+def line(said: Line, hold: bool = False) -> None:
     """Write the line of a request, or `hold` it until `flush`.
 
     Not by a logger: its record, formatter and lock cost as much as a small model's answer. Several
     lines that are made one after another take half of their time each, and one write.
     """
     if hold:
-        _held.append(facts)
+        _held.append(said)
     else:
-        sink.write(_style.lines([facts]))
+        sink.write(_style.lines([said]))
 
 
 def printed(source: str, text: str) -> None:
@@ -231,5 +238,12 @@ def shows_values() -> bool:
     return not _style._hides
 
 
+def _spelled(value: Any) -> str:
+    if type(value) is str:
+        return _quoted(value)
+    return f"{value:.2f}" if type(value) is float else str(value)
+
+
 def _quoted(text: str) -> str:
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    plain = (text.isalnum() and text.isascii()) or _PLAIN.fullmatch(text)
+    return text if plain else json.dumps(text, ensure_ascii=False)

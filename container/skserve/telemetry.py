@@ -24,7 +24,6 @@ from skserve.series import REJECTED, STAGES
 
 _STAGE = {name: at for at, name in enumerate(STAGES)}
 _QUEUE, _TOTAL = _STAGE["queue"], _STAGE["total"]
-_IN_MS = [f"{name}_ms" for name in STAGES]
 
 log = logging.getLogger("skserve")
 _requests = logging.getLogger("skserve.requests")
@@ -111,16 +110,13 @@ class Record:
             if self.cells is not None:
                 counters.threads.add_cells(self.cells)
         if _requests.isEnabledFor(logging.INFO):
-            line = {"status": status, "bytes_out": size, **self.facts}
+            line = {"status": status, "bytes_out": size}
             if self.bytes_in:
                 line["bytes_in"] = self.bytes_in
             if self.rows:
                 line["rows"] = self.rows
-            for at, seconds in enumerate(self.stages):
-                if seconds:
-                    line[_IN_MS[at]] = seconds * 1e3
-            line["id"] = self.request_id
-            logs.line(line, hold)
+            line |= self.facts
+            logs.line((line, self.stages, self.request_id), hold)
         _current.set(None)
 
 
