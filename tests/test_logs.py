@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import requests
 
-from skserve import errors, logs
+from skserve import errors, logs, telemetry
 from skserve.tracebacks import without_messages
 from tests.conftest import ROOT, START_LIMIT, Server, free_port, serving
 
@@ -581,8 +581,9 @@ def test_lines_that_are_held_are_written_together_where_a_pipe_takes_them_whole(
     monkeypatch.setattr(logs.sink, "write", written.append)
 
     for number in range(3):
-        said = {"status": 200}, [0, 0, 0, 0, 126e-6], f"{number}" * length
-        logs.line(said, hold=True)
+        record = telemetry.Record(f"{number}" * length)
+        record.stages = [0, 0, 0, 0, 126e-6]
+        logs.line(200, 0, record, hold=True)
     assert written == []
     logs.flush()
     logs.flush()
@@ -590,7 +591,7 @@ def test_lines_that_are_held_are_written_together_where_a_pipe_takes_them_whole(
     assert len(written) == (1 if length == 10 else 3)
     lines = b"".join(written).decode().splitlines()
     assert [line.partition("status=")[2] for line in lines] == [
-        f"200 total_ms=0.13 id={number * length}" for number in "012"
+        f"200 bytes_out=0 total_ms=0.13 id={number * length}" for number in "012"
     ]
 
 
@@ -657,8 +658,10 @@ def test_an_exception_that_leads_to_itself_is_formatted():
 def test_a_time_is_told_in_hundredths_whatever_it_is():
     told = [0.0, 0.004, 0.006, 9.994, 9.996, 10.0, 12345.678, -0.25, float("nan"), float("inf")]
 
-    facts = {f"t{at}": value for at, value in enumerate(told)}
-    line = logs.Text().lines([(facts, [0.0, 1e-5, 0.006, 0.1, math.inf], "me")]).decode()
+    record = telemetry.Record("me")
+    record.facts = {f"t{at}": value for at, value in enumerate(told)}
+    record.stages = [0.0, 1e-5, 0.006, 0.1, math.inf]
+    line = logs.Text().lines([(200, 0, record)]).decode()
 
-    said = [fact.partition("=")[2] for fact in line.split()[4:]]
+    said = [fact.partition("=")[2] for fact in line.split()[6:]]
     assert said == [f"{value:.2f}" for value in told] + ["0.01", "6.00", "100.00", "inf", "me"]

@@ -13,10 +13,10 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from select import PIPE_BUF
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from skserve.log_sink import BURST, sink
 from skserve.series import STAGES
@@ -42,10 +42,20 @@ _WARNING = re.compile(r".*?:\d+: \w+")
 request_id: Callable[[], str] = str
 served = False
 
-# The line of a request: its facts, the seconds of each of `STAGES`, its id.
-Line = tuple[dict[str, Any], Sequence[float], str]
-
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class Request(Protocol):
+    """What the line of a request says beside its status and the bytes of its answer."""
+
+    request_id: str
+    bytes_in: int
+    rows: int
+    facts: dict[str, Any]
+    stages: list[float]  # of each of `STAGES` the seconds
+
+
+Line = tuple[int, int | None, Request]
 
 
 class Handler(logging.Handler):
@@ -119,16 +129,20 @@ class Text(_Style):
 
     def lines(self, requests: Iterable[Line]) -> bytes:
         head, parts = f"{self._now()} INFO [{os.getpid()}]", []
-        for facts, stages, name in requests:
-            parts.append(head)
-            for fact, value in facts.items():
-                parts.append(f" {fact}={value if type(value) is int else _spelled(value)}")
-            for at, seconds in enumerate(stages):
+        for status, size, request in requests:
+            parts.append(f"{head} status={status} bytes_out={size}")
+            if request.bytes_in:
+                parts.append(f" bytes_in={request.bytes_in}")
+            if request.rows:
+                parts.append(f" rows={request.rows}")
+            for fact, value in request.facts.items():
+                parts.append(f" {fact}={_spelled(value)}")
+            for at, seconds in enumerate(request.stages):
                 if seconds:
                     short = 0.0 < seconds < _SHORT
                     ms = _DECIMALS[int(seconds * 1e5 + 0.5)] if short else f"{seconds * 1e3:.2f}"
                     parts.append(f" {_IN_MS[at]}={ms}")
-            parts.append(f" id={_quoted(name)}\n")
+            parts.append(f" id={_quoted(request.request_id)}\n")
         return "".join(parts).encode(errors="backslashreplace")
 
     def printed(self, source: str, text: str) -> bytes:
@@ -163,14 +177,21 @@ class Json(_Style):
 
     def lines(self, requests: Iterable[Line]) -> bytes:
         now, text = time.time(), ""
-        for facts, stages, name in requests:
+        for status, size, request in requests:
+            sizes = {"bytes_in": request.bytes_in, "rows": request.rows}
+            took = zip(_IN_MS, request.stages, strict=True)
             said = {
-                fact: round(value, 2) if type(value) is float else value
-                for fact, value in facts.items()
+                "status": status,
+                "bytes_out": size,
+                **{name: count for name, count in sizes.items() if count},
+                **{
+                    name: round(value, 2) if type(value) is float else value
+                    for name, value in request.facts.items()
+                },
+                **{name: round(seconds * 1e3, 2) for name, seconds in took if seconds},
+                "id": request.request_id,
             }
-            took = zip(_IN_MS, stages, strict=True)
-            said |= {stage: round(seconds * 1e3, 2) for stage, seconds in took if seconds}
-            text += self._whole(now, "INFO", {**said, "id": name}) + "\n"
+            text += self._whole(now, "INFO", said) + "\n"
         return text.encode()
 
     def printed(self, source: str, text: str) -> bytes:
@@ -208,16 +229,16 @@ def configure(level: int, style: str, values: bool = False) -> None:
 _held: deque[Line] = deque()
 
 
-def line(said: Line, hold: bool = False) -> None:
+def line(status: int, size: int | None, request: Request, hold: bool = False) -> None:
     """Write the line of a request, or `hold` it until `flush`.
 
     Not by a logger: its record, formatter and lock cost as much as a small model's answer. Several
     lines that are made one after another take half of their time each, and one write.
     """
     if hold:
-        _held.append(said)
+        _held.append((status, size, request))
     else:
-        sink.write(_style.lines([said]))
+        sink.write(_style.lines([(status, size, request)]))
 
 
 def printed(source: str, text: str) -> None:

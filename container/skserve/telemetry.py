@@ -110,13 +110,7 @@ class Record:
             if self.cells is not None:
                 counters.threads.add_cells(self.cells)
         if _requests.isEnabledFor(logging.INFO):
-            line = {"status": status, "bytes_out": size}
-            if self.bytes_in:
-                line["bytes_in"] = self.bytes_in
-            if self.rows:
-                line["rows"] = self.rows
-            line |= self.facts
-            logs.line((line, self.stages, self.request_id), hold)
+            logs.line(status, size, self, hold)
         _current.set(None)
 
 
