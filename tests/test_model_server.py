@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import requests
 
+from skserve import telemetry
 from skserve.config import Config
 from skserve.formats import message_framing
 from skserve.inference.model import Model
-from skserve.multi_model import protocol
+from skserve.multi_model import protocol, replies
 from skserve.multi_model.model_server import ModelServer
 from skserve.scheduling.local_model import LocalModel
 from skserve.scheduling.retirement import Retirement
@@ -215,3 +216,14 @@ def test_code_may_be_shared_and_lines_of_json_say_which_model(add, tmp_path):
         running.server.process.kill()
         running.server.process.wait()
         until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_a_model_cannot_say_what_its_worker_says_of_a_call():
+    record = telemetry.Record("mine")
+    record.facts = {"model": "m"}
+    said = {"status": 500, "rows": 9, "total_ms": 1.0, "id": "x", "i d": "y", "model": "n"}
+    head = {"status": 200, "media_type": "text/csv", "headers": {}, "stages": {}, "rows": 1}
+    replies.reply_of(head | {"facts": said | {"joined": 2}}, b"", record)
+
+    assert record.facts == {"model": "m", "joined": 2, "i_d": "y"}
+    assert record.rows == 1

@@ -30,6 +30,9 @@ _PLAIN = re.compile(r"[\w.:/%+,;@*~-]+", re.ASCII)
 
 _IN_MS = [f"{name}_ms" for name in STAGES]
 
+# What the line of a request names itself, beside the request's facts.
+NAMES = frozenset(["status", "bytes_out", "bytes_in", "rows", *_IN_MS, "id"])
+
 # Most stages are short, and a float takes long to format.
 _SHORT = 0.01  # seconds
 _DECIMALS = [f"{hundredths / 100:.2f}" for hundredths in range(1001)]  # ms

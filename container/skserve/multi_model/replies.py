@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from skserve import telemetry
+from skserve import logs, telemetry
 from skserve.errors import ServeError
 from skserve.inference.calls import Reply
 from skserve.multi_model.protocol import Message
@@ -45,6 +45,7 @@ def _count(head: Message, record: telemetry.Record) -> None:
     """Take over what a model's process counted. Raises ValueError for what nothing can count to.
 
     No stage took longer than the whole call, whatever is said, and there are no others than ours.
+    No fact takes the name of one that the worker itself says.
     """
     stages, facts = (islice(head[key].items(), FACTS) for key in ("stages", "facts"))
     longest = time.perf_counter() - record.began
@@ -53,7 +54,9 @@ def _count(head: Message, record: telemetry.Record) -> None:
             raise ValueError("a stage of no length")
         if name in STAGES:
             record.stages[STAGES.index(name)] = min(max(took, 0.0), longest)
-    record.facts.update({_name(name): _plain(fact) for name, fact in facts})
+    for said, fact in facts:
+        if (name := _name(said)) not in logs.NAMES:
+            record.facts.setdefault(name, _plain(fact))
     record.rows = _whole(head.get("rows", 0))
     record.predictions = _whole(head.get("predictions", 0))
     if (cells := head.get("cells")) is not None:
