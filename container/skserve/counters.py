@@ -39,7 +39,7 @@ class Counters:
         self._memory = mmap.mmap(-1, 2 * SIZE * count + (MODELS + 1) * NAME)
         whole = memoryview(self._memory)
         parts = [whole[at * SIZE : (at + 1) * SIZE] for at in range(2 * count)]
-        self._threads = [LockedRegion(one) for one in parts[:count]]
+        self._regions = [LockedRegion(one) for one in parts[:count]]
         self._pollers = [Region(one) for one in parts[count:]]
         self._names = whole[2 * SIZE * count :]
         self._free = list(range(FIRST_WORKER, count))
@@ -60,7 +60,7 @@ class Counters:
         if region is None:
             self.threads, self.poller = LockedRegion(_own()), Region(_own())
         else:
-            self.threads, self.poller = self._threads[region], self._pollers[region]
+            self.threads, self.poller = self._regions[region], self._pollers[region]
             self.threads.resume()
             self.poller.resume()
 
@@ -68,13 +68,13 @@ class Counters:
         """Return how many requests a worker had begun and not answered, as far as is known."""
         if region is None:
             return 0
-        return self._threads[region].unanswered + self._pollers[region].unanswered
+        return self._regions[region].unanswered + self._pollers[region].unanswered
 
     def leave(self, region: int | None) -> str:
         """Clear the gauges of a worker that has ended, and return what it said of its end."""
         if region is None:
             return ""
-        cells = self._threads[region].cells
+        cells = self._regions[region].cells
         said = int(cells[ENDING])
         for place in GAUGES:
             cells[place] = self._pollers[region].cells[place] = 0.0
@@ -83,7 +83,7 @@ class Counters:
 
     def alone(self) -> None:
         """Let go of the memory, in a process that runs the code of one model of many."""
-        memory, regions, names = self._memory, [*self._threads, *self._pollers], self._names
+        memory, regions, names = self._memory, [*self._regions, *self._pollers], self._names
         self.share(0)
         for region in regions:
             region.release()
@@ -114,7 +114,7 @@ class Counters:
 
     def totals(self) -> Totals:
         """Return all numbers as they are now, over all processes. Waits for none of them."""
-        return Totals([region.totals() for region in [*self._threads, *self._pollers]])
+        return Totals([region.totals() for region in [*self._regions, *self._pollers]])
 
     def model(self, name: str) -> int:
         """Return the place of a model, given to the first that ask. Only the zygote may call it."""
