@@ -33,8 +33,8 @@ from skserve.series import (
 
 NO_MODEL = -1  # a request's model is not among those that are counted apart
 
-# In the ring. To add more of them up at once costs each less, and holds up one request for longer:
-# for 0.1 ms.
+# In the ring. To add more of them up at once costs each less, and holds up one request for longer,
+# now for twice the time of a small model's answer.
 RECORDS = 256
 
 # Status, model, rows, predictions, bytes in and out, seconds by stage; last its own number, which
